@@ -26,7 +26,9 @@ class ParleyError(Exception):
     """
 
     code: ClassVar[str] = "internal"
-    default_message: ClassVar[str] = "Something went wrong on our side. It was logged and can be found by its request id."
+    default_message: ClassVar[str] = (
+        "Something went wrong on our side. It was logged and can be found by its request id."
+    )
 
     def __init__(
         self,

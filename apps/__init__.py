@@ -1,0 +1,1 @@
+"""The product, one package a room; lower rooms know nothing of higher ones."""

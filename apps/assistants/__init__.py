@@ -1,0 +1,1 @@
+"""Assistants and the versioned prompts that instruct them."""

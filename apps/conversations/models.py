@@ -1,0 +1,134 @@
+"""Conversations, and their turns: each a question, its answer and how that came about."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.assistants.models import Assistant, PromptVersion
+from apps.inference.models import Endpoint
+from apps.tenants.models import ApiKey, EndUser
+from apps.tenants.scoping import TenantOwned
+
+
+class Conversation(TenantOwned):
+    """One end user's talk with one assistant."""
+
+    assistant = models.ForeignKey(Assistant, on_delete=models.CASCADE, related_name="conversations")
+    end_user = models.ForeignKey(EndUser, on_delete=models.CASCADE, related_name="conversations")
+    title = models.CharField(max_length=200, blank=True)
+    created = models.DateTimeField(default=timezone.now, editable=False)
+    active_at = models.DateTimeField("last activity", default=timezone.now)
+
+    class Meta:
+        ordering = ("-active_at",)
+        indexes = [
+            models.Index(fields=["tenant", "-active_at", "id"], name="conversation_listing"),
+            models.Index(fields=["tenant", "end_user", "-active_at"], name="conversation_of_end_user"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title or "Untitled conversation"
+
+
+class Message(TenantOwned):
+    """Something said. A stored message never changes, except that an answer is written when its turn closes."""
+
+    class Role(models.TextChoices):
+        USER = "user", "User"
+        ASSISTANT = "assistant", "Assistant"
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
+    role = models.CharField(max_length=10, choices=Role)
+    text = models.TextField()
+    citations = models.JSONField(default=list, help_text="As chatbot.events.Source gives them.")
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("created",)
+        indexes = [models.Index(fields=["tenant", "conversation", "created"], name="message_listing")]
+        constraints = [models.CheckConstraint(condition=Q(role__in=["user", "assistant"]), name="message_role")]
+
+    def __str__(self) -> str:
+        return self.text[:80]
+
+
+class Turn(TenantOwned):
+    """A question and its answer. A question asked again has several turns."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        RUNNING = "running", "Running"
+        FINISHED = "finished", "Finished"
+        STOPPED = "stopped", "Stopped"
+        INTERRUPTED = "interrupted", "Interrupted"
+        FAILED = "failed", "Failed"
+
+    OPEN = (State.QUEUED, State.RUNNING)
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="turns")
+    question = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="turns")
+    answer = models.OneToOneField(Message, on_delete=models.SET_NULL, null=True, related_name="answered_by")
+    api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, related_name="+")
+    prompt_version = models.ForeignKey(PromptVersion, on_delete=models.RESTRICT, related_name="+")
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.SET_NULL, null=True, related_name="+")
+    state = models.CharField(max_length=12, choices=State, default=State.RUNNING)
+    # The process that runs it, and how often it was taken over: together they fence off a runner that lost it.
+    replica = models.UUIDField()
+    epoch = models.PositiveIntegerField(default=1)
+    client_id = models.CharField(max_length=100, blank=True, help_text="The client's own name for the question.")
+    request_id = models.CharField(max_length=64, blank=True)
+    finish_reason = models.CharField(max_length=20, blank=True)
+    error_code = models.CharField(max_length=50, blank=True)
+    error_message = models.CharField(max_length=500, blank=True)
+    sources = models.JSONField(default=list, help_text="The passages that the model received.")
+    prompt_tokens = models.PositiveIntegerField(default=0)
+    completion_tokens = models.PositiveIntegerField(default=0)
+    usage_estimated = models.BooleanField(default=False)
+    search_ms = models.FloatField(null=True)
+    first_token_ms = models.FloatField(null=True)
+    total_ms = models.FloatField(null=True)
+    last_seq = models.PositiveIntegerField(default=0, help_text="Of the terminal event, so that cursors stay valid.")
+    created = models.DateTimeField(default=timezone.now, editable=False)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("created",)
+        indexes = [
+            models.Index(fields=["tenant", "conversation", "created"], name="turn_listing"),
+            models.Index(fields=["created"], condition=Q(state__in=["queued", "running"]), name="turn_open"),
+        ]
+        constraints = [
+            # TurnInProgress, decided by the database.
+            models.UniqueConstraint(
+                fields=["conversation"],
+                condition=Q(state__in=["queued", "running"]),
+                name="turn_one_open_per_conversation",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["queued", "running", "finished", "stopped", "interrupted", "failed"]),
+                name="turn_state",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["queued", "running"], closed_at=None)
+                | Q(~Q(state__in=["queued", "running"]), closed_at__isnull=False),
+                name="turn_closed_whole",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.question.text[:80]
+
+
+class IdempotencyKey(TenantOwned):
+    """A client's promise that a repeated request is the same one: the repeat gets the first one's turn."""
+
+    key = models.CharField(max_length=200)
+    end_user = models.ForeignKey(EndUser, on_delete=models.CASCADE, related_name="+")
+    fingerprint = models.CharField(max_length=64)
+    turn = models.ForeignKey(Turn, on_delete=models.CASCADE, related_name="+")
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["tenant", "end_user", "key"], name="idempotency_key_once")]

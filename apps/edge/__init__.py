@@ -1,0 +1,1 @@
+"""Doors shared by all apps: errors, request ids, pagination, database units."""

@@ -1,0 +1,187 @@
+"""The only table from our exceptions to HTTP statuses and WebSocket close codes, and the one shape that errors have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from django.core.exceptions import RequestDataTooBig, ValidationError
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import exceptions as drf
+from rest_framework.response import Response
+
+from apps.edge.request_ids import current_request_id
+from chatbot import errors
+
+log = structlog.get_logger(__name__)
+
+STATUS: dict[type[errors.ParleyError], int] = {
+    errors.InvalidRequest: 400,
+    errors.PromptTooLong: 400,
+    errors.NotAuthenticated: 401,
+    errors.NotPermitted: 403,
+    errors.NotFound: 404,
+    errors.TurnInProgress: 409,
+    errors.PayloadTooLarge: 413,
+    errors.UnsupportedType: 415,
+    errors.IdempotencyConflict: 422,
+    errors.ExtractionFailed: 422,
+    errors.QuotaExceeded: 429,
+    errors.RateLimited: 429,
+    errors.ModelFailed: 502,
+    errors.ModelBusy: 503,
+    errors.ModelUnavailable: 503,
+    errors.ModelTimeout: 504,
+    errors.StorageFull: 507,
+}
+
+
+class ServiceUnavailable(errors.ParleyError):
+    """The database or Redis did not answer: nothing was accepted, so asking again is safe."""
+
+    code = "service_unavailable"
+    default_message = "Parley cannot reach its own storage just now. Nothing was accepted; please try again."
+
+
+STATUS[ServiceUnavailable] = 503
+
+
+def status_of(error: errors.ParleyError) -> int:
+    """The HTTP status of an error; subclasses take their parent's."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def close_code_of(error: errors.ParleyError) -> int:
+    """The code that a socket is closed with: 4000 + HTTP status, or 1011 for what is our own fault."""
+    status = status_of(error)
+    return 1011 if status == 500 else 4000 + status
+
+
+def body_of(error: errors.ParleyError, *, turn: str | None = None) -> dict[str, Any]:
+    """The one shape of an error: HTTP body, SSE `error` event and WebSocket frame."""
+    body: dict[str, Any] = {"code": error.code, "message": error.message, "request_id": current_request_id()}
+    if turn is not None:
+        body["turn"] = turn
+    if error.retry_after is not None:
+        body["retry_after"] = error.retry_after
+    if error.fields:
+        body["fields"] = error.fields
+    return body
+
+
+def headers_of(error: errors.ParleyError) -> dict[str, str]:
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, errors.NotAuthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="parley"'
+    return headers
+
+
+def translate(error: Exception) -> errors.ParleyError:
+    """Any exception as one of ours. What nobody foresaw is logged here, once, and becomes `internal`."""
+    if isinstance(error, errors.ParleyError):
+        return error
+    if isinstance(error, drf.APIException):
+        return _from_drf(error)
+    if isinstance(error, Http404):
+        return errors.NotFound()
+    if isinstance(error, RequestDataTooBig):
+        return errors.PayloadTooLarge("The request's body is too large.")
+    if isinstance(error, ValidationError):
+        return errors.InvalidRequest(fields={"": " ".join(error.messages)})
+    if isinstance(error, OperationalError | InterfaceError):
+        log.error("database.unavailable", error=type(error).__name__)
+        return ServiceUnavailable(retry_after=5)
+    log.error("request.failed", exc_info=error)
+    return errors.ParleyError()
+
+
+_DRF: tuple[tuple[type[drf.APIException], type[errors.ParleyError]], ...] = (
+    (drf.NotAuthenticated, errors.NotAuthenticated),
+    (drf.AuthenticationFailed, errors.NotAuthenticated),
+    (drf.PermissionDenied, errors.NotPermitted),
+    (drf.NotFound, errors.NotFound),
+    (drf.UnsupportedMediaType, errors.UnsupportedType),
+    (drf.Throttled, errors.RateLimited),
+)
+
+
+class MethodNotAllowed(errors.ParleyError):
+    code = "method_not_allowed"
+    default_message = "This address does not answer that method."
+
+
+STATUS[MethodNotAllowed] = 405
+
+
+class NotAcceptable(errors.ParleyError):
+    code = "not_acceptable"
+    default_message = "This address answers application/json, and text/event-stream where it streams."
+
+
+STATUS[NotAcceptable] = 406
+
+
+def _from_drf(error: drf.APIException) -> errors.ParleyError:
+    if isinstance(error, drf.ValidationError):
+        return errors.InvalidRequest(fields=_flat(error.detail))
+    if isinstance(error, drf.ParseError):
+        return errors.InvalidRequest("The request's body is not valid JSON.")
+    if isinstance(error, drf.MethodNotAllowed):
+        return MethodNotAllowed()
+    if isinstance(error, drf.NotAcceptable):
+        return NotAcceptable()
+    if isinstance(error, drf.UnsupportedMediaType):
+        return errors.UnsupportedType("This address does not read that content type.")
+    for foreign, ours in _DRF:
+        if isinstance(error, foreign):
+            return ours(retry_after=getattr(error, "wait", None))
+    log.error("request.failed", exc_info=error)
+    return errors.ParleyError()
+
+
+def _flat(detail: Any, path: str = "") -> dict[str, str]:
+    """DRF's nested error lists as one sentence a field, with dotted names for nested ones."""
+    if isinstance(detail, Mapping):
+        found: dict[str, str] = {}
+        for name, inner in detail.items():
+            here = "" if name == "non_field_errors" else str(name)
+            found |= _flat(inner, ".".join(part for part in (path, here) if part))
+        return found
+    if isinstance(detail, list) and detail and isinstance(detail[0], Mapping | list):
+        found = {}
+        for position, inner in enumerate(detail):
+            found |= _flat(inner, f"{path}.{position}" if path else str(position))
+        return found
+    return {path: " ".join(str(part) for part in detail) if isinstance(detail, list) else str(detail)}
+
+
+def drf_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """Every exception of a DRF view leaves in our shape."""
+    ours = translate(error)
+    return Response(body_of(ours), status=status_of(ours), headers=headers_of(ours))
+
+
+def json_error(error: Exception, *, turn: str | None = None) -> JsonResponse:
+    """The same for an async view."""
+    ours = translate(error)
+    return JsonResponse(body_of(ours, turn=turn), status=status_of(ours), headers=headers_of(ours))
+
+
+def handler404(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return json_error(errors.NotFound())
+
+
+def handler500(request: HttpRequest) -> JsonResponse:
+    return json_error(errors.ParleyError())
+
+
+def handler400(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return json_error(errors.InvalidRequest())
+
+
+def handler403(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return json_error(errors.NotPermitted())

@@ -1,0 +1,1 @@
+"""Documents, from their bytes to searchable passages."""

@@ -1,0 +1,157 @@
+"""Collections of documents, the passages cut from them, and the vectors that stand for those."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVectorField
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from pgvector.django import HalfVectorField
+
+from apps.inference.models import Endpoint
+from apps.tenants.models import User, slug_validator
+from apps.tenants.scoping import TenantOwned
+
+
+class EmbeddingIndex(TenantOwned):
+    """A model and its dimension: vectors of one index can be compared with each other and with nothing else."""
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="+")
+    model = models.CharField(max_length=200)
+    dimension = models.PositiveIntegerField()
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "embedding index"
+        verbose_name_plural = "embedding indexes"
+        ordering = ("-created",)
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "endpoint", "model", "dimension"], name="embedding_index_once"),
+            models.UniqueConstraint(fields=["id", "dimension"], name="embedding_index_dimension"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.dimension})"
+
+
+class Collection(TenantOwned):
+    """Documents that are searched together."""
+
+    name = models.CharField(max_length=100)
+    slug = models.CharField(max_length=63, validators=[slug_validator])
+    description = models.TextField(blank=True)
+    index = models.ForeignKey(EmbeddingIndex, on_delete=models.RESTRICT, related_name="collections", editable=False)
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("name",)
+        constraints = [models.UniqueConstraint(fields=["tenant", "slug"], name="collection_slug_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Document(TenantOwned):
+    """A file or text, and how far its ingestion has come. `stored` names its bytes in the storage."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        EXTRACTING = "extracting", "Extracting"
+        CHUNKING = "chunking", "Chunking"
+        EMBEDDING = "embedding", "Embedding"
+        READY = "ready", "Ready"
+        RETRYING = "retrying", "Retrying"
+        FAILED = "failed", "Failed"
+
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="documents")
+    title = models.CharField(max_length=300)
+    file_name = models.CharField(max_length=255, blank=True)
+    media_type = models.CharField(max_length=100)
+    size = models.PositiveBigIntegerField(help_text="Bytes")
+    sha256 = models.CharField(max_length=64)
+    stored = models.CharField(max_length=300, editable=False)
+    status = models.CharField(max_length=12, choices=Status, default=Status.QUEUED)
+    progress_done = models.PositiveIntegerField(default=0)
+    progress_total = models.PositiveIntegerField(default=0)
+    failure_code = models.CharField(max_length=50, blank=True)
+    failure_message = models.CharField(max_length=500, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    # A worker owns the document until then; afterwards another may claim it. Null while nobody works on it.
+    lease_until = models.DateTimeField(null=True, blank=True)
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    pages = models.PositiveIntegerField(default=0)
+    passages = models.PositiveIntegerField(default=0)
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created = models.DateTimeField(default=timezone.now, editable=False)
+    updated = models.DateTimeField(auto_now=True)
+    ready_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-created",)
+        indexes = [
+            models.Index(fields=["tenant", "collection", "-created"], name="document_listing"),
+            models.Index(
+                fields=["next_attempt_at"], condition=~Q(status__in=["ready", "failed"]), name="document_unfinished"
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["collection", "sha256"], name="document_bytes_once"),
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=["queued", "extracting", "chunking", "embedding", "ready", "retrying", "failed"]
+                ),
+                name="document_status",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="failed") | ~Q(failure_message=""), name="document_failure_says_why"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Chunk(TenantOwned):
+    """A passage. It is found by search only when `live`, which the swap at the end of an ingestion sets for all at once."""
+
+    document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="chunks")
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="+")
+    live = models.BooleanField(default=False)
+    position = models.PositiveIntegerField()
+    text = models.TextField()
+    heading = ArrayField(models.CharField(max_length=300), default=list)
+    page = models.PositiveIntegerField(null=True)
+    tokens = models.PositiveIntegerField()
+    digest = models.CharField(max_length=64)
+    tsv = models.GeneratedField(
+        expression=models.Func(models.F("heading"), models.F("text"), function="chunk_tsv"),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+
+    class Meta:
+        ordering = ("document", "position")
+        verbose_name = "passage"
+        indexes = [
+            models.Index(fields=["tenant", "collection"], condition=Q(live=True), name="chunk_live"),
+            GinIndex(fields=["tenant", "tsv"], name="chunk_words"),
+        ]
+        constraints = [models.UniqueConstraint(fields=["document", "live", "position"], name="chunk_position_once")]
+
+    def __str__(self) -> str:
+        return self.text[:80]
+
+
+class Embedding(TenantOwned):
+    """A passage's vector in one index. The database refuses a vector whose dimension is not its index's."""
+
+    index = models.ForeignKey(EmbeddingIndex, on_delete=models.CASCADE, related_name="+")
+    chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, related_name="embeddings")
+    dimension = models.PositiveIntegerField()
+    vector = HalfVectorField()
+
+    class Meta:
+        indexes = [models.Index(fields=["tenant", "index"], name="embedding_tenant_index")]
+        constraints = [models.UniqueConstraint(fields=["index", "chunk"], name="embedding_once")]

@@ -1,0 +1,1 @@
+"""What operators and probes use: health, metrics, dashboard, and commands that span apps."""

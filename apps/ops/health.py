@@ -1,0 +1,49 @@
+"""What probes and scrapers read: is the process alive, may it get traffic, what has it counted."""
+
+from __future__ import annotations
+
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from apps.edge.middleware import ahead_of_middleware
+from apps.tenants.scoping import unit
+
+_migrated = False
+
+
+@ahead_of_middleware
+async def live(request: HttpRequest) -> HttpResponse:
+    """200 while the event loop turns; nothing else, so that a database outage restarts no process."""
+    return JsonResponse({"status": "ok"})
+
+
+def _pending() -> bool:
+    """Whether migrations are missing. Once they are not, only the connection is looked at."""
+    global _migrated  # noqa: PLW0603 - migrations are only ever added by a deploy, which starts new processes
+    if _migrated:
+        connection.ensure_connection()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        return False
+    executor = MigrationExecutor(connection)
+    _migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return not _migrated
+
+
+@ahead_of_middleware
+async def ready(request: HttpRequest) -> HttpResponse:
+    """200 when this process may get traffic: Postgres answers and is migrated. A dead model server does not matter."""
+    try:
+        pending = await unit(_pending)
+    except DatabaseError:
+        return JsonResponse({"status": "unavailable", "database": "unreachable"}, status=503)
+    if pending:
+        return JsonResponse({"status": "unavailable", "database": "migrations are pending"}, status=503)
+    return JsonResponse({"status": "ok"})
+
+
+@ahead_of_middleware
+async def metrics(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,1 @@
+"""Who is asking, and for whom: tenants, users, members, API keys and end users."""

@@ -1,0 +1,66 @@
+"""API keys: `parley_<id>_<secret><crc>`. The id finds the row, the secret proves, the CRC catches a mistyped key."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import re
+import secrets
+import string
+import zlib
+from typing import NamedTuple
+
+from django.conf import settings
+
+from apps.tenants.models import ApiKey, Tenant, User
+
+_ALPHABET = string.ascii_letters + string.digits
+_FORM = re.compile(r"parley_([A-Za-z0-9]{12})_([A-Za-z0-9]{43})([A-Za-z0-9]{6})")
+
+
+class Parts(NamedTuple):
+    key_id: str
+    secret: str
+
+
+def _crc(body: str) -> str:
+    """The CRC-32 of everything before it, as six characters of base 62."""
+    number = zlib.crc32(body.encode())
+    digits = ""
+    for _ in range(6):
+        number, digit = divmod(number, 62)
+        digits = _ALPHABET[digit] + digits
+    return digits
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def digest(secret: str) -> bytes:
+    """HMAC-SHA256 with the pepper. The secret has 256 random bits, so a slow hash would add nothing."""
+    return hmac.digest(settings.PARLEY_KEY_PEPPER.encode(), secret.encode(), hashlib.sha256)
+
+
+def parse(text: str) -> Parts | None:
+    """The parts of a well-formed key, or None: a mistyped one costs no query."""
+    match = _FORM.fullmatch(text)
+    if not match:
+        return None
+    key_id, secret, crc = match.groups()
+    if not hmac.compare_digest(_crc(f"parley_{key_id}_{secret}"), crc):
+        return None
+    return Parts(key_id, secret)
+
+
+def issue(
+    tenant: Tenant, *, name: str, created_by: User | None = None, expires_at: datetime.datetime | None = None
+) -> tuple[ApiKey, str]:
+    """Make a key and return its text, which is never stored and cannot be shown again."""
+    key_id, secret = _random(12), _random(43)
+    row = ApiKey.objects.create(
+        tenant=tenant, name=name, key_id=key_id, digest=digest(secret), created_by=created_by, expires_at=expires_at
+    )
+    body = f"parley_{key_id}_{secret}"
+    return row, body + _crc(body)

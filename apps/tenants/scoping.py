@@ -1,0 +1,50 @@
+"""The one way to a tenant's rows: every query starts with `.for_tenant(tenant)`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.db import connections, models, transaction
+
+if TYPE_CHECKING:
+    from apps.tenants.models import Tenant
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound=models.Model)
+
+
+class TenantQuerySet(models.QuerySet[M]):
+    def for_tenant(self, tenant: Tenant | uuid.UUID) -> Self:
+        return self.filter(tenant=tenant)
+
+
+class TenantOwned(models.Model):
+    """A row that belongs to one tenant and is found only through it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, related_name="+")
+
+    objects: Any = TenantQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+
+async def unit(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run database work as one short transaction in a thread, and give its connection back to the pool at once.
+
+    Plain sync_to_async keeps pooled connections in its threads, which empties the pool.
+    """
+
+    def run() -> R:
+        try:
+            with transaction.atomic():
+                return work(*args, **kwargs)
+        finally:
+            connections.close_all()
+
+    return await sync_to_async(run, thread_sensitive=False)()

@@ -1,0 +1,1 @@
+"""The ledger: what each admitted turn cost, once."""

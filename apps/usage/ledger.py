@@ -1,0 +1,34 @@
+"""Writes the ledger: a row when a turn is admitted, its bill exactly once when it ends."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.utils import timezone
+
+from apps.tenants.models import EndUser, Tenant
+from apps.usage.models import UsageRecord
+from chatbot.events import Usage
+
+
+def reserve(tenant: Tenant, *, turn_id: uuid.UUID, end_user: EndUser, api_key_id: uuid.UUID | None) -> None:
+    """Enter an admitted turn. Call inside the transaction that writes the turn."""
+    UsageRecord.objects.create(tenant=tenant, turn_id=turn_id, end_user=end_user, api_key_id=api_key_id)
+
+
+def settle(tenant: Tenant, *, turn_id: uuid.UUID, bill: str, usage: Usage, endpoint_id: uuid.UUID | None) -> bool:
+    """Settle a turn's row; only the first call does, the rest return False. Losses and refusals bill zero tokens."""
+    charged = bill in {UsageRecord.Bill.ONCE, UsageRecord.Bill.DELIVERED}
+    return bool(
+        UsageRecord.objects.for_tenant(tenant)
+        .filter(turn_id=turn_id, state=UsageRecord.State.RESERVED)
+        .update(
+            state=UsageRecord.State.SETTLED,
+            bill=bill,
+            prompt_tokens=usage.prompt_tokens if charged else 0,
+            completion_tokens=usage.completion_tokens if charged else 0,
+            estimated=usage.estimated if charged else False,
+            endpoint_id=endpoint_id,
+            settled_at=timezone.now(),
+        )
+    )

@@ -1,0 +1,1 @@
+"""What binds the rooms together: settings, routes and the processes' entry points."""

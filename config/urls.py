@@ -1,0 +1,23 @@
+"""Every HTTP route. Each app's api.py lists its own; here they are put together."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from apps.ops import health
+
+handler400 = "apps.edge.errors.handler400"
+handler403 = "apps.edge.errors.handler403"
+handler404 = "apps.edge.errors.handler404"
+handler500 = "apps.edge.errors.handler500"
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("healthz/live", health.live),
+    path("healthz/ready", health.ready),
+    path("metrics", health.metrics),
+]
