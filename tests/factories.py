@@ -1,0 +1,138 @@
+"""Plain factories: each takes the tenant, so that no test mints a second one by accident."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import uuid
+from typing import Any
+
+from apps.assistants.models import Assistant, AssistantCollection, Prompt, PromptVersion
+from apps.conversations.models import Conversation
+from apps.inference.models import Endpoint
+from apps.knowledge.models import Chunk, Collection, Document, Embedding, EmbeddingIndex
+from apps.tenants import keys
+from apps.tenants.models import EndUser, Membership, Tenant, User
+
+_count = itertools.count(1)
+PASSWORD = "correct horse battery staple"
+
+
+def make_tenant(slug: str = "", **fields: Any) -> Tenant:
+    slug = slug or f"tenant-{next(_count)}"
+    return Tenant.objects.create(**{"slug": slug, "name": slug.capitalize(), **fields})
+
+
+def make_user(email: str = "", **fields: Any) -> User:
+    return User.objects.create_user(email or f"user{next(_count)}@example.com", PASSWORD, **fields)
+
+
+def make_member(*, tenant: Tenant, email: str = "", role: str = Membership.Role.MEMBER) -> User:
+    user = make_user(email)
+    Membership.objects.create(tenant=tenant, user=user, role=role)
+    return user
+
+
+def make_key(*, tenant: Tenant, **fields: Any) -> str:
+    """The text of a new API key."""
+    return keys.issue(tenant, **{"name": "test", **fields})[1]
+
+
+def make_end_user(*, tenant: Tenant, external_id: str = "") -> EndUser:
+    return EndUser.objects.create(tenant=tenant, external_id=external_id or f"person-{next(_count)}")
+
+
+def make_endpoint(base_url: str = "http://127.0.0.1:9", **fields: Any) -> Endpoint:
+    kind = fields.get("kind", Endpoint.Kind.CHAT)
+    defaults: dict[str, Any] = {"name": f"endpoint-{next(_count)}", "model": "fake", "base_url": base_url}
+    if kind == Endpoint.Kind.EMBEDDING:
+        defaults["dimension"] = 384
+    return Endpoint.objects.create(**{**defaults, **fields})
+
+
+def make_index(*, tenant: Tenant, endpoint: Endpoint | None = None, **fields: Any) -> EmbeddingIndex:
+    endpoint = endpoint or make_endpoint(kind=Endpoint.Kind.EMBEDDING)
+    return EmbeddingIndex.objects.create(
+        **{"tenant": tenant, "endpoint": endpoint, "model": endpoint.model, "dimension": endpoint.dimension, **fields}
+    )
+
+
+def make_collection(*, tenant: Tenant, index: EmbeddingIndex | None = None, **fields: Any) -> Collection:
+    number = next(_count)
+    defaults = {"name": f"Collection {number}", "slug": f"collection-{number}"}
+    return Collection.objects.create(
+        **{"tenant": tenant, "index": index or make_index(tenant=tenant), **defaults, **fields}
+    )
+
+
+def make_document(*, tenant: Tenant, collection: Collection, **fields: Any) -> Document:
+    """A ready document without passages; make_passage adds those."""
+    number = next(_count)
+    defaults: dict[str, Any] = {
+        "title": f"Document {number}",
+        "file_name": f"document-{number}.md",
+        "media_type": "text/markdown",
+        "size": 10,
+        "sha256": hashlib.sha256(str(number).encode()).hexdigest(),
+        "stored": f"test/{uuid.uuid4()}",
+        "status": Document.Status.READY,
+    }
+    return Document.objects.create(**{"tenant": tenant, "collection": collection, **defaults, **fields})
+
+
+def make_passage(
+    *, tenant: Tenant, document: Document, text: str, vector: list[float] | None = None, **fields: Any
+) -> Chunk:
+    """A live passage, with a vector where one is given."""
+    number = next(_count)
+    defaults: dict[str, Any] = {"position": number, "tokens": len(text) // 3 + 1, "live": True}
+    chunk = Chunk.objects.create(
+        **{
+            "tenant": tenant,
+            "document": document,
+            "collection": document.collection,
+            "text": text,
+            "digest": hashlib.sha256(text.encode()).hexdigest(),
+            **defaults,
+            **fields,
+        }
+    )
+    if vector is not None:
+        Embedding.objects.create(
+            tenant=tenant,
+            index=document.collection.index,
+            chunk=chunk,
+            dimension=document.collection.index.dimension,
+            vector=vector,
+        )
+    return chunk
+
+
+def make_prompt(*, tenant: Tenant, template: str = "You are {{ assistant }}.\n{{ passages }}", **fields: Any) -> Prompt:
+    prompt = Prompt.objects.create(**{"tenant": tenant, "name": f"Prompt {next(_count)}", **fields})
+    prompt.published = PromptVersion.objects.create(tenant=tenant, prompt=prompt, number=1, template=template)
+    prompt.save()
+    return prompt
+
+
+def make_assistant(
+    *, tenant: Tenant, collections: tuple[Collection, ...] = (), prompt: Prompt | None = None, **fields: Any
+) -> Assistant:
+    number = next(_count)
+    assistant = Assistant.objects.create(
+        **{
+            "tenant": tenant,
+            "name": f"Assistant {number}",
+            "slug": f"assistant-{number}",
+            "prompt": prompt or make_prompt(tenant=tenant),
+            **fields,
+        }
+    )
+    for collection in collections:
+        AssistantCollection.objects.create(tenant=tenant, assistant=assistant, collection=collection)
+    return assistant
+
+
+def make_conversation(*, tenant: Tenant, assistant: Assistant, **fields: Any) -> Conversation:
+    end_user = fields.pop("end_user", None) or make_end_user(tenant=tenant)
+    return Conversation.objects.create(tenant=tenant, assistant=assistant, end_user=end_user, **fields)
