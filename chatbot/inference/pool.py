@@ -1,0 +1,91 @@
+"""The model servers of this process: which there are, which one answers, and who steps in when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Literal, Self
+
+from chatbot.errors import ModelError, ModelTimeout, ModelUnavailable
+from chatbot.inference.client import Client, Endpoint
+from chatbot.inference.wire import ChatRequest, Delta, InputType
+
+FIRST_TOKEN: Final = 20.0  # seconds until the first token, both attempts together
+ATTEMPTS: Final = 2  # one retry, on another endpoint: more would multiply an overload
+
+
+class Answer:
+    """A stream whose first delta has come, from `endpoint`. It can be iterated once."""
+
+    def __init__(self, endpoint: Endpoint, first: Delta, rest: AsyncGenerator[Delta]) -> None:
+        self.endpoint = endpoint
+        self._first: Delta | None = first
+        self._rest = rest
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delta:
+        if self._first is None:
+            return await anext(self._rest)
+        first, self._first = self._first, None
+        return first
+
+    async def close(self) -> None:
+        await self._rest.aclose()
+
+
+class Pool:
+    """Process-wide; knows endpoints by id. `first_token`: seconds that all attempts of one question share."""
+
+    def __init__(self, client: Client, endpoints: Iterable[Endpoint] = (), *, first_token: float = FIRST_TOKEN) -> None:
+        self._client = client
+        self._first_token = first_token
+        self.replace(endpoints)
+
+    def replace(self, endpoints: Iterable[Endpoint]) -> None:
+        """From now on there are these endpoints; streams that run go on with theirs."""
+        self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
+
+    @asynccontextmanager
+    async def chat(self, ids: Sequence[str], request: ChatRequest) -> AsyncGenerator[Answer]:
+        """Ask the first of `ids`, and the next one if it fails before its first token; entering waits for that token.
+
+        Leaving closes the stream, and so stops the model. Raises PromptTooLong, which no other endpoint mends,
+        or the ModelError of the last attempt; inside the block the error of the stream, which is not retried.
+        """
+        answer = await self._begin(ids, request)
+        try:
+            yield answer
+        finally:
+            await answer.close()
+
+    async def embed(self, endpoint_id: str, texts: list[str], *, input_type: InputType) -> list[list[float]]:
+        """A vector for each text, by this one endpoint: vectors of different models do not mix."""
+        (endpoint,) = self._known([endpoint_id], "embedding")
+        return await self._client.embed(endpoint, texts, input_type=input_type)
+
+    def _known(self, ids: Sequence[str], kind: Literal["chat", "embedding"]) -> list[Endpoint]:
+        known = [self._endpoints[key] for key in dict.fromkeys(ids) if key in self._endpoints]
+        if usable := [endpoint for endpoint in known if endpoint.kind == kind]:
+            return usable
+        raise ModelUnavailable(f"No {kind} endpoint is set up for this.")
+
+    async def _begin(self, ids: Sequence[str], request: ChatRequest) -> Answer:
+        *others, last = self._known(ids, "chat")[:ATTEMPTS]
+        until = asyncio.get_running_loop().time() + self._first_token
+        for endpoint in others:
+            try:
+                return await self._start(endpoint, request, until)
+            except ModelError:
+                continue  # nothing was said yet, so the next endpoint can say all of it
+        return await self._start(last, request, until)
+
+    async def _start(self, endpoint: Endpoint, request: ChatRequest, until: float) -> Answer:
+        deltas = self._client.chat(endpoint, request)
+        try:
+            async with asyncio.timeout_at(until):
+                return Answer(endpoint, await anext(deltas), deltas)
+        except TimeoutError as error:
+            raise ModelTimeout from error

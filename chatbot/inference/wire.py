@@ -1,0 +1,314 @@
+"""What travels between us and an OpenAI-compatible model server: bytes to values and back, no I/O.
+
+Spoken by TGI, vLLM, SGLang, llama.cpp and their kin; where they differ, the comment names the one that does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Literal
+
+import orjson
+
+from chatbot.errors import (
+    InvalidRequest,
+    ModelBusy,
+    ModelFailed,
+    ModelTimeout,
+    ParleyError,
+    PromptTooLong,
+)
+from chatbot.events import Usage
+
+EVENT_LIMIT: Final = 1024 * 1024  # bytes of one server-sent event; real ones take some hundred
+# No vocabulary averages this many characters a token over an answer: beyond it the server ignores max_tokens.
+CHARACTERS_PER_TOKEN: Final = 16
+RETRY_AFTER: Final = 5.0  # seconds, where the server names none
+RETRY_AFTER_LIMIT: Final = 300.0
+
+InputType = Literal["query", "passage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    messages: tuple[Message, ...]
+    max_tokens: int
+    temperature: float = 0.2
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one read brought. `text` is empty where the server only thought, finished or counted.
+
+    finish_reason: stop, length, or another word of the server's for a whole answer (content_filter).
+    """
+
+    text: str
+    finish_reason: str | None = None
+    usage: Usage | None = None
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # a lone surrogate, which JSON can smuggle in as \ud800
+        raise InvalidRequest("The text is not valid Unicode.") from error
+
+
+def chat_payload(model: str, request: ChatRequest) -> bytes:
+    """The body for POST /v1/chat/completions, streaming. Raises InvalidRequest for text that is not Unicode."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": request.messages,
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.top_p is not None:
+        body["top_p"] = request.top_p
+    if request.stop:
+        body["stop"] = request.stop
+    return _encode(body)
+
+
+def embeddings_payload(model: str, texts: list[str], input_type: InputType) -> bytes:
+    """The body for POST /v1/embeddings. Raises InvalidRequest for text that is not Unicode."""
+    # input_type is not OpenAI's: models such as E5 embed questions and passages differently, and their servers read it.
+    return _encode({"model": model, "input": texts, "input_type": input_type, "encoding_format": "float"})
+
+
+def read_embeddings(body: bytes, count: int) -> list[list[float]]:
+    """The vectors in the order of the texts. Raises ModelFailed unless they are `count` finite ones of one length."""
+    try:
+        rows = {row["index"]: row["embedding"] for row in orjson.loads(body)["data"]}
+        vectors = [rows[index] for index in range(count)]
+        # A vector of zeros has no direction, so no distance to anything.
+        usable = all(all(map(math.isfinite, vector)) and any(vector) for vector in vectors)
+        one_length = len({len(vector) for vector in vectors}) == 1
+    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+        raise ModelFailed("The embedding server's answer was not understood.") from error
+    if len(rows) != count or not usable or not one_length:
+        raise ModelFailed("The embedding server's vectors are not usable.")
+    return vectors
+
+
+_TOO_LONG: Final = (
+    "exceed_context_size_error",  # llama.cpp
+    "available context size",  # llama.cpp before it named the type
+    "context_length_exceeded",  # OpenAI
+    "maximum context length",  # vLLM
+    "maximum model length",  # vLLM
+    "model's context length",  # SGLang
+    "`max_new_tokens` must be <=",  # TGI
+    "`inputs` must have less than",  # TGI
+)
+
+_SENTENCES: Final = {
+    400: "The model server refused the request as malformed (400).",
+    401: "The model server does not accept our key (401).",
+    403: "The model server does not permit this with our key (403).",
+    404: "The model server does not know this model or address (404).",
+    422: "The model server refused the request as invalid (422).",
+}
+
+
+def failure(status: int, body: bytes, retry_after: str | None = None) -> ParleyError:
+    """What a model server's HTTP answer that is no success means: a ModelError, or PromptTooLong.
+
+    The body is only searched for known words and never repeated, since servers quote the prompt in it.
+    """
+    try:
+        error = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        error = None
+    return _meaning(status, _words(error), _seconds(retry_after))
+
+
+def _meaning(status: int, words: str, retry_after: float) -> ParleyError:
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or any(mark in words for mark in _TOO_LONG):
+        return PromptTooLong()
+    if status in (429, 503, 529):
+        return ModelBusy("The model server is busy.", retry_after=retry_after)
+    if status in (408, 504):
+        return ModelTimeout()
+    return ModelFailed(_SENTENCES.get(status, f"The model server failed ({status})."))
+
+
+def _words(body: object) -> str:
+    """What an error says of itself, lower-cased. OpenAI nests the fields in `error`; TGI has a sentence there."""
+    fields = body if isinstance(body, dict) else {}
+    if isinstance(fields.get("error"), dict):
+        fields = fields["error"]
+    said = (fields.get(key) for key in ("error", "message", "type", "error_type", "code"))
+    return " ".join(word for word in said if isinstance(word, str)).lower()
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Retry-After in seconds; its date form would need a clock in step with the server's, so it counts as absent."""
+    if retry_after is None or not (retry_after.isascii() and retry_after.isdigit()):
+        return RETRY_AFTER
+    return min(float(retry_after), RETRY_AFTER_LIMIT)
+
+
+def _stream_failure(body: dict[str, Any]) -> ParleyError:
+    """An error told inside a stream whose status was 200, as TGI does under overload."""
+    error = body["error"] if isinstance(body["error"], dict) else body
+    words = _words(body)
+    codes = [error.get(key) for key in ("http_status_code", "code", "status")]
+    if "overloaded" in words:
+        codes.insert(0, HTTPStatus.TOO_MANY_REQUESTS)
+    status = next((code for code in codes if isinstance(code, int)), HTTPStatus.INTERNAL_SERVER_ERROR)
+    return _meaning(status, words, RETRY_AFTER)
+
+
+def _usage(value: object) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    prompt, completion = value.get("prompt_tokens"), value.get("completion_tokens")
+    if isinstance(prompt, int) and isinstance(completion, int) and prompt >= 0 and completion >= 0:
+        return Usage(prompt, completion)
+    return None  # missing or odd: the caller estimates and flags it
+
+
+_FINISH: Final = {"eos_token": "stop", "stop_sequence": "stop"}  # TGI before it spoke OpenAI's words
+_BROKEN: Final = frozenset({"abort", "error"})  # vLLM and SGLang finish so when they gave up
+
+
+class ChatReader:
+    """Puts one streamed answer together, however its bytes were cut. Only a finish reason makes it whole.
+
+    feed() gives what a read brought, or None. It raises ModelFailed, ModelBusy, ModelTimeout or PromptTooLong where
+    the server says so; text before the error in the same read comes first, and the next feed() or close() raises.
+    With `max_tokens`, a server that ignores it is cut off with finish_reason length.
+    """
+
+    def __init__(self, max_tokens: int | None = None) -> None:
+        self.ended = False  # nothing that follows matters
+        self.finish_reason: str | None = None
+        self._room = math.inf if max_tokens is None else max_tokens * CHARACTERS_PER_TOKEN
+        self._rest = b""  # the event that has not ended yet
+        self._held_cr = False  # a CR at the end of a read: alone it ends a line, before a LF it is half an ending
+        self._failure: ParleyError | None = None
+        self._texts: list[str] = []
+        self._usage: Usage | None = None
+        self._thought = False
+
+    def feed(self, chunk: bytes) -> Delta | None:
+        if self._failure:
+            raise self._failure
+        if self.ended:
+            return None
+        finished = self.finish_reason
+        for event in self._events(chunk):
+            if self.ended:
+                break
+            self._take(event)
+        delta = self._collect(finished)
+        if delta is None and self._failure:
+            raise self._failure
+        return delta
+
+    def close(self) -> None:
+        """After the last byte: raises what feed() kept back, or ModelFailed if the answer is not whole."""
+        if self._failure:
+            raise self._failure
+        if self.finish_reason is None:
+            raise ModelFailed("The model server broke off in the middle of its answer.")
+
+    def _events(self, chunk: bytes) -> list[bytes]:
+        if self._held_cr or b"\r" in chunk:
+            if self._held_cr:
+                chunk = b"\r" + chunk
+            self._held_cr = chunk.endswith(b"\r")
+            if self._held_cr:
+                chunk = chunk[:-1]
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        events = (self._rest + chunk).split(b"\n\n")
+        self._rest = events.pop()
+        if len(self._rest) > EVENT_LIMIT:
+            events.append(self._rest)
+            self._rest = b""
+        return events
+
+    def _take(self, event: bytes) -> None:
+        if len(event) > EVENT_LIMIT:
+            self._fail(ModelFailed("The model server sent an event that is too large."))
+            return
+        payload = event[5:] if event.startswith(b"data:") and b"\n" not in event else _data(event)
+        if not payload:
+            return
+        try:
+            self._read(orjson.loads(payload))
+        except orjson.JSONDecodeError:
+            if payload.strip() == b"[DONE]":
+                self.ended = True
+            else:
+                self._fail(ModelFailed("The model server sent something that is not JSON."))
+        except (AttributeError, KeyError, IndexError, TypeError):
+            self._fail(ModelFailed("The model server's answer was not understood."))
+
+    def _read(self, body: dict[str, Any]) -> None:
+        choices = body.get("choices")
+        if choices:
+            choice = choices[0]
+            delta = choice.get("delta")
+            if delta:
+                self._speak(delta)
+            if reason := choice.get("finish_reason"):
+                self._finish(reason)
+        elif body.get("error"):
+            self._fail(_stream_failure(body))
+        if usage := body.get("usage"):
+            self._usage = _usage(usage)
+
+    def _speak(self, delta: dict[str, Any]) -> None:
+        text = delta.get("content")
+        if text:
+            if not isinstance(text, str):
+                raise TypeError
+            self._texts.append(text)
+        elif delta.get("reasoning_content") or delta.get("reasoning"):
+            self._thought = True
+
+    def _finish(self, reason: str) -> None:
+        if not isinstance(reason, str) or reason in _BROKEN:
+            self._fail(ModelFailed("The model server gave up in the middle of its answer."))
+        else:
+            self.finish_reason = _FINISH.get(reason, reason)
+
+    def _fail(self, error: ParleyError) -> None:
+        self.ended = True
+        if self.finish_reason is None:  # an answer that was finished stays so, whatever follows
+            self._failure = error
+
+    def _collect(self, finished: str | None) -> Delta | None:
+        text = "".join(self._texts)
+        self._texts.clear()
+        usage, self._usage = self._usage, None
+        thought, self._thought = self._thought, False
+        self._room -= len(text)
+        if self._room < 0:
+            text = text[: int(self._room)]
+            self.ended, self._failure, self.finish_reason = True, None, "length"
+            return Delta(text, "length")
+        reason = self.finish_reason if finished is None else None
+        if text or reason or usage or thought:
+            return Delta(text, reason, usage)
+        return None
+
+
+def _data(event: bytes) -> bytes:
+    """The data of an event that is more than one `data:` line; empty for comments and keep-alives."""
+    lines = [line[5:] for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines)

@@ -1,0 +1,1 @@
+"""How Parley is tested: the engine alone, the apps on real servers, and the whole by its journeys."""

@@ -1,0 +1,304 @@
+"""A scripted OpenAI-compatible inference server on 127.0.0.1: chat, embeddings, and every way a real one misbehaves.
+
+In a test:      async with FakeInference() as fake: fake.script(Reply(tokens=["Hi"])); ... fake.base_url
+As a process:   python -m tests.fakes.inference --port 9000      (prints its base URL; port 0 picks a free one)
+                POST /script with a JSON list of replies replaces what is left of the script; GET /requests tells
+                what was asked and whether the client stayed.
+
+Without a script it is a healthy server that answers "You asked: <question> [1]".
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import itertools
+import math
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+import orjson
+from aiohttp import web
+
+from chatbot.inference.client import Endpoint
+
+DIMENSION = 384
+FOREVER = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How one request is answered. It goes to the first request that it matches, or to all of them with `always`.
+
+    when: text that the last user message (or the first text to embed) contains. model: the model asked for.
+    delay, first_delay: seconds. split: write the body in pieces of so many bytes. noise: CRLF, comments, keep-alives
+    and empty deltas around the tokens. garbage: sent as it is after the tokens. error_event: sent as data after the
+    tokens with status 200. cut_after, hang_after: tokens before the connection breaks or falls silent.
+    """
+
+    tokens: list[str] | None = None  # None: the healthy answer
+    kind: Literal["chat", "embedding"] = "chat"
+    when: str = ""
+    model: str = ""
+    always: bool = False
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = ""  # of a status that is not 200
+    first_delay: float = 0.0
+    delay: float = 0.0
+    split: int | None = None
+    noise: bool = False
+    finish_reason: str = "stop"
+    no_finish: bool = False
+    no_usage: bool = False
+    error_event: dict[str, Any] | None = None
+    garbage: str = ""
+    endless: bool = False  # the tokens again and again, whatever max_tokens says
+    cut_after: int | None = None
+    hang_after: int | None = None
+    dimension: int = DIMENSION  # of embeddings
+
+    def matches(self, kind: str, model: str, text: str) -> bool:
+        return kind == self.kind and self.model in ("", model) and self.when in text
+
+
+@dataclass(slots=True)
+class Received:
+    """A request as it arrived. `disconnected_at` is the time.monotonic() at which its client went away early."""
+
+    path: str
+    payload: dict[str, Any]
+    headers: dict[str, str]
+    received_at: float = field(default_factory=time.monotonic)
+    disconnected_at: float | None = None
+
+
+class FakeInference:
+    def __init__(self, port: int = 0) -> None:
+        self.requests: list[Received] = []
+        self.port = port
+        self._script: list[Reply] = []
+        self._disconnected = asyncio.Event()
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/embeddings", self._embeddings)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
+        app.router.add_post("/script", self._take_script)
+        app.router.add_get("/requests", self._tell_requests)
+        # handler_cancellation: a client that goes away cancels its handler, which is how we learn of it.
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0, access_log=None)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def script(self, *replies: Reply) -> None:
+        """Add to the script; replies are taken in order by the requests that match them."""
+        self._script.extend(replies)
+
+    async def wait_disconnected(self, timeout: float = 5.0) -> Received:
+        """The first request whose client went away before the answer ended. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            await self._disconnected.wait()
+        return next(request for request in self.requests if request.disconnected_at is not None)
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    def _next_reply(self, kind: str, model: str, text: str) -> Reply:
+        for place, reply in enumerate(self._script):
+            if reply.matches(kind, model, text):
+                return reply if reply.always else self._script.pop(place)
+        return Reply()
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        received = await self._receive(request)
+        reply = self._next_reply("chat", received.payload.get("model", ""), _question(received.payload))
+        return await self._watched(request, received, self._answer(request, received, reply))
+
+    async def _embeddings(self, request: web.Request) -> web.StreamResponse:
+        received = await self._receive(request)
+        given = received.payload["input"]
+        texts = [given] if isinstance(given, str) else given
+        reply = self._next_reply("embedding", received.payload.get("model", ""), texts[0] if texts else "")
+        return await self._watched(request, received, _embed(request, reply, texts))
+
+    async def _receive(self, request: web.Request) -> Received:
+        received = Received(request.path, orjson.loads(await request.read()), dict(request.headers))
+        self.requests.append(received)
+        return received
+
+    async def _watched(self, request: web.Request, received: Received, answering: Any) -> web.StreamResponse:
+        try:
+            answer: web.StreamResponse = await answering
+        except (asyncio.CancelledError, ConnectionError):
+            if request.transport is None:  # else it is we who stop
+                received.disconnected_at = time.monotonic()
+                self._disconnected.set()
+            raise
+        return answer
+
+    async def _answer(self, request: web.Request, received: Received, reply: Reply) -> web.StreamResponse:
+        await asyncio.sleep(reply.first_delay)
+        if reply.status != 200:
+            return web.Response(status=reply.status, text=reply.body, headers=reply.headers)
+        payload = received.payload
+        if not payload.get("stream"):
+            tokens, finish = _spoken(reply, payload)
+            message = {"role": "assistant", "content": "".join(tokens)}
+            return web.json_response(_chunk({"message": message, "finish_reason": finish}, _usage(payload, tokens)))
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"} | reply.headers)
+        await response.prepare(request)
+        async for event in _stream(request, reply, payload):
+            for piece in _pieces(event, reply):
+                await response.write(piece)
+                await asyncio.sleep(0)
+        return response
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": "fake", "object": "model", "owned_by": "tests"}]})
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def _take_script(self, request: web.Request) -> web.Response:
+        self._script = [Reply(**reply) for reply in orjson.loads(await request.read())]
+        return web.Response(status=204)
+
+    async def _tell_requests(self, _: web.Request) -> web.Response:
+        return web.json_response([asdict(request) for request in self.requests])
+
+
+def _question(payload: dict[str, Any]) -> str:
+    said = [message["content"] for message in payload["messages"] if message["role"] == "user"]
+    return said[-1] if said else ""
+
+
+def _spoken(reply: Reply, payload: dict[str, Any]) -> tuple[list[str], str]:
+    last_line = (_question(payload).strip().splitlines() or [""])[-1]
+    tokens = reply.tokens if reply.tokens is not None else re.findall(r"\s*\S+", f"You asked: {last_line} [1]")
+    limit = payload.get("max_tokens")
+    if limit is not None and len(tokens) > limit and not reply.endless:
+        return tokens[:limit], "length"
+    return tokens, reply.finish_reason
+
+
+def _usage(payload: dict[str, Any], tokens: list[str]) -> dict[str, int]:
+    prompt = sum(len(message["content"]) // 4 for message in payload["messages"])
+    return {"prompt_tokens": prompt, "completion_tokens": len(tokens), "total_tokens": prompt + len(tokens)}
+
+
+def _chunk(choice: dict[str, Any] | None, usage: dict[str, int] | None = None) -> dict[str, Any]:
+    choices = [] if choice is None else [{"index": 0, "finish_reason": None} | choice]
+    return {"id": "chatcmpl-fake", "created": 0, "model": "fake", "choices": choices, "usage": usage}
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+async def _stream(request: web.Request, reply: Reply, payload: dict[str, Any]) -> AsyncIterator[bytes]:
+    """The events of one answer, paced and broken as the reply says."""
+    tokens, finish = _spoken(reply, payload)
+    yield _event(_chunk({"delta": {"role": "assistant", "content": ""}}))
+    for place, token in enumerate(itertools.cycle(tokens) if reply.endless else tokens):
+        await _misbehave(request, reply, place)
+        if place:
+            await asyncio.sleep(reply.delay)
+        yield _event(_chunk({"delta": {"content": token}}))
+    await _misbehave(request, reply, len(tokens))
+    if reply.garbage:
+        yield reply.garbage.encode()
+    if reply.error_event is not None:
+        yield _event(reply.error_event)
+    elif not reply.no_finish:
+        yield _event(_chunk({"delta": {}, "finish_reason": finish}))
+    if not reply.no_usage and payload.get("stream_options", {}).get("include_usage"):
+        yield _event(_chunk(None, _usage(payload, tokens)))
+    yield b"data: [DONE]\n\n"
+
+
+async def _misbehave(request: web.Request, reply: Reply, place: int) -> None:
+    if place == reply.hang_after:
+        await asyncio.sleep(FOREVER)
+    if place == reply.cut_after and request.transport is not None:
+        request.transport.close()
+        await asyncio.sleep(FOREVER)  # until the broken connection cancels us
+
+
+def _pieces(event: bytes, reply: Reply) -> Iterator[bytes]:
+    if reply.noise:
+        empty = b'data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":null}]}\n\n'
+        event = (b": keep-alive\n\n" + empty + b"event: message\nid: 7\n" + event).replace(b"\n", b"\r\n")
+    size = reply.split or len(event)
+    return (event[start : start + size] for start in range(0, len(event), size))
+
+
+async def _embed(request: web.Request, reply: Reply, texts: list[str]) -> web.Response:
+    await asyncio.sleep(reply.first_delay)
+    await _misbehave(request, reply, 0)
+    if reply.status != 200:
+        return web.Response(status=reply.status, text=reply.body, headers=reply.headers)
+    if reply.garbage:
+        return web.Response(text=reply.garbage, content_type="application/json")
+    data = [
+        {"object": "embedding", "index": i, "embedding": embedding(text, reply.dimension)}
+        for i, text in enumerate(texts)
+    ]
+    usage = {"prompt_tokens": sum(len(text) // 4 for text in texts)}
+    return web.json_response({"object": "list", "data": data, "model": "fake", "usage": usage})
+
+
+def embedding(text: str, dimension: int = DIMENSION) -> list[float]:
+    """A unit vector that is the same for the same words, and near for texts that share long ones (feature hashing)."""
+    vector = [0.0] * dimension
+    for word in re.findall(r"\w+", text.lower()):
+        digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
+        sign = 1.0 if digest & 1 else -1.0
+        vector[(digest >> 1) % dimension] += sign * min(len(word), 8)
+    length = math.hypot(*vector)
+    if length == 0.0:  # no words, or words that cancel out
+        return [1.0] + [0.0] * (dimension - 1)
+    return [x / length for x in vector]
+
+
+def make_endpoint(fake: FakeInference, **fields: Any) -> Endpoint:
+    """An endpoint value that points at the fake."""
+    defaults: dict[str, Any] = {
+        "id": "fake",
+        "kind": "chat",
+        "name": "Fake",
+        "base_url": fake.base_url,
+        "model": "fake",
+        "context_length": 8192,
+    }
+    return Endpoint(**(defaults | fields))
+
+
+async def serve(port: int) -> None:
+    async with FakeInference(port) as fake:
+        sys.stdout.write(f"{fake.base_url}\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A scripted OpenAI-compatible inference server.")
+    parser.add_argument("--port", type=int, default=0)
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(serve(arguments.port))
+    except KeyboardInterrupt:
+        sys.exit(0)
