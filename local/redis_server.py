@@ -29,11 +29,13 @@ def command(directory: Path, port: int, password: str, *, durable: bool = True) 
     return [Path(spec.origin).parent / "bin" / "redis-server", config]
 
 
+def client(port: int, password: str) -> redis.Redis:
+    return redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=2)
+
+
 def answers(port: int, password: str) -> bool:
-    client = redis.Redis(host="127.0.0.1", port=port, password=password, socket_timeout=2)
     try:
-        return bool(client.ping())
+        with client(port, password) as connection:
+            return bool(connection.ping())
     except (redis.ConnectionError, redis.TimeoutError):
         return False
-    finally:
-        client.close()

@@ -1,0 +1,106 @@
+"""Fixtures for every test: the database and Redis, settings that make tests fast, and a wall around the machine.
+
+A sync test that only reads and writes rows takes pytest-django's `db` (or its `django_db` marker): it runs in a
+transaction that is rolled back. Async tests, and those with threads, commits or row locks, take `database`: what they
+write is committed, seen by every thread, and deleted afterwards. Both work as the app's restricted role.
+"""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connections
+from django.test import TransactionTestCase, override_settings
+
+from tests.environment import TestServers
+
+LOOPBACK_NAMES = {"localhost"}
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[TestServers]:
+    """A migrated PostgreSQL and an empty Redis of this process's own."""
+    started = TestServers()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(servers: TestServers, django_db_blocker: Any) -> Iterator[None]:
+    """Replaces pytest-django's: the database is ready, and its own would create one, which the app's role may not."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Django would TRUNCATE as the app's role, which may not.
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _test: servers.empty_database())
+        yield
+    with django_db_blocker.unblock():
+        for connection in connections.all():
+            connection.close()
+            connection.close_pool()
+
+
+@pytest.fixture
+def redis(servers: TestServers) -> Iterator[None]:
+    """Redis, emptied afterwards."""
+    yield
+    servers.empty_redis()
+
+
+@pytest.fixture
+def database(redis: None, transactional_db: None) -> None:
+    """Committed rows, and Redis, for sync and async tests alike; both are emptied afterwards."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_settings() -> Iterator[None]:
+    """Cheap passwords, and static files without the manifest that `collectstatic` makes."""
+    plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    with override_settings(
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+        STORAGES={**settings.STORAGES, "staticfiles": plain},
+    ):
+        yield
+
+
+def pytest_configure() -> None:
+    _wall_in()
+
+
+def _wall_in() -> None:
+    """Let no Python socket leave the machine: a test that needs the internet tests the internet."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def check(family: int, address: Any) -> None:
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        host = address[0]
+        if host not in LOOPBACK_NAMES and not ipaddress.ip_address(host).is_loopback:
+            raise AssertionError(f"A test tried to reach {host}; only the loopback interface is allowed.")
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        check(self.family, address)
+        connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+        check(self.family, address)
+        return connect_ex(self, address)
+
+    socket.socket.connect = guarded_connect  # type: ignore[method-assign]
+    socket.socket.connect_ex = guarded_connect_ex  # type: ignore[method-assign]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse what would fail in puzzling ways: an async test works in threads, which see no uncommitted rows."""
+    for item in items:
+        function = getattr(item, "function", None)
+        if not inspect.iscoroutinefunction(function):
+            continue
+        marker = item.get_closest_marker("django_db")
+        names = getattr(item, "fixturenames", ())
+        if "transactional_db" not in names and ("db" in names or (marker and not marker.kwargs.get("transaction"))):
+            raise pytest.UsageError(f"{item.nodeid} is async and must ask for `database`, not for `db` or `django_db`.")
