@@ -198,7 +198,7 @@ class ChatReader:
         self.finish_reason: str | None = None
         self._room = math.inf if max_tokens is None else max_tokens * CHARACTERS_PER_TOKEN
         self._rest = b""  # the event that has not ended yet
-        self._held_cr = False  # a CR at the end of a read: alone it ends a line, before a LF it is half an ending
+        self._after_cr = False  # the last read ended a line with CR: a LF that comes next belongs to it
         self._failure: ParleyError | None = None
         self._texts: list[str] = []
         self._usage: Usage | None = None
@@ -227,12 +227,10 @@ class ChatReader:
             raise ModelFailed("The model server broke off in the middle of its answer.")
 
     def _events(self, chunk: bytes) -> list[bytes]:
-        if self._held_cr or b"\r" in chunk:
-            if self._held_cr:
-                chunk = b"\r" + chunk
-            self._held_cr = chunk.endswith(b"\r")
-            if self._held_cr:
-                chunk = chunk[:-1]
+        if self._after_cr or b"\r" in chunk:
+            if self._after_cr:
+                chunk = chunk.removeprefix(b"\n")
+            self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         events = (self._rest + chunk).split(b"\n\n")
         self._rest = events.pop()

@@ -38,7 +38,7 @@ class Reply:
     when: text that the last user message (or the first text to embed) contains. model: the model asked for.
     delay, first_delay: seconds. split: write the body in pieces of so many bytes. noise: CRLF, comments, keep-alives
     and empty deltas around the tokens. garbage: sent as it is after the tokens. error_event: sent as data after the
-    tokens with status 200. cut_after, hang_after: tokens before the connection breaks or falls silent.
+    tokens with status 200. cut_after, hang_after: tokens before the connection breaks or no more of them come.
     """
 
     tokens: list[str] | None = None  # None: the healthy answer
@@ -74,6 +74,7 @@ class Received:
     path: str
     payload: dict[str, Any]
     headers: dict[str, str]
+    client_port: int  # the same for requests that shared a connection
     received_at: float = field(default_factory=time.monotonic)
     disconnected_at: float | None = None
 
@@ -136,7 +137,8 @@ class FakeInference:
         return await self._watched(request, received, _embed(request, reply, texts))
 
     async def _receive(self, request: web.Request) -> Received:
-        received = Received(request.path, orjson.loads(await request.read()), dict(request.headers))
+        port = request.transport.get_extra_info("peername")[1] if request.transport else 0
+        received = Received(request.path, orjson.loads(await request.read()), dict(request.headers), port)
         self.requests.append(received)
         return received
 
@@ -214,28 +216,37 @@ async def _stream(request: web.Request, reply: Reply, payload: dict[str, Any]) -
     tokens, finish = _spoken(reply, payload)
     yield _event(_chunk({"delta": {"role": "assistant", "content": ""}}))
     for place, token in enumerate(itertools.cycle(tokens) if reply.endless else tokens):
-        await _misbehave(request, reply, place)
+        async for ping in _misbehave(request, reply, place):
+            yield ping
         if place:
             await asyncio.sleep(reply.delay)
         yield _event(_chunk({"delta": {"content": token}}))
-    await _misbehave(request, reply, len(tokens))
+    async for ping in _misbehave(request, reply, len(tokens)):
+        yield ping
+    for event in _ending(reply, finish):
+        yield event
+    if not reply.no_usage and payload.get("stream_options", {}).get("include_usage"):
+        yield _event(_chunk(None, _usage(payload, tokens)))
+    yield b"data: [DONE]\n\n"
+
+
+def _ending(reply: Reply, finish: str) -> Iterator[bytes]:
     if reply.garbage:
         yield reply.garbage.encode()
     if reply.error_event is not None:
         yield _event(reply.error_event)
     elif not reply.no_finish:
         yield _event(_chunk({"delta": {}, "finish_reason": finish}))
-    if not reply.no_usage and payload.get("stream_options", {}).get("include_usage"):
-        yield _event(_chunk(None, _usage(payload, tokens)))
-    yield b"data: [DONE]\n\n"
 
 
-async def _misbehave(request: web.Request, reply: Reply, place: int) -> None:
-    if place == reply.hang_after:
-        await asyncio.sleep(FOREVER)
+async def _misbehave(request: web.Request, reply: Reply, place: int) -> AsyncIterator[bytes]:
     if place == reply.cut_after and request.transport is not None:
         request.transport.close()
         await asyncio.sleep(FOREVER)  # until the broken connection cancels us
+    while place == reply.hang_after:
+        await asyncio.sleep(0.02)
+        if reply.noise:
+            yield b": keep-alive\n\n"
 
 
 def _pieces(event: bytes, reply: Reply) -> Iterator[bytes]:
@@ -248,7 +259,8 @@ def _pieces(event: bytes, reply: Reply) -> Iterator[bytes]:
 
 async def _embed(request: web.Request, reply: Reply, texts: list[str]) -> web.Response:
     await asyncio.sleep(reply.first_delay)
-    await _misbehave(request, reply, 0)
+    async for _ in _misbehave(request, reply, 0):
+        pass
     if reply.status != 200:
         return web.Response(status=reply.status, text=reply.body, headers=reply.headers)
     if reply.garbage:
