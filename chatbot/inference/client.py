@@ -180,7 +180,7 @@ async def _send(
         raise ModelUnavailable("The model server cannot be reached.", retry_after=RETRY_UNREACHABLE) from error
     except TimeoutError as error:
         raise ModelTimeout from error
-    except ValueError as error:
+    except (ValueError, aiohttp.NonHttpUrlClientError) as error:
         raise ModelFailed("The model server's address or key is malformed.") from error
     except (aiohttp.ClientError, OSError) as error:
         raise ModelFailed("The model server closed the connection without an answer.") from error

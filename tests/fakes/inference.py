@@ -84,6 +84,7 @@ class FakeInference:
         self.requests: list[Received] = []
         self.port = port
         self._script: list[Reply] = []
+        self._received = asyncio.Event()
         self._disconnected = asyncio.Event()
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._chat)
@@ -102,6 +103,12 @@ class FakeInference:
     def script(self, *replies: Reply) -> None:
         """Add to the script; replies are taken in order by the requests that match them."""
         self._script.extend(replies)
+
+    async def wait_received(self, timeout: float = 5.0) -> Received:
+        """The first request. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            await self._received.wait()
+        return self.requests[0]
 
     async def wait_disconnected(self, timeout: float = 5.0) -> Received:
         """The first request whose client went away before the answer ended. Raises TimeoutError."""
@@ -140,6 +147,7 @@ class FakeInference:
         port = request.transport.get_extra_info("peername")[1] if request.transport else 0
         received = Received(request.path, orjson.loads(await request.read()), dict(request.headers), port)
         self.requests.append(received)
+        self._received.set()
         return received
 
     async def _watched(self, request: web.Request, received: Received, answering: Any) -> web.StreamResponse:
