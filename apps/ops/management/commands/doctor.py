@@ -1,0 +1,296 @@
+"""`manage.py doctor`: looks at everything that Parley stands on and says what to do about what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import redis
+from celery import Celery
+from django.conf import settings
+from django.core.cache import cache
+from django.core.management.base import BaseCommand
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from kombu.exceptions import OperationalError
+from packaging.version import Version
+
+from apps.inference.models import Endpoint
+
+LEAST_PYTHON = (3, 11)
+LEAST_POSTGRES = 16
+LEAST_REDIS = Version("6.2")
+LEAST_FREE_BYTES = 1024**3
+# Below these are known holes that reach Parley.
+LEAST_PACKAGES = {"Django": "5.2.14", "celery": "5.2.2"}
+EXTENSIONS = {"vector": Version("0.8.2"), "btree_gin": Version("0"), "pg_trgm": Version("0"), "unaccent": Version("0")}
+BROKEN_REDIS_CLIENT = Version("8.0.0")
+SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: Literal["ok", "warn", "fail"]
+    subject: str
+    says: str
+    advice: str = ""
+
+
+def ok(subject: str, says: str) -> Finding:
+    return Finding("ok", subject, says)
+
+
+def warn(subject: str, says: str, advice: str) -> Finding:
+    return Finding("warn", subject, says, advice)
+
+
+def fail(subject: str, says: str, advice: str) -> Finding:
+    return Finding("fail", subject, says, advice)
+
+
+class Command(BaseCommand):
+    help = "Check every dependency, version, extension and role; say what to do. Exits with 1 when something fails."
+    requires_system_checks = ()
+
+    def handle(self, *_args: Any, **_options: Any) -> None:
+        styles = {"ok": self.style.SUCCESS, "warn": self.style.WARNING, "fail": self.style.ERROR}
+        failed = False
+        for check in CHECKS:
+            for finding in check():
+                self.stdout.write(f"{styles[finding.level](f'{finding.level:5}')}{finding.subject:12}{finding.says}")
+                if finding.advice:
+                    self.stdout.write(f"{'':17}-> {finding.advice}")
+                failed = failed or finding.level == "fail"
+        if failed:
+            sys.exit(1)
+
+
+# --- The process ------------------------------------------------------------------------------------------------------
+
+
+def python() -> Iterator[Finding]:
+    running = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < LEAST_PYTHON:
+        yield fail("python", running, "Install Python 3.11 or newer.")
+    else:
+        yield ok("python", running)
+
+
+def packages() -> Iterator[Finding]:
+    """Against the lock file and against known holes."""
+    pins = _pins(settings.BASE_DIR / "requirements" / "base.txt")
+    wrong = [f"{name} {_installed(name) or 'missing'} (locked {pin})" for name, pin in pins if _installed(name) != pin]
+    if wrong:
+        listed = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        yield warn("packages", f"not as locked: {listed}", "Install requirements/base.txt with its hashes.")
+    else:
+        yield ok("packages", f"{len(pins)} as locked, Django {_installed('Django')}")
+    for name, least in LEAST_PACKAGES.items():
+        if Version(_installed(name) or "0") < Version(least):
+            yield fail("packages", f"{name} {_installed(name)}", f"Install {name} {least} or newer: security fixes.")
+    if Version(redis.__version__) == BROKEN_REDIS_CLIENT:
+        yield fail("packages", "redis 8.0.0", "Install another release: this one breaks blocking reads.")
+
+
+def _pins(lock: Path) -> list[tuple[str, str]]:
+    lines = lock.read_text(encoding="utf-8").splitlines() if lock.exists() else []
+    pinned = (line.split(" ")[0].split("==") for line in lines if "==" in line and line[:1].isalnum())
+    return [(name.partition("[")[0], pin.rstrip("\\").strip()) for name, pin in pinned]
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def storage() -> Iterator[Finding]:
+    root = Path(settings.MEDIA_ROOT)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root) as file:
+            file.write(b"doctor")
+    except OSError as error:
+        yield fail("storage", f"{root}: {error.strerror}", "Make it writable, or set PARLEY_HOME to another directory.")
+        return
+    free = shutil.disk_usage(root).free
+    said = f"{root} is writable, {free / 1024**3:.1f} GiB free"
+    yield ok("storage", said) if free > LEAST_FREE_BYTES else warn("storage", said, "Free at least 1 GiB.")
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+def postgres() -> Iterator[Finding]:
+    try:
+        connection.ensure_connection()
+    except DatabaseError as error:
+        yield fail("postgres", str(error).strip().splitlines()[0], "Check DATABASE_URL, and that the server runs.")
+        return
+    try:
+        yield from _server()
+        yield from _extensions()
+        yield from _role()
+        yield from _migrations()
+    except DatabaseError as error:
+        yield fail("postgres", str(error).strip().splitlines()[0], "Run manage.py setup_database.")
+    finally:
+        connection.close()
+        connection.close_pool()  # type: ignore[attr-defined]  # of the PostgreSQL backend
+
+
+def _rows(query: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return list(cursor.fetchall())
+
+
+def _server() -> Iterator[Finding]:
+    [(name, number)] = _rows("SELECT current_setting('server_version'), current_setting('server_version_num')::int")
+    if number // 10_000 < LEAST_POSTGRES:
+        yield fail("postgres", name, f"Upgrade to PostgreSQL {LEAST_POSTGRES} or newer.")
+    else:
+        yield ok("postgres", name)
+
+
+def _extensions() -> Iterator[Finding]:
+    installed = {name: Version(number) for name, number in _rows("SELECT extname, extversion FROM pg_extension")}
+    missing = [name for name in EXTENSIONS if name not in installed]
+    old = [name for name, least in EXTENSIONS.items() if name not in missing and installed[name] < least]
+    for name in missing:
+        yield fail("extensions", f"{name} is missing", f"As a superuser: CREATE EXTENSION {name};")
+    for name in old:
+        yield fail("extensions", f"{name} {installed[name]}", f"Upgrade it to {EXTENSIONS[name]}: security fixes.")
+    if not missing and not old:
+        yield ok("extensions", ", ".join(f"{name} {installed[name]}" for name in EXTENSIONS))
+
+
+def _role() -> Iterator[Finding]:
+    """Row-level security protects nobody from a role that owns the tables or may bypass it."""
+    [(name, superuser, bypasses, owned, memberships)] = _rows(
+        "SELECT rolname, rolsuper, rolbypassrls,"
+        " (SELECT count(*) FROM pg_class WHERE relowner = r.oid),"
+        " (SELECT count(*) FROM pg_auth_members WHERE member = r.oid) FROM pg_roles r WHERE rolname = current_user"
+    )
+    wrong = {
+        "is a superuser": superuser,
+        "bypasses row-level security": bypasses,
+        f"owns {owned} tables": owned,
+        "is a member of other roles": memberships,
+    }
+    if faults := [fault for fault, holds in wrong.items() if holds]:
+        yield fail(
+            "role", f"{name} {' and '.join(faults)}", "Give DATABASE_URL a plain role; the owner's login migrates."
+        )
+    else:
+        yield ok("role", f"{name} owns nothing, bypasses nothing and is a member of nothing")
+
+
+def _migrations() -> Iterator[Finding]:
+    executor = MigrationExecutor(connection)
+    if pending := executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        yield fail("migrations", f"{len(pending)} are pending", "Run manage.py setup_database with OWNER_DATABASE_URL.")
+    else:
+        yield ok("migrations", "all applied")
+
+
+# --- Redis and the worker ---------------------------------------------------------------------------------------------
+
+
+def shared_state() -> Iterator[Finding]:
+    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=SECONDS, socket_connect_timeout=SECONDS)
+    try:
+        info: dict[str, Any] = client.info()
+    except redis.RedisError as error:
+        yield fail("redis", str(error), "Check REDIS_URL, and that the server runs.")
+        return
+    finally:
+        client.close()
+    if Version(info["redis_version"]) < LEAST_REDIS:
+        yield fail("redis", info["redis_version"], f"Upgrade to {LEAST_REDIS} or newer.")
+    else:
+        yield ok("redis", info["redis_version"])
+    if info["maxmemory_policy"] != "noeviction":
+        yield fail(
+            "redis", f"evicts ({info['maxmemory_policy']})", "Set maxmemory-policy noeviction: this is no cache."
+        )
+    if not info["aof_enabled"]:
+        yield warn("redis", "forgets on a restart", "Set appendonly yes, or queued work is lost with the process.")
+
+
+def cache_server() -> Iterator[Finding]:
+    try:
+        cache.set("doctor", 1, timeout=10)
+    except (redis.RedisError, OSError) as error:
+        yield fail("cache", str(error), "Check CACHE_URL, and that the server runs.")
+    else:
+        yield ok("cache", "takes a value")
+
+
+def worker() -> Iterator[Finding]:
+    try:
+        with Celery("doctor", broker=settings.CELERY_BROKER_URL) as app:
+            replies = app.control.ping(timeout=SECONDS)
+    except (OperationalError, redis.RedisError) as error:
+        yield fail("worker", str(error), "Check CELERY_BROKER_URL, and that the broker runs.")
+        return
+    if replies:
+        yield ok("worker", f"{len(replies)} answering")
+    else:
+        yield warn("worker", "none answers", "Start one, or documents stay queued: celery -A config.celery worker")
+
+
+# --- Model servers ----------------------------------------------------------------------------------------------------
+
+
+def endpoints() -> Iterator[Finding]:
+    try:
+        rows = list(Endpoint.objects.filter(enabled=True))
+    except DatabaseError:
+        return  # told of above
+    finally:
+        connection.close()
+    for kind in Endpoint.Kind:
+        if not any(row.kind == kind for row in rows):
+            yield warn("endpoints", f"no {kind.label.lower()} endpoint", "Add one in the admin under Endpoints.")
+    for row in rows:
+        yield _reach(row)
+
+
+def _reach(row: Endpoint) -> Finding:
+    """Ask for the list of models: every OpenAI-compatible server has one, and it costs no generation."""
+    subject, base = "endpoint", row.base_url.rstrip("/").removesuffix("/v1")
+    headers = {"Authorization": f"Bearer {row.api_key}"} if row.api_key else {}
+    request = Request(f"{base}/v1/models", headers=headers)  # noqa: S310 - the model checks that it is http or https
+    try:
+        with urlopen(request, timeout=SECONDS):  # noqa: S310
+            return ok(subject, f"{row.name} answers at {row.base_url}")
+    except HTTPError as error:
+        if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return fail(subject, f"{row.name} refuses our API key", "Give the endpoint a valid key in the admin.")
+        return warn(subject, f"{row.name} answers {error.code}", "Use the endpoint's test in the admin to see more.")
+    except (URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        return fail(subject, f"{row.name} cannot be reached: {reason}", f"Start the server at {row.base_url}.")
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    python,
+    packages,
+    storage,
+    postgres,
+    shared_state,
+    cache_server,
+    worker,
+    endpoints,
+)
