@@ -10,11 +10,12 @@ from django.core.asgi import get_asgi_application
 
 django = get_asgi_application()
 
-from apps.conversations.consumers import ChatConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 from django.urls import path
 from servestatic import ServeStaticASGI
+
+from apps.conversations.consumers import ChatConsumer
 
 application = ProtocolTypeRouter(
     {

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from config.admin import UNFOLD as UNFOLD
+from config import admin
 from config.env import BASE_DIR, choice, env, number, read_files, refuse, required
 from config.logging import configure_logging
 
@@ -78,6 +78,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
+
+UNFOLD = admin.UNFOLD
 
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from apps.ops import health
@@ -15,6 +15,8 @@ handler500 = "apps.edge.errors.handler500"
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/v1/", include("apps.knowledge.api")),
+    path("api/v1/", include("apps.conversations.api")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("healthz/live", health.live),

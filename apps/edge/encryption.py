@@ -1,4 +1,4 @@
-"""A text column that is encrypted at rest with the keyring of PARLEY_ENCRYPTION_KEYS: the first key writes, all read."""
+"""A text column encrypted at rest with the keyring of PARLEY_ENCRYPTION_KEYS: the first key writes, all read."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -45,7 +45,18 @@ class ServiceUnavailable(errors.ParleyError):
     default_message = "Parley cannot reach its own storage just now. Nothing was accepted; please try again."
 
 
-STATUS[ServiceUnavailable] = 503
+class MethodNotAllowed(errors.ParleyError):
+    code = "method_not_allowed"
+    default_message = "This address does not answer that method."
+
+
+class NotAcceptable(errors.ParleyError):
+    code = "not_acceptable"
+    default_message = "This address answers application/json, and text/event-stream where it streams."
+
+
+STATUS |= {ServiceUnavailable: 503, MethodNotAllowed: 405, NotAcceptable: 406}
+STATUS_OF_CODE = {kind.code: status for kind, status in STATUS.items()}
 
 
 def status_of(error: errors.ParleyError) -> int:
@@ -80,65 +91,33 @@ def headers_of(error: errors.ParleyError) -> dict[str, str]:
     return headers
 
 
-def translate(error: Exception) -> errors.ParleyError:
-    """Any exception as one of ours. What nobody foresaw is logged here, once, and becomes `internal`."""
-    if isinstance(error, errors.ParleyError):
-        return error
-    if isinstance(error, drf.APIException):
-        return _from_drf(error)
-    if isinstance(error, Http404):
-        return errors.NotFound()
-    if isinstance(error, RequestDataTooBig):
-        return errors.PayloadTooLarge("The request's body is too large.")
-    if isinstance(error, ValidationError):
-        return errors.InvalidRequest(fields={"": " ".join(error.messages)})
-    if isinstance(error, OperationalError | InterfaceError):
-        log.error("database.unavailable", error=type(error).__name__)
-        return ServiceUnavailable(retry_after=5)
-    log.error("request.failed", exc_info=error)
-    return errors.ParleyError()
-
-
-_DRF: tuple[tuple[type[drf.APIException], type[errors.ParleyError]], ...] = (
-    (drf.NotAuthenticated, errors.NotAuthenticated),
-    (drf.AuthenticationFailed, errors.NotAuthenticated),
-    (drf.PermissionDenied, errors.NotPermitted),
-    (drf.NotFound, errors.NotFound),
-    (drf.UnsupportedMediaType, errors.UnsupportedType),
-    (drf.Throttled, errors.RateLimited),
+# Exceptions of libraries, and the one of ours that says the same; the first match counts.
+_FOREIGN: tuple[tuple[type[Exception], Callable[[Any], errors.ParleyError]], ...] = (
+    (errors.ParleyError, lambda error: error),
+    (drf.ValidationError, lambda error: errors.InvalidRequest(fields=_flat(error.detail))),
+    (drf.ParseError, lambda _: errors.InvalidRequest("The request's body is not valid JSON.")),
+    (drf.NotAuthenticated, lambda _: errors.NotAuthenticated()),
+    (drf.AuthenticationFailed, lambda _: errors.NotAuthenticated()),
+    (drf.PermissionDenied, lambda _: errors.NotPermitted()),
+    (drf.NotFound, lambda _: errors.NotFound()),
+    (Http404, lambda _: errors.NotFound()),
+    (drf.MethodNotAllowed, lambda _: MethodNotAllowed()),
+    (drf.NotAcceptable, lambda _: NotAcceptable()),
+    (drf.UnsupportedMediaType, lambda _: errors.UnsupportedType("This address does not read that content type.")),
+    (drf.Throttled, lambda error: errors.RateLimited(retry_after=error.wait)),
+    (RequestDataTooBig, lambda _: errors.PayloadTooLarge("The request's body is too large.")),
+    (ValidationError, lambda error: errors.InvalidRequest(fields={"": " ".join(error.messages)})),
 )
 
 
-class MethodNotAllowed(errors.ParleyError):
-    code = "method_not_allowed"
-    default_message = "This address does not answer that method."
-
-
-STATUS[MethodNotAllowed] = 405
-
-
-class NotAcceptable(errors.ParleyError):
-    code = "not_acceptable"
-    default_message = "This address answers application/json, and text/event-stream where it streams."
-
-
-STATUS[NotAcceptable] = 406
-
-
-def _from_drf(error: drf.APIException) -> errors.ParleyError:
-    if isinstance(error, drf.ValidationError):
-        return errors.InvalidRequest(fields=_flat(error.detail))
-    if isinstance(error, drf.ParseError):
-        return errors.InvalidRequest("The request's body is not valid JSON.")
-    if isinstance(error, drf.MethodNotAllowed):
-        return MethodNotAllowed()
-    if isinstance(error, drf.NotAcceptable):
-        return NotAcceptable()
-    if isinstance(error, drf.UnsupportedMediaType):
-        return errors.UnsupportedType("This address does not read that content type.")
-    for foreign, ours in _DRF:
+def translate(error: Exception) -> errors.ParleyError:
+    """Any exception as one of ours. What nobody foresaw is logged here, once, and becomes `internal`."""
+    for foreign, ours in _FOREIGN:
         if isinstance(error, foreign):
-            return ours(retry_after=getattr(error, "wait", None))
+            return ours(error)
+    if isinstance(error, OperationalError | InterfaceError):
+        log.error("database.unavailable", error=type(error).__name__)
+        return ServiceUnavailable(retry_after=5)
     log.error("request.failed", exc_info=error)
     return errors.ParleyError()
 

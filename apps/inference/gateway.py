@@ -22,7 +22,7 @@ def engine_endpoint(row: Row) -> Endpoint:
     """The engine's picture of a row."""
     return Endpoint(
         id=str(row.pk),
-        kind=Row.Kind(row.kind).value,
+        kind="embedding" if row.kind == Row.Kind.EMBEDDING else "chat",
         name=row.name,
         base_url=row.base_url,
         model=row.model,

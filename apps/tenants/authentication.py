@@ -32,7 +32,13 @@ class Caller:
     tenant: Tenant
     api_key_id: uuid.UUID | None = None
     user_id: uuid.UUID | None = None
+    user_email: str = ""
     is_authenticated: bool = True  # what DRF's permission looks at
+
+    @property
+    def acts_for(self) -> str:
+        """The end user whose conversations alone this caller may touch; empty for a key, which serves the tenant."""
+        return f"staff:{self.user_email}" if self.user_email else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ class KeyAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
         parts = _parts(key_in(request.headers.get("Authorization"), request.headers.get("X-Api-Key")))
-        caller = _remembered(parts) or _look_up(parts)
+        caller: Caller = _remembered(parts) or _look_up(parts)
         structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
         return caller, None
 

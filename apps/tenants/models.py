@@ -34,7 +34,7 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """Someone who logs in to the admin. A superuser is a platform operator; others see the tenants they are members of."""
+    """Someone who logs in to the admin. Superusers are platform operators; others see the tenants they belong to."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     email = models.EmailField("e-mail", max_length=254, unique=True)
@@ -138,7 +138,7 @@ class ApiKey(TenantOwned):
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    objects = ApiKeyQuerySet.as_manager()
+    objects: ClassVar[Any] = ApiKeyQuerySet.as_manager()
 
     class Meta:
         verbose_name = "API key"

@@ -1,0 +1,108 @@
+"""What happens between question and last token: search, pack the prompt, stream from the pool."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import replace
+
+from django.utils import timezone
+
+from apps.conversations import metrics, turn
+from apps.conversations.log import Log
+from apps.conversations.models import Turn
+from apps.inference import gateway
+from apps.knowledge.search import search
+from apps.tenants.scoping import unit
+from apps.usage.models import UsageRecord
+from chatbot.citations import MarkerFilter
+from chatbot.errors import ModelUnavailable
+from chatbot.events import Source, Sources, Timings, Token, Usage
+from chatbot.inference.wire import ChatRequest
+from chatbot.prompt import Packed, instructions, pack
+from chatbot.tokens import estimate
+
+
+async def answer(opened: turn.Opened, outcome: turn.Outcome, log: Log, started: float) -> None:
+    """Fill `outcome` and `log` as the answer comes. Cancelling it is how a turn is stopped.
+
+    Raises PromptTooLong or a ModelError; what was said until then stands in `outcome`.
+    """
+    found = await search(opened.tenant, opened.collections, opened.text, limit=opened.assistant.passages)
+    outcome.timings = Timings(search_ms=_since(started))
+    endpoints = await unit(turn.endpoints_for, opened)
+    context_length = min(endpoint.context_length for endpoint in endpoints)
+    packed = _pack(opened, found, context_length)
+    outcome.sources = list(packed.sources)
+    outcome.usage = Usage(packed.prompt_tokens, 0, estimated=True)
+    log.append(Sources(outcome.sources))
+    request = ChatRequest(
+        messages=packed.messages, max_tokens=packed.max_tokens, temperature=opened.assistant.temperature
+    )
+    try:
+        await _stream([endpoint.id for endpoint in endpoints], request, outcome, log, started)
+    except ModelUnavailable:
+        if outcome.text or not outcome.sources:
+            raise
+        # No model, but passages: they are shown as what they are, without an invented answer.
+        outcome.state, outcome.finish_reason = Turn.State.FINISHED, "sources_only"
+        outcome.bill, outcome.usage = UsageRecord.Bill.NONE, Usage(0, 0, estimated=True)
+
+
+async def _stream(ids: list[str], request: ChatRequest, outcome: turn.Outcome, log: Log, started: float) -> None:
+    markers = MarkerFilter(source.n for source in outcome.sources)
+    reported: Usage | None = None
+    finish_reason: str | None = None
+
+    def say(text: str) -> None:
+        if not text:
+            return
+        if not outcome.text:
+            outcome.timings = replace(outcome.timings, first_token_ms=_since(started))
+            metrics.FIRST_TOKEN_SECONDS.observe(time.perf_counter() - started)
+        outcome.text += text
+        log.append(Token(text))
+
+    pool = await gateway.pool()
+    try:
+        async with pool.chat(ids, request) as stream:
+            outcome.endpoint_id = uuid.UUID(stream.endpoint.id)
+            async for delta in stream:
+                say(markers.feed(delta.text))
+                reported = delta.usage or reported
+                finish_reason = delta.finish_reason or finish_reason
+    finally:
+        # However it ends, what was held back as a possible marker belongs to the answer.
+        say(markers.flush())
+        outcome.citations = _cited(outcome.sources, markers.cited)
+        outcome.usage = reported or replace(outcome.usage, completion_tokens=estimate(outcome.text))
+    outcome.state, outcome.finish_reason = Turn.State.FINISHED, finish_reason or "stop"
+    outcome.bill = UsageRecord.Bill.ONCE
+
+
+def _cited(sources: list[Source], numbers: list[int]) -> list[Source]:
+    by_number = {source.n: source for source in sources}
+    return [by_number[n] for n in numbers]
+
+
+def _pack(opened: turn.Opened, found: list[Source], context_length: int) -> Packed:
+    assistant = opened.assistant
+    variables = {
+        "assistant": assistant.name,
+        "tenant": opened.tenant.name,
+        "user": opened.end_user,
+        "date": timezone.now().date().isoformat(),
+    }
+    return pack(
+        instructions=instructions(opened.prompt.template, variables),
+        history=opened.history,
+        question=opened.text,
+        passages=found,
+        context_length=context_length,
+        max_tokens=assistant.max_tokens,
+    )
+
+
+def _since(started: float) -> float:
+    """Milliseconds, to a tenth."""
+    return round((time.perf_counter() - started) * 1000, 1)

@@ -1,0 +1,239 @@
+"""REST and SSE: conversations, and the turns in them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.urls import path
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.assistants.models import Assistant
+from apps.conversations import asking, following, runner
+from apps.conversations.log import Entry
+from apps.conversations.models import Conversation, Message
+from apps.conversations.serializers import (
+    AskSerializer,
+    AssistantSerializer,
+    BeginSerializer,
+    ConversationSerializer,
+    MessageSerializer,
+    TurnSerializer,
+)
+from apps.conversations.turn import conversation_of
+from apps.edge.errors import STATUS_OF_CODE, NotAcceptable
+from apps.edge.frames import KEEP_ALIVE, sse
+from apps.edge.pagination import ByCursor
+from apps.edge.schema import CONFLICT, ERRORS
+from apps.tenants.authentication import Caller
+from apps.tenants.doors import Door, read_body
+from apps.tenants.scoping import unit
+from chatbot.errors import InvalidRequest
+from chatbot.events import START, Cursor, Failed
+
+HEARTBEAT_SECONDS = 15.0
+
+
+def caller_of(request: Request) -> Caller:
+    return cast("Caller", request.user)
+
+
+class ByActivity(ByCursor):
+    ordering = "-active_at"
+
+
+class Oldest(ByCursor):
+    ordering = "created"
+
+
+@extend_schema(responses={200: AssistantSerializer(many=True), **ERRORS})
+class Assistants(generics.ListAPIView[Assistant]):
+    """The assistants that can be asked."""
+
+    serializer_class = AssistantSerializer
+    queryset = Assistant.objects.none()
+
+    def get_queryset(self) -> QuerySet[Assistant]:
+        rows: QuerySet[Assistant] = Assistant.objects.for_tenant(caller_of(self.request).tenant)
+        return rows.filter(is_active=True)
+
+
+class Conversations(generics.ListAPIView[Conversation]):
+    """Conversations, latest activity first; `user` and `assistant` (a slug) narrow the list."""
+
+    serializer_class = ConversationSerializer
+    pagination_class = ByActivity
+    queryset = Conversation.objects.none()
+
+    def get_queryset(self) -> QuerySet[Conversation]:
+        rows: QuerySet[Conversation] = Conversation.objects.for_tenant(caller_of(self.request).tenant)
+        if user := self.request.query_params.get("user"):
+            rows = rows.filter(end_user__external_id=user)
+        if assistant := self.request.query_params.get("assistant"):
+            rows = rows.filter(assistant__slug=assistant)
+        return rows.select_related("assistant", "end_user")
+
+    @extend_schema(
+        parameters=[OpenApiParameter("user", str), OpenApiParameter("assistant", str)],
+        responses={200: ConversationSerializer(many=True), **ERRORS},
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+    @extend_schema(request=BeginSerializer, responses={201: ConversationSerializer, **ERRORS})
+    def post(self, request: Request) -> Response:
+        """Begin a conversation with an assistant."""
+        serializer = BeginSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        conversation = asking.begin(caller_of(request), **serializer.validated_data)
+        return Response(ConversationSerializer(conversation).data, status=status.HTTP_201_CREATED)
+
+
+@extend_schema(
+    parameters=[OpenApiParameter("user", str, description="404 unless this end user owns the conversation.")],
+    responses={200: ConversationSerializer, **ERRORS},
+)
+class OneConversation(generics.RetrieveUpdateDestroyAPIView[Conversation]):
+    """A conversation: read it, rename it, or delete it with everything in it."""
+
+    serializer_class = ConversationSerializer
+    queryset = Conversation.objects.none()
+    http_method_names = ("get", "patch", "delete", "options")
+
+    def get_object(self) -> Conversation:
+        user = self.request.query_params.get("user", "")
+        return conversation_of(caller_of(self.request).tenant, self.kwargs["conversation_id"], user=user)
+
+
+@extend_schema(responses={200: MessageSerializer(many=True), **ERRORS})
+class Messages(generics.ListAPIView[Message]):
+    """What was said in a conversation, oldest first."""
+
+    serializer_class = MessageSerializer
+    pagination_class = Oldest
+    queryset = Message.objects.none()
+
+    def get_queryset(self) -> QuerySet[Message]:
+        tenant = caller_of(self.request).tenant
+        conversation = conversation_of(
+            tenant, self.kwargs["conversation_id"], user=self.request.query_params.get("user", "")
+        )
+        rows: QuerySet[Message] = Message.objects.for_tenant(tenant)
+        return rows.filter(conversation=conversation)
+
+
+class Turns(Door):
+    @extend_schema(
+        request=AskSerializer,
+        parameters=[
+            OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Makes a repeat harmless."),
+        ],
+        responses={
+            (200, "application/json"): TurnSerializer,
+            (200, "text/event-stream"): OpenApiResponse(OpenApiTypes.STR, "The turn's events as they happen."),
+            **ERRORS,
+            **CONFLICT,
+        },
+    )
+    async def post(self, request: HttpRequest, caller: Caller, conversation_id: uuid.UUID) -> HttpResponseBase:
+        """Ask. Answers with the finished turn, or with its events if the request accepts `text/event-stream`."""
+        streaming = wants_stream(request)
+        question = asking.question_in(
+            read_body(request), idempotency_key=request.headers.get("Idempotency-Key", "").strip()
+        )
+        turn_id = await asking.ask(caller, conversation_id, question)
+        if streaming:
+            return stream(caller, turn_id, START)
+        return await finished(caller, turn_id)
+
+
+class OneTurn(Door):
+    @extend_schema(responses={200: TurnSerializer, **ERRORS})
+    async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
+        """A turn as it stands."""
+        return JsonResponse(await unit(_turn_body, caller, turn_id, request.GET.get("user", "")))
+
+
+class TurnEvents(Door):
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("after", str, description="A cursor like 1-12: only what lies beyond it."),
+            OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description="The same, from EventSource."),
+        ],
+        responses={
+            (200, "text/event-stream"): OpenApiResponse(OpenApiTypes.STR, "The turn's events as they happen."),
+            **ERRORS,
+        },
+    )
+    async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
+        """Follow a turn, from its beginning or from a cursor, also after it ended."""
+        after = request.GET.get("after") or request.headers.get("Last-Event-ID") or str(START)
+        try:
+            cursor = Cursor.parse(after)
+        except ValueError as error:
+            raise InvalidRequest(fields={"after": "A cursor looks like 1-12."}) from error
+        await unit(following.turn_of, caller.tenant, turn_id, user=request.GET.get("user", ""))
+        return stream(caller, turn_id, cursor)
+
+
+class StopTurn(Door):
+    @extend_schema(request=None, responses={200: TurnSerializer, **ERRORS})
+    async def post(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
+        """End a running turn; what it has said is kept. Answers with the turn, which may have ended by itself."""
+        await unit(following.turn_of, caller.tenant, turn_id, user=request.GET.get("user", ""))
+        if runner.stop(turn_id):
+            await following.last_event(following.follow(caller.tenant, turn_id, START))
+        return JsonResponse(await unit(_turn_body, caller, turn_id))
+
+
+def wants_stream(request: HttpRequest) -> bool:
+    """Whether the client asked for events. Raises NotAcceptable where it takes neither events nor JSON."""
+    if request.get_preferred_type(["application/json", "text/event-stream"]) is None:
+        raise NotAcceptable
+    return request.get_preferred_type(["application/json", "text/event-stream"]) == "text/event-stream"
+
+
+def _turn_body(caller: Caller, turn_id: uuid.UUID, user: str = "") -> dict[str, Any]:
+    return dict(TurnSerializer(following.turn_of(caller.tenant, turn_id, user=user)).data)
+
+
+async def finished(caller: Caller, turn_id: uuid.UUID) -> JsonResponse:
+    """Wait for the turn to end; its failure is this response's failure."""
+    end = await following.last_event(following.follow(caller.tenant, turn_id, START))
+    if isinstance(end, Failed):
+        headers = {"Retry-After": str(max(1, round(end.retry_after)))} if end.retry_after else {}
+        return JsonResponse(end.payload(), status=STATUS_OF_CODE.get(end.code, 500), headers=headers)
+    return JsonResponse(await unit(_turn_body, caller, turn_id))
+
+
+def stream(caller: Caller, turn_id: uuid.UUID, after: Cursor) -> StreamingHttpResponse:
+    """The turn's events. The reader's leaving ends the response and nothing else."""
+    return StreamingHttpResponse(
+        _blocks(following.follow(caller.tenant, turn_id, after, idle=HEARTBEAT_SECONDS)),
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _blocks(entries: AsyncIterator[list[Entry]]) -> AsyncIterator[bytes]:
+    async for batch in entries:
+        yield b"".join(sse(event, cursor) for cursor, event in batch) or KEEP_ALIVE
+
+
+urlpatterns = [
+    path("assistants", Assistants.as_view()),
+    path("conversations", Conversations.as_view()),
+    path("conversations/<uuid:conversation_id>", OneConversation.as_view()),
+    path("conversations/<uuid:conversation_id>/messages", Messages.as_view()),
+    path("conversations/<uuid:conversation_id>/turns", Turns.as_view()),
+    path("turns/<uuid:turn_id>", OneTurn.as_view()),
+    path("turns/<uuid:turn_id>/events", TurnEvents.as_view()),
+    path("turns/<uuid:turn_id>/stop", StopTurn.as_view()),
+]

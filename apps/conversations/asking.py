@@ -1,0 +1,59 @@
+"""The one way in for every door: check a question, open its turn and set it running, or find the turn it repeats."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from apps.assistants.models import Assistant
+from apps.conversations import runner
+from apps.conversations.models import Conversation, Turn
+from apps.conversations.serializers import AskSerializer
+from apps.conversations.turn import Question, open_turn, start_conversation
+from apps.edge.request_ids import current_request_id
+from apps.tenants.authentication import Caller
+from apps.tenants.scoping import unit
+from chatbot.errors import InvalidRequest
+
+MAX_IDEMPOTENCY_KEY = 200
+
+
+def question_in(data: Mapping[str, Any], *, idempotency_key: str = "") -> Question:
+    """The question in a request's body or a frame. Raises DRF's ValidationError or InvalidRequest, with fields."""
+    serializer = AskSerializer(data=data)
+    serializer.is_valid(raise_exception=True)
+    if len(idempotency_key) > MAX_IDEMPOTENCY_KEY or not idempotency_key.isprintable():
+        raise InvalidRequest(fields={"Idempotency-Key": f"Use at most {MAX_IDEMPOTENCY_KEY} printable characters."})
+    return Question(
+        text=serializer.validated_data["text"],
+        client_id=serializer.validated_data["client_id"],
+        user=serializer.validated_data["user"],
+        idempotency_key=idempotency_key,
+        request_id=current_request_id(),
+    )
+
+
+async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) -> uuid.UUID:
+    """Accept a question; its turn runs when this returns. A repeat of an idempotency key returns its first turn."""
+    opened = await unit(open_turn, caller, conversation_id, question, replica=runner.REPLICA)
+    if isinstance(opened, Turn):
+        return opened.pk
+    runner.start(opened)
+    return opened.turn_id
+
+
+def begin(caller: Caller, assistant: str, *, user: str = "", title: str = "") -> Conversation:
+    """A new conversation with an assistant, named by slug or id. Raises InvalidRequest where there is no such one."""
+    rows = Assistant.objects.for_tenant(caller.tenant).filter(is_active=True)
+    found = rows.filter(slug=assistant).first() or rows.filter(pk__in=_uuid(assistant)).first()
+    if found is None:
+        raise InvalidRequest(fields={"assistant": "There is no such assistant."})
+    return start_conversation(caller.tenant, found, user=user, title=title)
+
+
+def _uuid(text: str) -> list[uuid.UUID]:
+    try:
+        return [uuid.UUID(text)]
+    except ValueError:
+        return []

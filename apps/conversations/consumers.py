@@ -1,0 +1,234 @@
+"""/ws/chat: the same turns over a WebSocket. docs/websocket.md describes the frames."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+import structlog
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+from django.http.request import validate_host
+
+from apps.assistants.models import Assistant
+from apps.conversations import asking, following, runner
+from apps.conversations.models import Conversation
+from apps.edge.errors import body_of, close_code_of, translate
+from apps.edge.frames import frame
+from apps.edge.request_ids import accept_request_id
+from apps.tenants.authentication import Caller, authenticate, key_in
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import unit
+from apps.tenants.sessions import user_of
+from chatbot.errors import InvalidRequest, NotAuthenticated, NotFound, ParleyError
+from chatbot.events import START, Cursor
+
+log = structlog.get_logger(__name__)
+
+MAX_FRAME_CHARS = 64 * 1024
+MAX_FOLLOWED = 20  # turns that one socket follows at a time
+AUTH_SECONDS = 10.0  # a socket that has not said who it is by then is closed
+
+
+class ChatConsumer(AsyncWebsocketConsumer):
+    """Each followed turn is a task, so that `stop` and a disconnect are heard while tokens flow."""
+
+    async def connect(self) -> None:
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
+        self.request_id = accept_request_id(self.headers.get("x-request-id"))
+        self.credential = key_in(self.headers.get("authorization"), self.headers.get("x-api-key"))
+        self.following: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self.deadline: asyncio.Task[None] | None = None
+        # Accepted before it may be closed: closed earlier, a browser sees 1006 and no reason.
+        await self.accept()
+        if self.credential:
+            await self._guarded(self._auth, {"key": self.credential}, fatal=True)
+        elif "cookie" not in self.headers:
+            self.deadline = asyncio.create_task(self._close_unless_authenticated())
+
+    async def disconnect(self, code: int) -> None:
+        # The readers end; the turns do not.
+        for task in [*self.following.values(), self.deadline]:
+            if task is not None:
+                task.cancel()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        structlog.contextvars.bind_contextvars(request_id=self.request_id)
+        try:
+            data = _parse(text_data)
+        except ParleyError as error:
+            await self._send_error(error)
+            return
+        handlers: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
+            "auth": self._auth,
+            "ask": self._ask,
+            "stop": self._stop,
+            "resume": self._resume,
+        }
+        handler = handlers.get(str(data.get("type", "")))
+        if handler is None:
+            await self._send_error(InvalidRequest(fields={"type": "Frames are auth, ask, stop and resume."}))
+            return
+        await self._guarded(handler, data, fatal=data["type"] == "auth")
+
+    async def _guarded(
+        self, handler: Callable[[dict[str, Any]], Awaitable[None]], data: dict[str, Any], *, fatal: bool
+    ) -> None:
+        """What is wrong with one frame is told in a frame; only failed authentication ends the socket."""
+        try:
+            await handler(data)
+        except Exception as raised:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
+            error = translate(raised)
+            await self._send_error(error, client_id=data.get("client_id"))
+            if fatal or isinstance(error, NotAuthenticated):
+                await self.close(close_code_of(error))
+
+    # --- Frames -------------------------------------------------------------------------------------------------------
+
+    async def _auth(self, data: dict[str, Any]) -> None:
+        key = data.get("key")
+        caller = await authenticate(key if isinstance(key, str) else "")
+        self.credential = str(key)
+        if self.deadline is not None:
+            self.deadline.cancel()
+        await self.send(text_data=orjson.dumps({"type": "ready", "tenant": caller.tenant.slug}).decode())
+
+    async def _ask(self, data: dict[str, Any]) -> None:
+        caller = await self._caller(conversation=data.get("conversation"), assistant=data.get("assistant"))
+        question = asking.question_in(data)
+        if caller.acts_for:
+            question = replace(question, user=caller.acts_for)
+        if data.get("conversation"):
+            conversation_id = _uuid_in(data, "conversation")
+        else:
+            name = data.get("assistant")
+            if not isinstance(name, str) or not name:
+                raise InvalidRequest(fields={"assistant": "Name a conversation or an assistant."})
+            begun = await unit(asking.begin, caller, name, user=question.user)
+            conversation_id = begun.pk
+        turn_id = await asking.ask(caller, conversation_id, question)
+        self._follow(caller, turn_id, START, client_id=question.client_id)
+
+    async def _stop(self, data: dict[str, Any]) -> None:
+        turn_id = _uuid_in(data, "turn")
+        caller = await self._caller(turn=turn_id)
+        await unit(following.turn_of, caller.tenant, turn_id, user=caller.acts_for)
+        runner.stop(turn_id)
+
+    async def _resume(self, data: dict[str, Any]) -> None:
+        turn_id = _uuid_in(data, "turn")
+        try:
+            after = Cursor.parse(str(data.get("after") or START))
+        except ValueError as error:
+            raise InvalidRequest(fields={"after": "A cursor looks like 1-12."}) from error
+        caller = await self._caller(turn=turn_id)
+        turn = await unit(following.turn_of, caller.tenant, turn_id, user=caller.acts_for)
+        self._follow(caller, turn_id, after, client_id=turn.client_id)
+
+    # --- Who asks -----------------------------------------------------------------------------------------------------
+
+    async def _caller(self, **about: Any) -> Caller:
+        """The caller of a frame. A key is checked again at each, so that a revoked one ends within seconds."""
+        if self.credential:
+            return await authenticate(self.credential)
+        return await unit(self._member, **about)
+
+    def _member(self, *, conversation: Any = None, assistant: Any = None, turn: uuid.UUID | None = None) -> Caller:
+        """A logged-in user of the admin, for the tenant of what the frame names, if they may act for it."""
+        if not self._same_origin():
+            raise NotAuthenticated
+        user = user_of(self.headers.get("cookie", ""))
+        if user is None:
+            raise NotAuthenticated
+        rows = Assistant.objects.all() if not (turn or conversation) else Conversation.objects.all()
+        named = {"turns": turn} if turn else {"pk__in": [_uuid_or_none(conversation or assistant)]}
+        tenant = Tenant.objects.of(user).filter(pk__in=rows.filter(**named).values("tenant")).first()
+        if tenant is None:
+            raise NotFound
+        return Caller(tenant=tenant, user_id=user.pk, user_email=user.email)
+
+    def _same_origin(self) -> bool:
+        """Browsers send cookies across origins; only a page of ours may use them."""
+        origin = urlsplit(self.headers.get("origin", ""))
+        host = self.headers.get("host", "")
+        return bool(origin.netloc) and origin.netloc == host and validate_host(origin.hostname or "", _hosts())
+
+    async def _close_unless_authenticated(self) -> None:
+        await asyncio.sleep(AUTH_SECONDS)
+        await self._send_error(NotAuthenticated())
+        await self.close(close_code_of(NotAuthenticated()))
+
+    # --- Turns --------------------------------------------------------------------------------------------------------
+
+    def _follow(self, caller: Caller, turn_id: uuid.UUID, after: Cursor, *, client_id: str) -> None:
+        if earlier := self.following.pop(turn_id, None):
+            earlier.cancel()
+        if len(self.following) >= MAX_FOLLOWED:
+            raise InvalidRequest(f"A socket follows at most {MAX_FOLLOWED} turns at a time.")
+        task = asyncio.create_task(self._send_turn(caller, turn_id, after, client_id))
+        self.following[turn_id] = task
+        task.add_done_callback(lambda done: self._forget(turn_id, done))
+
+    def _forget(self, turn_id: uuid.UUID, done: asyncio.Task[None]) -> None:
+        if self.following.get(turn_id) is done:
+            del self.following[turn_id]
+
+    async def _send_turn(self, caller: Caller, turn_id: uuid.UUID, after: Cursor, client_id: str) -> None:
+        context = {"turn": str(turn_id)} | ({"client_id": client_id} if client_id else {})
+
+        async def send() -> None:
+            async for batch in following.follow(caller.tenant, turn_id, after):
+                for cursor, event in batch:
+                    await self.send(text_data=frame(event, cursor, **context))
+
+        await self._spoken(send())
+
+    async def _spoken(self, sending: Coroutine[Any, Any, None]) -> None:
+        """Tell of an error instead of dying silently; there is nobody who awaits this task."""
+        try:
+            await sending
+        except Exception as raised:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
+            await self._send_error(translate(raised))
+
+    async def _send_error(self, error: ParleyError, *, client_id: Any = None) -> None:
+        body = {"type": "error", **body_of(error)}
+        if isinstance(client_id, str) and client_id:
+            body["client_id"] = client_id
+        await self.send(text_data=orjson.dumps(body).decode())
+
+
+def _parse(text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise InvalidRequest("Frames are JSON text.")
+    if len(text) > MAX_FRAME_CHARS:
+        raise InvalidRequest(f"A frame has at most {MAX_FRAME_CHARS} characters.")
+    try:
+        data = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest("The frame is not valid JSON.") from error
+    if not isinstance(data, dict):
+        raise InvalidRequest("The frame is not a JSON object.")
+    return data
+
+
+def _uuid_or_none(value: Any) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(str(value))
+    except ValueError:
+        return None
+
+
+def _uuid_in(data: dict[str, Any], name: str) -> uuid.UUID:
+    found = _uuid_or_none(data.get(name, ""))
+    if found is None:
+        raise InvalidRequest(fields={name: "Give the id that a frame or the API told you."})
+    return found
+
+
+def _hosts() -> list[str]:
+    return list(settings.ALLOWED_HOSTS)

@@ -1,0 +1,119 @@
+"""How a door reads a turn: live from its log where this process runs it, else from what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+
+from apps.conversations import runner
+from apps.conversations.log import Entry
+from apps.conversations.models import Turn
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import unit
+from chatbot.errors import NotFound
+from chatbot.events import (
+    START,
+    Cursor,
+    Event,
+    Failed,
+    Restarted,
+    Source,
+    Sources,
+    Timings,
+    Token,
+    TurnFinished,
+    TurnStarted,
+    Usage,
+)
+
+# How often a turn that another process runs is looked at.
+POLL_SECONDS = 0.5
+
+
+def turn_of(tenant: Tenant, turn_id: uuid.UUID, *, user: str = "") -> Turn:
+    """A tenant's turn, and `user`'s where one is named. Raises NotFound, the same for another's as for none."""
+    rows = Turn.objects.for_tenant(tenant).select_related("question", "answer", "conversation__end_user", "endpoint")
+    if user:
+        rows = rows.filter(conversation__end_user__external_id=user)
+    turn: Turn | None = rows.filter(pk=turn_id).first()
+    if turn is None:
+        raise NotFound("There is no such turn.")
+    return turn
+
+
+async def follow(
+    tenant: Tenant, turn_id: uuid.UUID, after: Cursor, *, idle: float | None = None
+) -> AsyncIterator[list[Entry]]:
+    """The turn's events beyond `after` until its terminal one; an empty list after `idle` seconds of silence.
+
+    The caller has checked whose turn it is.
+    """
+    log = runner.log_of(turn_id)
+    if log is None:
+        async for batch in _stored(tenant, turn_id, after, idle):
+            yield batch
+        return
+    async for batch in log.follow(after, idle=idle):
+        yield batch
+
+
+async def _stored(tenant: Tenant, turn_id: uuid.UUID, after: Cursor, idle: float | None) -> AsyncIterator[list[Entry]]:
+    silent = 0.0
+    while (turn := await unit(turn_of, tenant, turn_id)).state in Turn.OPEN:
+        await asyncio.sleep(POLL_SECONDS)
+        silent += POLL_SECONDS
+        if idle is not None and silent >= idle:
+            silent = 0.0
+            yield []
+    yield replay(turn, after)
+
+
+def replay(turn: Turn, after: Cursor = START) -> list[Entry]:
+    """A closed turn's events from its stored message, for a reader who has seen everything up to `after`.
+
+    What the reader's last token was cannot be known any more, so a partly read answer is begun again.
+    """
+    end = Cursor(turn.epoch, max(turn.last_seq, 4))
+    if after >= end:
+        return []
+    entries = _entries(turn, end)
+    if after > entries[0].cursor:
+        restarted = Restarted(epoch=turn.epoch, after=0)
+        return [Entry(entries[0].cursor, restarted), *entries]
+    return [entry for entry in entries if entry.cursor > after]
+
+
+def _entries(turn: Turn, end: Cursor) -> list[Entry]:
+    events: list[Event] = [
+        TurnStarted(str(turn.pk), str(turn.conversation_id), str(turn.question_id)),
+        Sources([Source(**source) for source in turn.sources]),
+    ]
+    if turn.answer and turn.answer.text:
+        events.append(Token(turn.answer.text))
+    entries = [Entry(Cursor(turn.epoch, seq), event) for seq, event in enumerate(events, start=1)]
+    return [*entries, Entry(end, terminal_event(turn))]
+
+
+def terminal_event(turn: Turn) -> TurnFinished | Failed:
+    """The last event of a closed turn."""
+    if turn.error_code:
+        return Failed(turn.error_code, turn.error_message, str(turn.pk), turn.request_id)
+    return TurnFinished(
+        turn=str(turn.pk),
+        state=turn.state,
+        finish_reason=turn.finish_reason,
+        answer=str(turn.answer_id or ""),
+        text=turn.answer.text if turn.answer else "",
+        usage=Usage(turn.prompt_tokens, turn.completion_tokens, turn.usage_estimated),
+        citations=[Source(**source) for source in turn.answer.citations] if turn.answer else [],
+        timings=Timings(turn.search_ms, turn.first_token_ms, turn.total_ms),
+    )
+
+
+async def last_event(entries: AsyncIterator[list[Entry]]) -> Event:
+    """Wait for the turn to end."""
+    latest: Sequence[Entry] = ()
+    async for batch in entries:
+        latest = batch or latest
+    return latest[-1].event

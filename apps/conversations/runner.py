@@ -1,0 +1,183 @@
+"""Runs accepted turns, each as a task of its own: no connection, door or reader ends one but by asking it to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+from django.db import InterfaceError, OperationalError
+
+from apps.conversations import answering, metrics, turn
+from apps.conversations.log import Log
+from apps.conversations.models import Turn
+from apps.edge.errors import ServiceUnavailable, translate
+from apps.edge.request_ids import current_request_id
+from apps.tenants.scoping import unit
+from apps.usage.models import UsageRecord
+from chatbot.errors import ModelBusy, ModelUnavailable, ParleyError
+from chatbot.events import Failed, TurnFinished, TurnStarted
+
+log = structlog.get_logger(__name__)
+
+# This process, as turns name it.
+REPLICA = uuid.uuid4()
+# How long a finished turn's log is kept for those who come back at once; after that the stored message answers.
+LINGER_SECONDS = 60.0
+# While Postgres is away, a finished answer is offered to it again after each of these seconds.
+SAVE_RETRIES = (0.1, 0.5, 1, 2, 4, 8, 15, 15, 15)
+
+
+@dataclass(slots=True)
+class Running:
+    """A turn of this process, running or lately ended."""
+
+    opened: turn.Opened
+    log: Log
+    outcome: turn.Outcome = field(default_factory=turn.Outcome)
+    started: float = field(default_factory=time.perf_counter)
+    stopping: bool = False
+    answering: asyncio.Task[None] | None = None
+
+
+_running: dict[uuid.UUID, Running] = {}
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def start(opened: turn.Opened) -> Log:
+    """Run an opened turn; its log has its first event when this returns."""
+    running = Running(opened, Log(opened.epoch))
+    _running[opened.turn_id] = running
+    running.log.append(TurnStarted(str(opened.turn_id), str(opened.conversation_id), str(opened.question_id)))
+    task = asyncio.create_task(_run(running))
+    _tasks.add(task)  # the loop itself holds tasks weakly
+    task.add_done_callback(_tasks.discard)
+    return running.log
+
+
+def log_of(turn_id: uuid.UUID) -> Log | None:
+    """The log of a turn that this process runs or lately ran. Whose turn it is, the caller has checked."""
+    running = _running.get(turn_id)
+    return running.log if running else None
+
+
+def stop(turn_id: uuid.UUID) -> bool:
+    """Ask a turn to end with what it has said. False where it is not running here or has ended by itself."""
+    running = _running.get(turn_id)
+    if running is None or running.answering is None or running.answering.done():
+        return False
+    running.stopping = True
+    running.answering.cancel()
+    return True
+
+
+async def _run(running: Running) -> None:
+    opened, outcome = running.opened, running.outcome
+    structlog.contextvars.bind_contextvars(turn=str(opened.turn_id))
+    with metrics.RUNNING.track_inprogress():
+        running.answering = asyncio.create_task(answering.answer(opened, outcome, running.log, running.started))
+        # wait() and not await: whatever ends the answer, its turn is closed here.
+        await asyncio.wait([running.answering])
+        _conclude(running, running.answering)
+        await _close(running)
+    await asyncio.sleep(LINGER_SECONDS)
+    _running.pop(opened.turn_id, None)
+
+
+def _conclude(running: Running, answered: asyncio.Task[None]) -> None:
+    """Name how the answer ended: by itself, by the user, or by an error that may have left a part of it."""
+    outcome = running.outcome
+    error: ParleyError | None = None
+    if answered.cancelled():
+        if not running.stopping:
+            error = ServiceUnavailable("This replica is shutting down.", retry_after=1)
+    elif (raised := answered.exception()) is not None:
+        error = translate(raised) if isinstance(raised, Exception) else ParleyError()
+    if error is not None:
+        outcome.error = error
+        outcome.state = Turn.State.INTERRUPTED if outcome.text else Turn.State.FAILED
+        refused = isinstance(error, ModelBusy | ModelUnavailable) and not outcome.text
+        outcome.bill = UsageRecord.Bill.NONE if refused else UsageRecord.Bill.LOSS
+    elif outcome.state == Turn.State.RUNNING:
+        outcome.state, outcome.finish_reason = Turn.State.STOPPED, "stopped"
+        outcome.bill = UsageRecord.Bill.DELIVERED
+    elapsed = (time.perf_counter() - running.started) * 1000
+    outcome.timings = replace(outcome.timings, total_ms=round(elapsed, 1))
+    outcome.last_seq = running.log.next_seq
+
+
+async def _close(running: Running) -> None:
+    """Store the turn, then tell its readers: nobody sees an end that is not kept."""
+    opened, outcome = running.opened, running.outcome
+    answer_id = uuid.uuid4()
+    for delay in (*SAVE_RETRIES, None):
+        try:
+            await unit(
+                turn.close_turn,
+                opened.tenant,
+                opened.turn_id,
+                opened.epoch,
+                outcome,
+                conversation_id=opened.conversation_id,
+                answer_id=answer_id,
+            )
+            break
+        except (OperationalError, InterfaceError) as error:
+            log.warning("turn.save_failed", error=type(error).__name__, retry_in=delay)
+            if delay is None:
+                # The sweeper closes the row when Postgres is back; the readers must not wait for that.
+                outcome.error = outcome.error or ServiceUnavailable(retry_after=5)
+                break
+            await asyncio.sleep(delay)
+    _tell(running, answer_id)
+
+
+def _tell(running: Running, answer_id: uuid.UUID) -> None:
+    opened, outcome = running.opened, running.outcome
+    if outcome.error is not None:
+        error = outcome.error
+        running.log.append(
+            Failed(error.code, error.message, str(opened.turn_id), current_request_id(), error.retry_after)
+        )
+    else:
+        running.log.append(
+            TurnFinished(
+                turn=str(opened.turn_id),
+                state=str(outcome.state),
+                finish_reason=outcome.finish_reason,
+                answer=str(answer_id),
+                text=outcome.text,
+                usage=outcome.usage,
+                citations=outcome.citations,
+                timings=outcome.timings,
+            )
+        )
+    reason = outcome.error.code if outcome.error else outcome.finish_reason
+    metrics.TURNS.labels(str(outcome.state), reason).inc()
+    metrics.TOKENS.labels("prompt").inc(outcome.usage.prompt_tokens)
+    metrics.TOKENS.labels("completion").inc(outcome.usage.completion_tokens)
+    log.info(
+        "turn.finished",
+        state=str(outcome.state),
+        finish_reason=outcome.finish_reason,
+        error=outcome.error.code if outcome.error else None,
+        tokens=outcome.usage.total_tokens,
+        sources=len(outcome.sources),
+        ttft_ms=outcome.timings.first_token_ms,
+        ms=outcome.timings.total_ms,
+    )
+
+
+async def drain(timeout: float) -> Sequence[uuid.UUID]:
+    """Wait for running turns; those that are not done by then are interrupted and closed. Returns the latter's ids."""
+    unfinished = [r for r in _running.values() if r.answering and not r.log.ended]
+    if unfinished:
+        await asyncio.wait([r.answering for r in unfinished if r.answering], timeout=timeout)
+    late = [r for r in unfinished if r.answering and not r.answering.done()]
+    for running in late:
+        if running.answering:
+            running.answering.cancel()
+    return [r.opened.turn_id for r in late]

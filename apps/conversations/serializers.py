@@ -1,0 +1,135 @@
+"""The shapes of conversations, messages and turns in the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from rest_framework import serializers
+
+from apps.assistants.models import Assistant
+from apps.conversations.models import Conversation, Message, Turn
+
+
+class AskSerializer(serializers.Serializer[Any]):
+    """A question."""
+
+    text = serializers.CharField(max_length=settings.PARLEY_MAX_QUESTION_CHARS)
+    client_id = serializers.CharField(
+        max_length=100, required=False, default="", allow_blank=True, help_text="Your own name for this question."
+    )
+    user = serializers.CharField(
+        max_length=200, required=False, default="", allow_blank=True, help_text="Who asks: must own the conversation."
+    )
+
+
+class BeginSerializer(serializers.Serializer[Any]):
+    """A new conversation."""
+
+    assistant = serializers.CharField(max_length=64, help_text="The assistant's slug or id.")
+    user = serializers.CharField(
+        max_length=200, required=False, default="", allow_blank=True, help_text="Your name for the end user."
+    )
+    title = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+
+
+class AssistantSerializer(serializers.ModelSerializer[Assistant]):
+    class Meta:
+        model = Assistant
+        fields = ("id", "slug", "name", "description")
+
+
+class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+    assistant = serializers.SlugRelatedField[Assistant](slug_field="slug", read_only=True)
+    user = serializers.CharField(source="end_user.external_id", read_only=True)
+
+    class Meta:
+        model = Conversation
+        fields = ("id", "assistant", "user", "title", "created", "active_at")
+        read_only_fields = ("id", "created", "active_at")
+
+
+class SourceSerializer(serializers.Serializer[Any]):
+    """A passage, numbered as the answer's [n] refer to it."""
+
+    n = serializers.IntegerField()
+    chunk = serializers.UUIDField()
+    document = serializers.UUIDField()
+    title = serializers.CharField()
+    heading = serializers.ListField(child=serializers.CharField())
+    page = serializers.IntegerField(allow_null=True)
+    text = serializers.CharField()
+    score = serializers.FloatField()
+
+
+class MessageSerializer(serializers.ModelSerializer[Message]):
+    citations = SourceSerializer(many=True)
+
+    class Meta:
+        model = Message
+        fields = ("id", "role", "text", "citations", "created")
+
+
+class UsageSerializer(serializers.Serializer[Turn]):
+    prompt_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+    total_tokens = serializers.SerializerMethodField()
+    estimated = serializers.BooleanField(source="usage_estimated")
+
+    def get_total_tokens(self, turn: Turn) -> int:
+        return turn.prompt_tokens + turn.completion_tokens
+
+
+class TimingsSerializer(serializers.Serializer[Turn]):
+    """Milliseconds since the question was accepted."""
+
+    search_ms = serializers.FloatField(allow_null=True)
+    first_token_ms = serializers.FloatField(allow_null=True)
+    total_ms = serializers.FloatField(allow_null=True)
+
+
+class TurnErrorSerializer(serializers.Serializer[Turn]):
+    code = serializers.CharField(source="error_code")
+    message = serializers.CharField(source="error_message")
+
+
+class TurnSerializer(serializers.ModelSerializer[Turn]):
+    """A question and its answer. `text` is the answer; `citations` are the sources whose [n] stands in it."""
+
+    question = MessageSerializer()
+    answer = MessageSerializer(allow_null=True)
+    text = serializers.SerializerMethodField()
+    sources = SourceSerializer(many=True)
+    citations = serializers.SerializerMethodField()
+    usage = UsageSerializer(source="*")
+    timings = TimingsSerializer(source="*")
+    error = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Turn
+        fields = (
+            "id",
+            "conversation",
+            "state",
+            "finish_reason",
+            "client_id",
+            "question",
+            "answer",
+            "text",
+            "citations",
+            "sources",
+            "usage",
+            "timings",
+            "error",
+            "created",
+            "closed_at",
+        )
+
+    def get_text(self, turn: Turn) -> str:
+        return turn.answer.text if turn.answer else ""
+
+    def get_citations(self, turn: Turn) -> list[dict[str, Any]]:
+        return turn.answer.citations if turn.answer else []
+
+    def get_error(self, turn: Turn) -> dict[str, Any] | None:
+        return dict(TurnErrorSerializer(turn).data) if turn.error_code else None

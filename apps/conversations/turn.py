@@ -1,0 +1,268 @@
+"""Opens and closes turns: two short transactions that between them lose nothing and bill once."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+from django.db import IntegrityError, connection
+from django.utils import timezone
+
+from apps.assistants.models import Assistant, PromptVersion
+from apps.conversations.models import Conversation, IdempotencyKey, Message, Turn
+from apps.inference import gateway
+from apps.knowledge.models import Collection
+from apps.tenants.authentication import Caller
+from apps.tenants.models import EndUser, Tenant
+from apps.usage import ledger
+from apps.usage.models import UsageRecord
+from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound, ParleyError, TurnInProgress
+from chatbot.events import Source, Timings, Usage
+from chatbot.inference.client import Endpoint
+
+# More turns than any context window holds; the packing decides how many of them the model sees.
+HISTORY_TURNS = 20
+TITLE_CHARS = 80
+ANONYMOUS = "anonymous"  # the end user of calls that name none
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a door was asked. `user` is who asks, where the call says so; `client_id` is the client's own name for the
+    question; `idempotency_key` makes a repeat harmless."""
+
+    text: str
+    user: str = ""
+    client_id: str = ""
+    idempotency_key: str = ""
+    request_id: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An accepted question and everything needed to answer it, so that no database is needed until it closes."""
+
+    tenant: Tenant
+    turn_id: uuid.UUID
+    epoch: int
+    conversation_id: uuid.UUID
+    question_id: uuid.UUID
+    text: str
+    end_user: str
+    assistant: Assistant
+    prompt: PromptVersion
+    collections: Sequence[Collection]
+    history: Sequence[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a turn ended; it is filled while the turn runs, so that whatever happens, what is known is kept."""
+
+    state: Turn.State = Turn.State.RUNNING
+    bill: UsageRecord.Bill = UsageRecord.Bill.LOSS
+    finish_reason: str = ""
+    text: str = ""
+    sources: list[Source] = field(default_factory=list)
+    citations: list[Source] = field(default_factory=list)
+    usage: Usage = field(default_factory=lambda: Usage(0, 0, estimated=True))
+    timings: Timings = field(default_factory=Timings)
+    endpoint_id: uuid.UUID | None = None
+    error: ParleyError | None = None
+    last_seq: int = 0
+
+
+def conversation_of(tenant: Tenant, conversation_id: uuid.UUID, *, user: str = "") -> Conversation:
+    """A tenant's conversation, and `user`'s where one is named. Raises NotFound, the same for another's as for none."""
+    rows = Conversation.objects.for_tenant(tenant).select_related(
+        "end_user", "assistant__prompt__published", "assistant__endpoint"
+    )
+    if user:
+        rows = rows.filter(end_user__external_id=user)
+    conversation: Conversation | None = rows.filter(pk=conversation_id).first()
+    if conversation is None:
+        raise NotFound("There is no such conversation.")
+    conversation.assistant.tenant = conversation.tenant = tenant
+    return conversation
+
+
+def start_conversation(tenant: Tenant, assistant: Assistant, *, user: str = "", title: str = "") -> Conversation:
+    """A new conversation of the end user whom the tenant calls `user`."""
+    end_user, _ = EndUser.objects.get_or_create(tenant=tenant, external_id=user or ANONYMOUS)
+    conversation: Conversation = Conversation.objects.create(
+        tenant=tenant, assistant=assistant, end_user=end_user, title=title
+    )
+    return conversation
+
+
+def open_turn(caller: Caller, conversation_id: uuid.UUID, question: Question, *, replica: uuid.UUID) -> Opened | Turn:
+    """Write question, turn and ledger row: from here on nothing is lost. A repeat (by idempotency key) gets its turn.
+
+    Call it as one unit. Raises NotFound, TurnInProgress, IdempotencyConflict, or ModelUnavailable where no chat
+    endpoint serves the tenant.
+    """
+    tenant = caller.tenant
+    conversation = conversation_of(tenant, conversation_id, user=question.user)
+    if question.idempotency_key:
+        earlier = _earlier(tenant, conversation, question)
+        if earlier is not None:
+            return earlier
+    opened = _answerable(tenant, conversation, question)
+    _write(caller, conversation, question, opened, replica)
+    return opened
+
+
+def _earlier(tenant: Tenant, conversation: Conversation, question: Question) -> Turn | None:
+    """The turn that this key already opened. Repeats sent at once wait here for the first one to commit."""
+    with connection.cursor() as cursor:
+        name = f"{tenant.pk}/{conversation.end_user_id}/{question.idempotency_key}"
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+    claim = (
+        IdempotencyKey.objects.for_tenant(tenant)
+        .filter(end_user_id=conversation.end_user_id, key=question.idempotency_key)
+        .select_related("turn")
+        .first()
+    )
+    if claim is None:
+        return None
+    if claim.fingerprint != question.fingerprint or claim.turn.conversation_id != conversation.pk:
+        raise IdempotencyConflict
+    turn: Turn = claim.turn
+    return turn
+
+
+def _answerable(tenant: Tenant, conversation: Conversation, question: Question) -> Opened:
+    """What answering needs. Raises InvalidRequest where the assistant is not ready to answer."""
+    assistant = conversation.assistant
+    if not assistant.is_active:
+        raise InvalidRequest("This assistant is switched off.")
+    if assistant.prompt.published is None:
+        raise InvalidRequest("This assistant's prompt has no published version.")
+    gateway.refresh()
+    collections = Collection.objects.for_tenant(tenant).filter(assistants=assistant).select_related("index")
+    return Opened(
+        tenant=tenant,
+        turn_id=uuid.uuid4(),
+        epoch=1,
+        conversation_id=conversation.pk,
+        question_id=uuid.uuid4(),
+        text=question.text,
+        end_user=conversation.end_user.external_id,
+        assistant=assistant,
+        prompt=assistant.prompt.published,
+        collections=list(collections) if assistant.passages else [],
+        history=_history(tenant, conversation),
+    )
+
+
+def _history(tenant: Tenant, conversation: Conversation) -> list[tuple[str, str]]:
+    """Questions with their answers, oldest first; of a question answered several times, the latest answer."""
+    pairs = (
+        Turn.objects.for_tenant(tenant)
+        .filter(conversation=conversation, answer__isnull=False)
+        .exclude(answer__text="")
+        .order_by("-created")
+        .values_list("question_id", "question__text", "answer__text")[:HISTORY_TURNS]
+    )
+    latest: dict[uuid.UUID, tuple[str, str]] = {}
+    for question_id, asked, answered in pairs:
+        latest.setdefault(question_id, (asked, answered))
+    return list(latest.values())[::-1]
+
+
+def _write(caller: Caller, conversation: Conversation, question: Question, opened: Opened, replica: uuid.UUID) -> None:
+    tenant = caller.tenant
+    Message.objects.create(
+        id=opened.question_id, tenant=tenant, conversation=conversation, role=Message.Role.USER, text=question.text
+    )
+    try:
+        turn = Turn.objects.create(
+            id=opened.turn_id,
+            tenant=tenant,
+            conversation=conversation,
+            question_id=opened.question_id,
+            api_key_id=caller.api_key_id,
+            prompt_version=opened.prompt,
+            replica=replica,
+            epoch=opened.epoch,
+            client_id=question.client_id,
+            request_id=question.request_id,
+        )
+    except IntegrityError as error:
+        if "turn_one_open_per_conversation" in str(error):
+            raise TurnInProgress from error
+        raise
+    if question.idempotency_key:
+        IdempotencyKey.objects.create(
+            tenant=tenant,
+            end_user_id=conversation.end_user_id,
+            key=question.idempotency_key,
+            fingerprint=question.fingerprint,
+            turn=turn,
+        )
+    ledger.reserve(tenant, turn_id=turn.pk, end_user=conversation.end_user, api_key_id=caller.api_key_id)
+    conversation.active_at = timezone.now()
+    conversation.title = conversation.title or " ".join(question.text.split())[:TITLE_CHARS]
+    conversation.save(update_fields=["active_at", "title"])
+
+
+def close_turn(
+    tenant: Tenant,
+    turn_id: uuid.UUID,
+    epoch: int,
+    outcome: Outcome,
+    *,
+    conversation_id: uuid.UUID,
+    answer_id: uuid.UUID,
+) -> bool:
+    """Write answer, state and bill, if the turn is still open in this epoch: whoever comes second gets False.
+
+    A turn that failed before its first word has no answer. Call it as one unit.
+    """
+    error = outcome.error
+    has_answer = bool(outcome.text) or outcome.state in {Turn.State.FINISHED, Turn.State.STOPPED}
+    won = (
+        Turn.objects.for_tenant(tenant)
+        .filter(pk=turn_id, epoch=epoch, state__in=Turn.OPEN)
+        .update(
+            state=outcome.state,
+            answer_id=answer_id if has_answer else None,
+            endpoint_id=outcome.endpoint_id,
+            finish_reason=outcome.finish_reason,
+            error_code=error.code if error else "",
+            error_message=error.message[:500] if error else "",
+            sources=[asdict(source) for source in outcome.sources],
+            prompt_tokens=outcome.usage.prompt_tokens,
+            completion_tokens=outcome.usage.completion_tokens,
+            usage_estimated=outcome.usage.estimated,
+            search_ms=outcome.timings.search_ms,
+            first_token_ms=outcome.timings.first_token_ms,
+            total_ms=outcome.timings.total_ms,
+            last_seq=outcome.last_seq,
+            closed_at=timezone.now(),
+        )
+    )
+    if not won:
+        return False
+    if has_answer:
+        Message.objects.create(
+            id=answer_id,
+            tenant=tenant,
+            conversation_id=conversation_id,
+            role=Message.Role.ASSISTANT,
+            text=outcome.text,
+            citations=[asdict(source) for source in outcome.citations],
+        )
+    ledger.settle(tenant, turn_id=turn_id, bill=outcome.bill, usage=outcome.usage, endpoint_id=outcome.endpoint_id)
+    return True
+
+
+def endpoints_for(opened: Opened) -> list[Endpoint]:
+    """The chat endpoints that may answer, first one first. Database work where the pool has aged."""
+    return gateway.chat_endpoints(opened.tenant, opened.assistant.endpoint)

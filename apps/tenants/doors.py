@@ -1,0 +1,46 @@
+"""Async views that authenticate by themselves: what streams, and what must not pay for sync middleware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from django.http import HttpRequest, HttpResponseBase
+from rest_framework.views import APIView
+
+from apps.edge.errors import MethodNotAllowed
+from apps.edge.middleware import ahead_of_middleware
+from apps.tenants.authentication import authenticate, key_in
+from chatbot.errors import InvalidRequest, UnsupportedType
+
+
+class Door(APIView):
+    """An APIView to the OpenAPI generator, an async view to Django; methods are `async def get(request, caller)`."""
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        async def view(request: HttpRequest, **parts: Any) -> HttpResponseBase:
+            handler = getattr(cls(), (request.method or "").lower(), None)
+            if handler is None or request.method not in {"GET", "POST", "PUT", "PATCH", "DELETE"}:
+                raise MethodNotAllowed
+            credential = key_in(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
+            caller = await authenticate(credential)
+            response: HttpResponseBase = await handler(request, caller, **parts)
+            return response
+
+        view.cls = cls  # type: ignore[attr-defined]
+        view.initkwargs = initkwargs  # type: ignore[attr-defined]
+        return ahead_of_middleware(view)
+
+
+def read_body(request: HttpRequest) -> dict[str, Any]:
+    """The request's JSON object. Raises InvalidRequest, UnsupportedType or RequestDataTooBig."""
+    if request.content_type not in {"application/json", ""}:
+        raise UnsupportedType("This address reads application/json.")
+    try:
+        data = orjson.loads(request.body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest("The request's body is not valid JSON.") from error
+    if not isinstance(data, dict):
+        raise InvalidRequest("The request's body is not a JSON object.")
+    return data

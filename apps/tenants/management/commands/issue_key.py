@@ -1,0 +1,32 @@
+"""Issue an API key for a tenant and print it, once."""
+
+from __future__ import annotations
+
+import datetime
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from apps.tenants import keys
+from apps.tenants.models import Tenant
+
+
+class Command(BaseCommand):
+    help = "Issue an API key. Its text goes to standard output alone, and cannot be shown again."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--tenant", required=True, help="slug of the tenant")
+        parser.add_argument("--name", default="command line", help="where the key is used")
+        parser.add_argument("--days", type=int, help="days until it expires; never if left out")
+
+    def handle(self, *, tenant: str, name: str, days: int | None, **options: Any) -> None:
+        found = Tenant.objects.filter(slug=tenant).first()
+        if found is None:
+            raise CommandError(f"There is no tenant {tenant!r}.")
+        if days is not None and days < 1:
+            raise CommandError("--days must be at least 1.")
+        expires_at = timezone.now() + datetime.timedelta(days=days) if days else None
+        _row, text = keys.issue(found, name=name, expires_at=expires_at)
+        self.stdout.write(text)
