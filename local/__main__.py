@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _port(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65536:  # noqa: PLR2004 - 16 bits
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 65536:
         raise LocalError(f"PORT must be a number from 1 to 65535, but is {text!r}.")
     return int(text)
 

@@ -77,10 +77,9 @@ def up_detached(home: Home, port: int) -> None:
         )
     try:
         with log.open(encoding="utf-8", errors="replace") as lines:
-            while child.poll() is None and not home.ready.exists():
+            while child.poll() is None and not _announced(home):
                 _relay(lines.read())
                 time.sleep(0.1)
-            time.sleep(0.1)  # the block is printed just after the file appears
             _relay(lines.read())
     except KeyboardInterrupt:
         stop(child, seconds=STOP_SECONDS)
@@ -124,15 +123,24 @@ def _supervisor_pid(home: Home) -> int | None:
     return None
 
 
+def _announced(home: Home) -> bool:
+    """Whether the running supervisor, not one that was killed, has said that the product is ready."""
+    try:
+        pid = int(home.ready.read_text(encoding="utf-8").partition(" ")[0])
+    except (FileNotFoundError, ValueError):
+        return False
+    return pid == _supervisor_pid(home)
+
+
 def _lock_file(home: Home) -> Path:
     return home.run / "lock"
 
 
 def _wait_for_other(home: Home, port: int) -> None:
-    if not home.ready.exists():
+    if not _announced(home):
         print("Parley is already starting; waiting for it.", flush=True)
     deadline = time.monotonic() + START_SECONDS
-    while not home.ready.exists():
+    while not _announced(home):
         if not _supervisor_pid(home):
             raise LocalError("The Parley that was starting has stopped: its own terminal, or var/log, says why.")
         if time.monotonic() > deadline:
@@ -208,6 +216,7 @@ class Watch(threading.Thread):
         self.base_url = base_url
         self.deadline = time.monotonic() + START_SECONDS
         self.over = threading.Event()
+        self.announced = False
         self.failure: str | None = None
 
     def trouble(self) -> str | None:
@@ -216,7 +225,7 @@ class Watch(threading.Thread):
             return dead.obituary()
         if self.preparing.poll():
             return "Preparing the database and the demo failed: the lines above say why."
-        if not self.home.ready.exists() and time.monotonic() > self.deadline:
+        if not self.announced and time.monotonic() > self.deadline:
             return f"Parley was not ready after {START_SECONDS} seconds.{tail(self.home.logs / 'parley.log')}"
         return None
 
@@ -228,9 +237,10 @@ class Watch(threading.Thread):
             if self.failure:
                 os.kill(os.getpid(), signal.SIGTERM)  # honcho stops the product in the main thread
                 return
-            if not self.home.ready.exists() and self._is_ready():
-                self.home.ready.write_text(self.base_url, encoding="utf-8")
+            if not self.announced and self._is_ready():
                 announce(self.home)
+                self.announced = True
+                self.home.ready.write_text(f"{os.getpid()} {self.base_url}", encoding="utf-8")
 
     def _is_ready(self) -> bool:
         """The quick start can be searched, and the web process takes questions."""
