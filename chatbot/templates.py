@@ -190,7 +190,7 @@ def _attribute_problem(node: nodes.Getattr, targets: set[str]) -> str | None:
     return None if node.attr in known else f"'.{node.attr}' is not available here."
 
 
-def _is_list(node: nodes.Expr) -> bool:
+def _is_list(node: nodes.Node) -> bool:
     if isinstance(node, nodes.Name):
         return node.name == "sources"
     return isinstance(node, nodes.Getattr) and node.attr == "heading"

@@ -1,0 +1,177 @@
+"""Extracted text cut into passages that carry where they stand: title, heading path and page.
+
+A passage never crosses a heading of the highest level its document uses. Short sections are put together, long ones cut
+by semantic-text-splitter at the largest boundary that fits (blocks, then lines, then sentences), so that a table or a
+code block stays whole where it can.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile, tee, zip_longest
+
+from semantic_text_splitter import MarkdownSplitter
+
+from chatbot import markdown
+from chatbot.extraction import Extracted
+from chatbot.tokens import estimate
+
+MAX_TOKENS = 250
+OVERLAP_TOKENS = 25  # between two passages cut out of one section; a tenth
+SMALL = 4  # a section below this fraction of a passage is put together with its neighbour
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """position: from 0, in reading order. text: Markdown, without the headings of its path. page: that of its first
+    character. tokens: of the text alone, estimated. digest: sha256, in hex, of title, heading and text: what is equal
+    here need not be embedded again.
+    """
+
+    position: int
+    text: str
+    heading: tuple[str, ...]
+    page: int | None
+    tokens: int
+    digest: str
+
+
+class _Section:
+    """What stands between two headings."""
+
+    def __init__(self, path: Sequence[tuple[int, str]], root: int, page: int | None) -> None:
+        self.path = tuple(path)  # level and title of each heading above it, outermost first
+        self.root = root  # which of the document's outermost headings that is under
+        self._lines: list[str] = []
+        self._length = 0
+        self._pages = [(0, page)]  # the page from an offset on, ascending
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self._lines)
+
+    @property
+    def headline(self) -> str:
+        return "{} {}".format("#" * self.path[-1][0], self.path[-1][1]) if self.path else ""
+
+    @property
+    def tokens(self) -> int:
+        return estimate(self.headline) + estimate(self.text)
+
+    @property
+    def is_blank(self) -> bool:
+        return not any(line.strip() for line in self._lines)
+
+    def page_at(self, offset: int) -> int | None:
+        return self._pages[bisect_right(self._pages, offset, key=lambda start: start[0]) - 1][1]
+
+    def add(self, line: str, page: int | None) -> None:
+        if not any(self._lines):
+            self._pages = [(0, page)]
+        elif self._pages[-1][1] != page:
+            self._pages.append((self._length, page))
+        self._lines.append(line)
+        self._length += len(line) + 1
+
+    def append(self, other: _Section, *, headline: bool) -> None:
+        if headline:
+            self.add(other.headline, other.page_at(0))
+        offset = 0
+        for line in other._lines:
+            self.add(line, other.page_at(offset))
+            offset += len(line) + 1
+
+
+def split(
+    extracted: Extracted, *, title: str, max_tokens: int = MAX_TOKENS, overlap_tokens: int = OVERLAP_TOKENS
+) -> list[Passage]:
+    """The passages in reading order, none above `max_tokens` as estimated. The same input gives the same passages.
+
+    Every character that is not blank is in the title, or in the text or heading of some passage, but for the marks that
+    make a line a heading.
+    """
+    splitter = MarkdownSplitter.from_callback(estimate, max_tokens, overlap_tokens)
+    passages: list[Passage] = []
+    for section in _joined(_sections(extracted), max_tokens):
+        heading = tuple(text for _, text in section.path)
+        if heading[:1] == (title,):
+            heading = heading[1:]
+        for offset, text in splitter.chunk_indices(section.text):
+            if not text.strip():
+                continue
+            content = "\x1f".join([title, *heading, text])
+            passages.append(
+                Passage(
+                    position=len(passages),
+                    text=text,
+                    heading=heading,
+                    page=section.page_at(offset),
+                    tokens=estimate(text),
+                    digest=hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest(),
+                )
+            )
+    return passages
+
+
+def _sections(extracted: Extracted) -> Iterator[_Section]:
+    path: list[tuple[int, str]] = []
+    root = 0
+    section = _Section(path, root, None)
+    for page in extracted.pages:
+        for line in markdown.lines(page.text):
+            if not line.level:
+                section.add(line.text, page.number)
+                continue
+            yield section
+            while path and path[-1][0] >= line.level:
+                path.pop()
+            root += not path
+            path.append((line.level, line.text))
+            section = _Section(path, root, page.number)
+    yield section
+
+
+def _joined(sections: Iterator[_Section], max_tokens: int) -> Iterator[_Section]:
+    """The sections, short ones put together with their neighbours under the same outermost heading."""
+    group: list[_Section] = []
+    tokens = 0
+    for section, following in zip_longest(*_shifted(sections)):
+        if section.is_blank and (not section.path or _is_under(following, section)):
+            continue  # the next section carries its heading in its path
+        more = section.tokens
+        small = min(tokens, more) < max_tokens // SMALL
+        if group and group[0].root == section.root and small and tokens + more <= max_tokens:
+            group.append(section)
+            tokens += more
+            continue
+        if group:
+            yield _merged(group)
+        group, tokens = [section], more
+    if group:
+        yield _merged(group)
+
+
+def _shifted(sections: Iterator[_Section]) -> tuple[Iterator[_Section], Iterator[_Section]]:
+    these, following = tee(sections)
+    next(following, None)
+    return these, following
+
+
+def _is_under(section: _Section | None, other: _Section) -> bool:
+    return section is not None and section.path[: len(other.path)] == other.path
+
+
+def _merged(group: Sequence[_Section]) -> _Section:
+    """One section under the headings that all of the group share; the others stand in its text."""
+    shared = group[0].path
+    for section in group[1:]:
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(shared, section.path, strict=False))
+        shared = tuple(mine for mine, _ in same)
+    merged = _Section(shared, group[0].root, group[0].page_at(0))
+    for section in group:
+        hidden = len(section.path) > len(shared)
+        merged.append(section, headline=hidden or (section.is_blank and len(group) == 1))
+    return merged

@@ -1,0 +1,242 @@
+"""A document's bytes to text. Parsers of untrusted formats run in a confined child process only.
+
+The child (`python -m chatbot.extraction`) gets the file as its standard input and nothing else: no environment, no
+network where the kernel lets it give that up, an unprivileged user where the parent is root, no file it may write, and
+limits on processor time, memory and output. What it answers is data of its parent's choosing: numbered pages of text.
+"""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import math
+import os
+import re
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from chatbot import markdown
+from chatbot.errors import ExtractionFailed, UnsupportedType
+
+PDF = "application/pdf"
+MARKDOWN = "text/markdown"
+TEXT = "text/plain"
+SUFFIXES = {
+    ".pdf": PDF,
+    ".md": MARKDOWN,
+    ".markdown": MARKDOWN,
+    ".txt": TEXT,
+    ".text": TEXT,
+    ".log": TEXT,
+    ".rst": TEXT,
+}
+HEAD = 4096  # bytes that detect() wants to see
+
+_ROOT = Path(__file__).resolve().parent.parent
+_NOBODY = 65534
+_POLL = 0.05  # seconds between two looks at the child's memory
+_WALL = 4  # how much longer than its processor time a child may take: workers share cores
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # \x1b stays: logs are coloured
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CLONE_NEWUSER, _CLONE_NEWNET, _PR_SET_NO_NEW_PRIVS = 0x10000000, 0x40000000, 38  # linux/sched.h, linux/prctl.h
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """seconds: of processor time. memory_mb: resident, looked at every 50 ms; not of address space, which native
+    libraries reserve freely. output_chars: of all pages together.
+    """
+
+    seconds: float = 30.0
+    memory_mb: int = 1024
+    output_chars: int = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`number` is the page's place in the file, from 1; None where the format has no pages. `text` is Markdown."""
+
+    number: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    pages: list[Page]
+    title: str | None
+
+
+def detect(name: str, head: bytes) -> str:
+    """The media type, by the file's name and its first HEAD bytes.
+
+    Raises UnsupportedType for a name that says nothing we read, and for content that is not what the name says.
+    """
+    suffix = Path(name).suffix.lower()
+    media_type = SUFFIXES.get(suffix)
+    if media_type is None:
+        raise UnsupportedType(f"Files of this kind cannot be read. Readable are {', '.join(sorted(SUFFIXES))}.")
+    # Readers accept a PDF's header anywhere in its first 1024 bytes.
+    is_pdf = b"%PDF-" in head[:1024]
+    if media_type == PDF and not is_pdf:
+        raise UnsupportedType("The file is named as a PDF, but is something else.")
+    if media_type != PDF and (head.startswith(b"%PDF-") or _CONTROL.search(_decoded(head))):
+        raise UnsupportedType(f"The file is named as text ({suffix}), but is something else.")
+    return media_type
+
+
+def extract(path: Path, media_type: str, limits: Limits = Limits()) -> Extracted:
+    """The file's text, without NUL. Blocks until it is there. Raises ExtractionFailed with a sentence that says why."""
+    if media_type == PDF:
+        with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="parley-extract-") as scratch:
+            command = [sys.executable, "-m", "chatbot.extraction", str(limits.output_chars)]
+            return _answer(_supervise(command, file, limits, scratch), limits)
+    # Decoding parses nothing, so it needs no walls.
+    text = _decoded(path.read_bytes()).replace("\x00", "").replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise ExtractionFailed("The file is empty.")
+    if len(text) > limits.output_chars:
+        raise _too_much(limits)
+    if media_type == MARKDOWN:
+        return Extracted([Page(None, text)], markdown.first_heading(text))
+    return Extracted([Page(None, markdown.escape(text))], None)
+
+
+def _decoded(data: bytes) -> str:
+    """UTF-8 or UTF-16 by its mark, else UTF-8, else Windows-1252 as browsers read unmarked text."""
+    if data.startswith(_UTF16):
+        return data.decode("utf-16", errors="replace")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        # Not final: the head of a file may end within a character.
+        return codecs.getincrementaldecoder("utf-8")().decode(data, final=False)
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
+def _too_much(limits: Limits) -> ExtractionFailed:
+    return ExtractionFailed(f"The file holds more than {limits.output_chars:,} characters of text.")
+
+
+def _answer(output: bytes, limits: Limits) -> Extracted:
+    """What the child wrote, taken as what it is: the word of a process that an attacker may have taken over."""
+    try:
+        answer = orjson.loads(output)
+        if "error" in answer:
+            raise ExtractionFailed(str(answer["error"])[:300])
+        pages = [Page(int(number), str(text).replace("\x00", "")) for number, text in answer["pages"]]
+        title = str(answer["title"])[:300].replace("\x00", "") if answer["title"] else None
+    except (ValueError, TypeError, KeyError) as e:
+        raise ExtractionFailed("The file could not be read: its reader gave no sensible answer.") from e
+    if sum(len(page.text) for page in pages) > limits.output_chars:
+        raise _too_much(limits)
+    return Extracted(pages, title)
+
+
+def _supervise(command: list[str], file: IO[bytes], limits: Limits, scratch: str) -> bytes:
+    """Run `command` on the file within the limits and return its output. Raises ExtractionFailed."""
+    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "TMPDIR": scratch, "RAYON_NUM_THREADS": "1"}
+    child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        command,
+        stdin=file,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=_ROOT,
+        env=environment,
+        process_group=0,
+    )
+    assert child.stdout is not None  # noqa: S101 - for the type checker: stdout=PIPE
+    try:
+        seconds = math.ceil(limits.seconds)
+        resource.prlimit(child.pid, resource.RLIMIT_CPU, (seconds, seconds + 1))
+        resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
+        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (64, 64))
+        output = _watched(child, child.stdout, limits)
+    finally:
+        # The leader is not reaped yet, so its group cannot be another's.
+        os.killpg(child.pid, signal.SIGKILL)
+        child.stdout.close()
+        child.wait()
+    if child.returncode == -signal.SIGXCPU:
+        raise ExtractionFailed(f"Reading the file took longer than {limits.seconds:g} seconds.")
+    if child.returncode != 0:
+        raise ExtractionFailed("The file made its reader crash; it may be damaged.")
+    return output
+
+
+def _watched(child: subprocess.Popen[bytes], stdout: IO[bytes], limits: Limits) -> bytes:
+    """The child's output, once it has exited; it is left unreaped. Raises ExtractionFailed where it exceeds a limit."""
+    deadline = time.monotonic() + limits.seconds * _WALL
+    output = bytearray()
+    closed = False
+    with selectors.DefaultSelector() as selector:
+        selector.register(stdout, selectors.EVENT_READ)
+        while not (closed and os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)):
+            if time.monotonic() > deadline:
+                raise ExtractionFailed(f"Reading the file took longer than {limits.seconds * _WALL:g} seconds.")
+            if _resident_mb(child.pid) > limits.memory_mb:
+                raise ExtractionFailed(f"Reading the file took more than {limits.memory_mb:,} MB of memory.")
+            # JSON takes 6 bytes for a control character and UTF-8 4 for the widest.
+            if len(output) > limits.output_chars * 6 + 65536:
+                raise _too_much(limits)
+            if closed:
+                time.sleep(0.001)
+            elif selector.select(_POLL):
+                piece = os.read(stdout.fileno(), 1 << 20)
+                output += piece
+                closed = not piece
+    return bytes(output)
+
+
+def _resident_mb(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, IndexError):
+        return 0.0  # it has just exited
+    return pages * resource.getpagesize() / 2**20
+
+
+def _main() -> None:
+    """The child: a PDF on standard input, JSON on standard output."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # No network of its own. Refused in many containers, which is why it is not the only wall.
+    libc.unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)
+    from chatbot import pdf  # noqa: PLC0415 - only the child may load the parser
+
+    pdf.warm_up()
+    _confine(libc)
+    answer: dict[str, Any]
+    try:
+        pages, title = pdf.read(sys.stdin.buffer.read())
+        answer = {"pages": pages, "title": title}
+        limit = int(sys.argv[1])
+        if sum(len(text) for _, text in pages) > limit:
+            answer = {"error": _too_much(Limits(output_chars=limit)).message}
+    except pdf.Unreadable as e:
+        answer = {"error": str(e)}
+    sys.stdout.buffer.write(orjson.dumps(answer))
+    sys.stdout.buffer.flush()
+    os._exit(0)  # the parser's threads need no farewell
+
+
+def _confine(libc: ctypes.CDLL) -> None:
+    """Before the first byte of the file is read: everything that needs rights is loaded."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,227 @@
+"""A PDF's pages as Markdown: headings found by their type size, running headers and tables of contents left out.
+
+Runs in the sandboxed child of chatbot.extraction only. kreuzberg reads the file twice: its plain text keeps lines and
+code as they stand on the page, its document structure knows which lines are set larger; the two are matched here.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_bytes_sync
+
+from chatbot import markdown
+
+# Structure takes 10 to 15 ms a page, text 4: beyond this many pages a document goes without headings rather than
+# beyond the time it is given.
+STRUCTURED_PAGES = 1000
+
+_LARGER = 1.08  # times the body's type size; headings differ by a tenth or more, measuring errors stay below
+_LEADING = 1.2  # distance of lines, in type sizes
+_HEADING_LENGTH = 150  # characters
+_HEADING_LINES = 3
+_EDGE_LINES = 2  # at the top and the bottom of a page, where running headers and page numbers stand
+_REPEATS = 3  # pages
+_CONTENTS_LINES = 4  # lines with dot leaders that make a page one of contents
+_LABELS = frozenset({"CHAPTER", "PART", "APPENDIX"})
+
+_NUMBERED = re.compile(
+    r"(?:(?i:chapter|part|section|appendix)\s+(?:\d{1,3}|[A-Z])|\d{1,3}|[A-Z](?=\.\d))((?:\.\d{1,3})*)\.?:?\s+\S"
+)
+_SECTION = re.compile(r"\d{1,3}(?:\.\d{1,3})+\.?\s+\S")
+_CONTENTS = re.compile(r"(?:\s?\.){3,}\s*\w{1,5}\s*\Z|(?:\s\.){2,}\s*\w{1,5}\s*\Z")
+_ENDS_IN_NUMBER = re.compile(r"\s\d{1,4}\s*\Z")
+_PAGE_LABEL = re.compile(r"(?:page\s+)?(?:\d{1,4}|[ivxlc]{1,7})(?:\s*(?:/|of)\s*\d{1,4})?", re.IGNORECASE)
+_BULLETS = frozenset("\u00b7\u2022\u2023\u25aa\u25e6\u2013-*")
+_SENTENCE_END = re.compile(r"[.:!?][\"'\u201d\u2019)\]]*\Z")
+_WORTHLESS_TITLE = re.compile(r"untitled|microsoft word|\.(?:docx?|tex|dvi|indd|qxd|ps)\Z|\A\W*\Z", re.IGNORECASE)
+
+
+class Unreadable(Exception):
+    """The message is a sentence for the person who uploaded the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    page: int
+    level: int
+    text: str
+
+
+def warm_up() -> None:
+    """Load the native PDF library, which kreuzberg unpacks on first use: afterwards no file needs to be written."""
+    try:
+        _parsed(b"%PDF-1.4", ExtractionConfig(use_cache=False))
+    except Unreadable:
+        return
+
+
+def read(data: bytes) -> tuple[list[tuple[int, str]], str | None]:
+    """(page number from 1, Markdown) of each page with text, and the document's title. Raises Unreadable."""
+    paged = PageConfig(extract_pages=True)
+    plain = _parsed(data, ExtractionConfig(use_cache=False, pages=paged))
+    pages = {page["page_number"]: _lines(page["content"]) for page in plain.pages}
+    if not any(pages.values()):
+        raise Unreadable("This PDF holds no text. Scanned pages need text recognition (OCR), which is not available.")
+    headings: list[_Heading] = []
+    if len(pages) <= STRUCTURED_PAGES:
+        structured = ExtractionConfig(
+            use_cache=False, pages=paged, output_format="markdown", include_document_structure=True
+        )
+        headings = list(_headings(_parsed(data, structured).document["nodes"]))
+    pages = _without_furniture(pages)
+    title = (plain.metadata.get("title") or "").strip()
+    return (
+        [(number, text) for number, lines in pages.items() if (text := _markdown(number, lines, headings))],
+        None if _WORTHLESS_TITLE.search(title) else title,
+    )
+
+
+def _parsed(data: bytes, config: ExtractionConfig) -> Any:
+    try:
+        return extract_bytes_sync(data, "application/pdf", config=config)
+    except KreuzbergError as e:
+        if "password" in str(e).lower():
+            raise Unreadable("This PDF is protected by a password. Remove the password and upload it again.") from e
+        raise Unreadable("This PDF is damaged and cannot be read.") from e
+
+
+def _lines(text: str) -> list[str]:
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    return lines if any(lines) else []
+
+
+def _headings(nodes: Iterable[dict[str, Any]]) -> Iterator[_Heading]:
+    sized = [(node, _size(node)) for node in nodes]
+    body = _body_size(sized)
+    label: list[str] = []  # "CHAPTER", "TWO": set in lines of their own above the title, as Sphinx does
+    for node, size in sized:
+        content = node["content"]
+        if content["node_type"] != "heading" or "page" not in node:
+            continue
+        text = " ".join(content["text"].split())
+        if text in _LABELS or len(label) == 1:
+            label = [*label, text]
+        elif label:
+            yield _Heading(node["page"], 1, " ".join([*label, text]))
+            label = []
+        elif (size > body * _LARGER or _SECTION.match(text)) and _may_be_heading(text):
+            yield _Heading(node["page"], _level(text, content["level"]), text)
+
+
+def _may_be_heading(text: str) -> bool:
+    """Not a list item, the scale of a figure, an entry of the table of contents, or a paragraph."""
+    letters = sum(character.isalpha() for character in text)
+    scale_or_item = letters * 2 < len(text) or text[0] in _BULLETS
+    return len(text) <= _HEADING_LENGTH and not scale_or_item and not _CONTENTS.search(text)
+
+
+def _size(node: dict[str, Any]) -> float:
+    """Type size in points, from the height of the box around one or more lines; 0 where there is no box."""
+    box, text = node.get("bbox"), node["content"].get("text")
+    if not box or not text:
+        return 0.0
+    height: float = box["y1"] - box["y0"]
+    breaks: int = text.strip().count("\n")
+    return height / (1 + _LEADING * breaks)
+
+
+def _body_size(sized: Iterable[tuple[dict[str, Any], float]]) -> float:
+    """The size that most characters are set in."""
+    weighted: list[tuple[float, int]] = sorted((size, len(node["content"]["text"])) for node, size in sized if size)
+    half = sum(length for _, length in weighted) / 2
+    for size, length in weighted:
+        half -= length
+        if half <= 0:
+            return size
+    return 0.0
+
+
+def _level(text: str, found: int) -> int:
+    """The depth of a section number, where there is one: more telling than sizes, of which a document has few."""
+    numbered = _NUMBERED.match(text)
+    return min(6, 1 + numbered[1].count(".")) if numbered else found
+
+
+def _without_furniture(pages: dict[int, list[str]]) -> dict[int, list[str]]:
+    """The pages without running headers and footers, page numbers, and the lines of tables of contents."""
+    offset = _label_offset(pages)
+    repeated = Counter(key for lines in pages.values() for key in {_repeat_key(lines[at]) for at in _edges(lines)})
+
+    def is_furniture(number: int, line: str) -> bool:
+        if line.strip() in _LABELS:
+            return False
+        labels = [int(label) for label in re.findall(r"\A\d{1,4}\b|\b\d{1,4}\Z", line.strip())]
+        running = offset is not None and number - offset in labels
+        return running or bool(_PAGE_LABEL.fullmatch(line.strip())) or repeated[_repeat_key(line)] >= _REPEATS
+
+    cleaned = {}
+    for number, lines in pages.items():
+        drop = {at for at in _edges(lines) if is_furniture(number, lines[at])}
+        if sum(bool(_CONTENTS.search(line)) for line in lines) >= _CONTENTS_LINES:
+            drop |= {at for at, line in enumerate(lines) if _CONTENTS.search(line) or _ENDS_IN_NUMBER.search(line)}
+        cleaned[number] = [line for at, line in enumerate(lines) if at not in drop]
+    return cleaned
+
+
+def _edges(lines: list[str]) -> list[int]:
+    """Where on a page the outermost lines with text are."""
+    filled = [at for at, line in enumerate(lines) if line.strip()]
+    return sorted({*filled[:_EDGE_LINES], *filled[-_EDGE_LINES:]})
+
+
+def _repeat_key(line: str) -> str:
+    return re.sub(r"\d+", "#", line.strip())
+
+
+def _label_offset(pages: dict[int, list[str]]) -> int | None:
+    """How far the printed page numbers are behind the pages' places, where enough pages agree."""
+    offsets = Counter(
+        number - int(label)
+        for number, lines in pages.items()
+        for at in _edges(lines)
+        for label in re.findall(r"\A\d{1,4}\b|\b\d{1,4}\Z", lines[at].strip())
+    )
+    # Not most_common(): it imports heapq when called, and by now the child may no longer read the standard library.
+    best, times = max(offsets.items(), key=lambda item: item[1], default=(0, 0))
+    return best if times >= max(_REPEATS, len(pages) // 4) else None
+
+
+def _markdown(number: int, lines: list[str], headings: list[_Heading]) -> str:
+    """The page's lines, with its headings marked and a blank line where a paragraph seems to end."""
+    marked = _marked(lines, [heading for heading in headings if heading.page == number])
+    width = statistics.quantiles([len(line) for line in lines], n=10)[-1] if len(lines) > 1 else 0
+    pieces: list[str] = []
+    for text, level in marked:
+        if level:
+            pieces += ["", f"{'#' * level} {text}", ""]
+            continue
+        pieces.append(markdown.escape(text))
+        if _SENTENCE_END.search(text) and len(text) < 0.8 * width:
+            pieces.append("")
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(pieces)).strip("\n")
+
+
+def _marked(lines: list[str], headings: list[_Heading]) -> Iterator[tuple[str, int]]:
+    """Each line with its level, 0 for text; a heading set in several lines becomes one."""
+    wanted = {_key(heading.text): heading for heading in reversed(headings)}
+    at = 0
+    while at < len(lines):
+        for count in range(1, _HEADING_LINES + 1):
+            heading = wanted.get(_key("".join(lines[at : at + count])))
+            if heading and lines[at].strip():
+                yield heading.text, heading.level
+                at += count
+                break
+        else:
+            yield lines[at], 0
+            at += 1
+
+
+def _key(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
