@@ -54,6 +54,14 @@ async def test_no_answer_outlasts_the_total_deadline(fake: FakeInference, client
     await fake.wait_disconnected()
 
 
+async def test_a_flood_does_not_outrun_the_total_deadline(fake: FakeInference, client: Client) -> None:
+    fake.script(Reply(tokens=["word "], endless=True))
+    stream = client.chat(make_endpoint(fake, deadlines=Deadlines(total=0.5)), ask(max_tokens=1_000_000_000))
+    with pytest.raises(ModelTimeout):  # noqa: PT012 - the pause is what makes it a flood
+        async for _ in stream:
+            await asyncio.sleep(0.005)  # something has always arrived when the reader comes back
+
+
 async def test_a_reader_that_dawdles_does_not_count_against_the_server(fake: FakeInference, client: Client) -> None:
     fake.script(Reply(tokens=["a", "b", "c"], delay=0.01))
     deadlines = Deadlines(between_tokens=0.3)
