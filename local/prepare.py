@@ -11,18 +11,21 @@ from pathlib import Path
 
 import django
 from django.conf import settings
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 
 def main() -> None:
     django.setup()
     if not sys.stdin.readline():
         return  # the supervisor gave up
-    call_command("setup_database")
-    _collect_static()
-    call_command("create_demo")
-    Path(sys.argv[1]).touch()
-    call_command("create_demo", wait=True)
+    try:
+        call_command("setup_database")
+        _collect_static()
+        call_command("create_demo")
+        Path(sys.argv[1]).touch()
+        call_command("create_demo", wait=True)
+    except CommandError as error:
+        sys.exit(str(error))
 
 
 def _collect_static() -> None:

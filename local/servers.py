@@ -47,13 +47,14 @@ class Servers:
         chat, embedding = values["LOCAL_CHAT_PORT"], values["LOCAL_EMBEDDING_PORT"]
         self._add(
             "chat-model",
-            ["nice", python, "-m", "local.chat_model", "--port", chat, "--threads", threads],
+            [python, "-m", "local.chat_model", "--port", chat, "--threads", threads],
             lambda: healthy(f"http://127.0.0.1:{chat}/health"),
             home,
             env,
         )
         self._add(
             "embedding-model",
+            # Ingestion yields to whoever waits for an answer.
             [
                 "nice",
                 python,
