@@ -23,8 +23,9 @@ STRUCTURED_PAGES = 1000
 
 _LARGER = 1.08  # times the body's type size; headings differ by a tenth or more, measuring errors stay below
 _LEADING = 1.2  # distance of lines, in type sizes
+_SHORT = 0.8  # of the page's widest lines: a sentence that ends in a shorter one ends its paragraph
 _HEADING_LENGTH = 150  # characters
-_HEADING_LINES = 3
+_HEADING_LINES = 5
 _EDGE_LINES = 2  # at the top and the bottom of a page, where running headers and page numbers stand
 _REPEATS = 3  # pages
 _CONTENTS_LINES = 4  # lines with dot leaders that make a page one of contents
@@ -33,10 +34,11 @@ _LABELS = frozenset({"CHAPTER", "PART", "APPENDIX"})
 _NUMBERED = re.compile(
     r"(?:(?i:chapter|part|section|appendix)\s+(?:\d{1,3}|[A-Z])|\d{1,3}|[A-Z](?=\.\d))((?:\.\d{1,3})*)\.?:?\s+\S"
 )
-_SECTION = re.compile(r"\d{1,3}(?:\.\d{1,3})+\.?\s+\S")
+_SECTION = re.compile(r"(\d{1,3}(?:\.\d{1,3})+)\.?\s+[^\W\d_]")
 _CONTENTS = re.compile(r"(?:\s?\.){3,}\s*\w{1,5}\s*\Z|(?:\s\.){2,}\s*\w{1,5}\s*\Z")
 _ENDS_IN_NUMBER = re.compile(r"\s\d{1,4}\s*\Z")
 _PAGE_LABEL = re.compile(r"(?:page\s+)?(?:\d{1,4}|[ivxlc]{1,7})(?:\s*(?:/|of)\s*\d{1,4})?", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _BULLETS = frozenset("\u00b7\u2022\u2023\u25aa\u25e6\u2013-*")
 _SENTENCE_END = re.compile(r"[.:!?][\"'\u201d\u2019)\]]*\Z")
 _WORTHLESS_TITLE = re.compile(r"untitled|microsoft word|\.(?:docx?|tex|dvi|indd|qxd|ps)\Z|\A\W*\Z", re.IGNORECASE)
@@ -77,7 +79,7 @@ def read(data: bytes) -> tuple[list[tuple[int, str]], str | None]:
     pages = _without_furniture(pages)
     title = (plain.metadata.get("title") or "").strip()
     return (
-        [(number, text) for number, lines in pages.items() if (text := _markdown(number, lines, headings))],
+        [(number, text) for number, lines in _marked_pages(pages, headings) if (text := _markdown(lines))],
         None if _WORTHLESS_TITLE.search(title) else title,
     )
 
@@ -92,8 +94,13 @@ def _parsed(data: bytes, config: ExtractionConfig) -> Any:
 
 
 def _lines(text: str) -> list[str]:
-    lines = [line.rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    lines = [_cleaned(line).rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     return lines if any(lines) else []
+
+
+def _cleaned(text: str) -> str:
+    """Without control characters; PDFium marks a hyphen at the end of a line with one."""
+    return _CONTROL.sub("", text)
 
 
 def _headings(nodes: Iterable[dict[str, Any]]) -> Iterator[_Heading]:
@@ -104,7 +111,7 @@ def _headings(nodes: Iterable[dict[str, Any]]) -> Iterator[_Heading]:
         content = node["content"]
         if content["node_type"] != "heading" or "page" not in node:
             continue
-        text = " ".join(content["text"].split())
+        text = _cleaned(" ".join(content["text"].split()))
         if text in _LABELS or len(label) == 1:
             label = [*label, text]
         elif label:
@@ -117,7 +124,7 @@ def _headings(nodes: Iterable[dict[str, Any]]) -> Iterator[_Heading]:
 def _may_be_heading(text: str) -> bool:
     """Not a list item, the scale of a figure, an entry of the table of contents, or a paragraph."""
     letters = sum(character.isalpha() for character in text)
-    scale_or_item = letters * 2 < len(text) or text[0] in _BULLETS
+    scale_or_item = letters * 3 < len(text) or text[0] in _BULLETS
     return len(text) <= _HEADING_LENGTH and not scale_or_item and not _CONTENTS.search(text)
 
 
@@ -192,17 +199,40 @@ def _label_offset(pages: dict[int, list[str]]) -> int | None:
     return best if times >= max(_REPEATS, len(pages) // 4) else None
 
 
-def _markdown(number: int, lines: list[str], headings: list[_Heading]) -> str:
-    """The page's lines, with its headings marked and a blank line where a paragraph seems to end."""
-    marked = _marked(lines, [heading for heading in headings if heading.page == number])
-    width = statistics.quantiles([len(line) for line in lines], n=10)[-1] if len(lines) > 1 else 0
+def _marked_pages(pages: dict[int, list[str]], headings: list[_Heading]) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+    """Each page's lines with their level, 0 for text. A line that carries the very section number due next is a heading
+    even where its type says nothing.
+    """
+    last: tuple[int, ...] = ()
+    for number, lines in pages.items():
+        marked = []
+        for text, level in _marked(lines, [heading for heading in headings if heading.page == number]):
+            numbered = _SECTION.match(text)
+            section = tuple(int(part) for part in numbered[1].split(".")) if numbered else ()
+            is_due = section in _due_after(last) and _may_be_heading(text) and not _SENTENCE_END.search(text)
+            here = level or (min(6, len(section)) if is_due else 0)
+            last = section if here and section else last
+            marked.append((text, here))
+        yield number, marked
+
+
+def _due_after(last: tuple[int, ...]) -> set[tuple[int, ...]]:
+    """What may follow section 2.3: 2.3.1, 2.4. (A single number starts too many other lines.)"""
+    nexts = {(*last[:depth], last[depth] + 1) for depth in range(1, len(last))}
+    return {*nexts, (*last, 1)} if last else set()
+
+
+def _markdown(marked: list[tuple[str, int]]) -> str:
+    """A page's text, with a blank line where a paragraph seems to end."""
+    lengths = [len(text) for text, level in marked if not level]
+    width = statistics.quantiles(lengths, n=10)[-1] if len(lengths) > 1 else 0
     pieces: list[str] = []
     for text, level in marked:
         if level:
             pieces += ["", f"{'#' * level} {text}", ""]
             continue
         pieces.append(markdown.escape(text))
-        if _SENTENCE_END.search(text) and len(text) < 0.8 * width:
+        if _SENTENCE_END.search(text) and len(text) < _SHORT * width:
             pieces.append("")
     return re.sub(r"\n{3,}", "\n\n", "\n".join(pieces)).strip("\n")
 
