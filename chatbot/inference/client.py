@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Final, Literal
 
 import aiohttp
@@ -153,6 +154,7 @@ class Client:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,
+            trace_configs=[_tracing()],
         )
         try:
             yield session
@@ -169,13 +171,7 @@ async def _send(
         headers["Authorization"] = f"Bearer {endpoint.api_key}"
     try:
         async with asyncio.timeout_at(until):
-            return await session.post(
-                endpoint.url(path),
-                data=io.BytesIO(payload),  # aiohttp warns of long bytes, since it writes them in one piece
-                headers=headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, connect=endpoint.deadlines.connect),
-            )
+            return await _post_afresh(session, endpoint, path, payload, headers)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         raise ModelUnavailable("The model server cannot be reached.", retry_after=RETRY_UNREACHABLE) from error
     except TimeoutError as error:
@@ -184,6 +180,41 @@ async def _send(
         raise ModelFailed("The model server's address or key is malformed.") from error
     except (aiohttp.ClientError, OSError) as error:
         raise ModelFailed("The model server closed the connection without an answer.") from error
+
+
+async def _post_afresh(
+    session: aiohttp.ClientSession, endpoint: Endpoint, path: str, payload: bytes, headers: dict[str, str]
+) -> aiohttp.ClientResponse:
+    """Post; again if the connection was kept from an earlier answer and the server had closed it, as llama.cpp does."""
+    while True:
+        attempt = _Attempt()
+        try:
+            return await session.post(
+                endpoint.url(path),
+                data=io.BytesIO(payload),  # aiohttp warns of long bytes, since it writes them in one piece
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, connect=endpoint.deadlines.connect),
+                trace_request_ctx=attempt,
+            )
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not attempt.reused_connection:
+                raise
+
+
+@dataclass(slots=True)
+class _Attempt:
+    reused_connection: bool = False
+
+
+async def _note_reuse(_session: object, context: SimpleNamespace, _params: object) -> None:
+    context.trace_request_ctx.reused_connection = True
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(_note_reuse)
+    return tracing
 
 
 async def _read(response: aiohttp.ClientResponse, *, until: float) -> bytes:

@@ -129,6 +129,27 @@ async def test_an_answer_without_its_promised_usage_is_still_whole(fake: FakeInf
     assert (text, failure, deltas[-1].finish_reason) == ("a", None, "stop")
 
 
+async def test_a_connection_that_the_server_gave_up_is_replaced(fake: FakeInference, client: Client) -> None:
+    spoken = chunk(b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n') + chunk(
+        b"data: [DONE]\n\n"
+    )
+    connections = []
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(STREAM_HEAD + spoken + chunk(b""))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer_once, "127.0.0.1", 0) as server:
+        endpoint = make_endpoint(fake, base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        heard = [await listen(client, endpoint, ask()) for _ in range(3)]
+        await client.close()
+    assert [(text, failure) for text, _, failure in heard] == [("a", None)] * 3
+    assert len(connections) == 3
+
+
 @pytest.mark.parametrize(
     "answer",
     [
