@@ -291,7 +291,7 @@ class ChatReader:
             self._failure = error
 
     def _collect(self, finished: str | None) -> Delta | None:
-        text = "".join(self._texts)
+        text = "".join(self._texts).replace("\0", "")  # PostgreSQL stores no NUL
         self._texts.clear()
         usage, self._usage = self._usage, None
         thought, self._thought = self._thought, False
