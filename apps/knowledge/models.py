@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+from typing import Any, ClassVar
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVectorField
@@ -12,7 +15,7 @@ from pgvector.django import HalfVectorField
 
 from apps.inference.models import Endpoint
 from apps.tenants.models import User, slug_validator
-from apps.tenants.scoping import TenantOwned
+from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 
 class EmbeddingIndex(TenantOwned):
@@ -53,6 +56,24 @@ class Collection(TenantOwned):
         return self.name
 
 
+class DocumentQuerySet(TenantQuerySet["Document"]):
+    def unfinished(self) -> DocumentQuerySet:
+        return self.exclude(status__in=[Document.Status.READY, Document.Status.FAILED])
+
+    def unclaimed(self, now: datetime.datetime) -> DocumentQuerySet:
+        """Unfinished, and no worker holds them: never claimed, or the worker's lease ran out."""
+        return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now))
+
+    def due(self, now: datetime.datetime) -> DocumentQuerySet:
+        """Unclaimed, and neither backing off nor already sent to the workers a moment ago."""
+        return self.unclaimed(now).filter(next_attempt_at__lte=now)
+
+    def in_flight(self, now: datetime.datetime) -> DocumentQuerySet:
+        """Being worked on, or sent to the workers and waiting there."""
+        sent = Q(status=Document.Status.QUEUED, next_attempt_at__gt=now)
+        return self.unfinished().filter(Q(lease_until__gte=now) | sent)
+
+
 class Document(TenantOwned):
     """A file or text, and how far its ingestion has come. `stored` names its bytes in the storage."""
 
@@ -80,6 +101,9 @@ class Document(TenantOwned):
     attempts = models.PositiveSmallIntegerField(default=0)
     # A worker owns the document until then; afterwards another may claim it. Null while nobody works on it.
     lease_until = models.DateTimeField(null=True, blank=True)
+    # Made anew by each claim and cleared by each change of the bytes: a worker writes only while it is still its own.
+    lease_token = models.UUIDField(null=True, blank=True, editable=False)
+    # When the document is next sent to the workers, unless one holds it: it was just sent, or it backs off.
     next_attempt_at = models.DateTimeField(default=timezone.now)
     pages = models.PositiveIntegerField(default=0)
     passages = models.PositiveIntegerField(default=0)
@@ -87,6 +111,8 @@ class Document(TenantOwned):
     created = models.DateTimeField(default=timezone.now, editable=False)
     updated = models.DateTimeField(auto_now=True)
     ready_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[Any] = DocumentQuerySet.as_manager()
 
     class Meta:
         ordering = ("-created",)
@@ -113,8 +139,15 @@ class Document(TenantOwned):
         return self.title
 
 
+class ChunkQuerySet(TenantQuerySet["Chunk"]):
+    def discard(self) -> None:
+        """Delete these passages and their vectors in two statements, where Model.delete() would send one a hundred."""
+        Embedding.objects.filter(chunk__in=self.order_by().values("pk"))._raw_delete(self.db)
+        self.order_by()._raw_delete(self.db)
+
+
 class Chunk(TenantOwned):
-    """A passage. It is found by search only when `live`, which the swap at the end of an ingestion sets for all at once."""
+    """A passage. Search finds it only when `live`, which the swap at the end of an ingestion sets for all at once."""
 
     document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="chunks")
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="+")
@@ -130,6 +163,8 @@ class Chunk(TenantOwned):
         output_field=SearchVectorField(),
         db_persist=True,
     )
+
+    objects: ClassVar[Any] = ChunkQuerySet.as_manager()
 
     class Meta:
         ordering = ("document", "position")

@@ -1,0 +1,255 @@
+"""REST: collections, the documents in them, and search."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict
+from typing import Any, cast
+
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.urls import path
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.edge.schema import ERRORS, UPLOADS
+from apps.knowledge.collections import create_collection, delete_collection, find_collection
+from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
+from apps.knowledge.models import Collection, Document
+from apps.knowledge.parsers import BoundedJSONParser, UploadParser
+from apps.knowledge.search import search
+from apps.knowledge.serializers import (
+    CollectionChangeSerializer,
+    CollectionSerializer,
+    DocumentSerializer,
+    ReplaceSerializer,
+    ResultsSerializer,
+    SearchSerializer,
+    UploadSerializer,
+)
+from apps.tenants.authentication import Caller
+from apps.tenants.doors import Door, read_body
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import unit
+from chatbot.errors import InvalidRequest, NotFound
+
+QUEUED = OpenApiExample(
+    "Queued",
+    {
+        "id": "0197c6a2-5d6e-7a53-b1ad-2f6f0f4f6f11",
+        "collection": "manuals",
+        "title": "Pump manual",
+        "file_name": "pump.pdf",
+        "media_type": "application/pdf",
+        "size": 482113,
+        "status": "queued",
+        "progress": {"done": 0, "total": 0, "unit": "passages"},
+        "failure": None,
+        "pages": 0,
+        "passages": 0,
+        "created": "2026-01-31T09:30:00Z",
+        "ready_at": None,
+    },
+    response_only=True,
+)
+ACCEPTED = {
+    202: OpenApiResponse(DocumentSerializer, "Stored; ask for it again to follow its ingestion.", examples=[QUEUED]),
+    200: OpenApiResponse(DocumentSerializer, "The same bytes are there already; this is their document."),
+    **ERRORS,
+    **UPLOADS,
+}
+
+
+def tenant_of(request: Request) -> Tenant:
+    return cast("Caller", request.user).tenant
+
+
+def valid(serializer: Any) -> dict[str, Any]:
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+class Collections(generics.ListAPIView[Collection]):
+    """Collections, newest first."""
+
+    serializer_class = CollectionSerializer
+    parser_classes = (BoundedJSONParser,)
+    queryset = Collection.objects.none()
+
+    def get_queryset(self) -> QuerySet[Collection]:
+        return with_counts(tenant_of(self.request))
+
+    @extend_schema(responses={200: CollectionSerializer(many=True), **ERRORS})
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+    @extend_schema(
+        request=CollectionSerializer,
+        responses={201: CollectionSerializer, **ERRORS},
+        examples=[OpenApiExample("Manuals", {"name": "Manuals", "slug": "manuals"}, request_only=True)],
+    )
+    def post(self, request: Request) -> Response:
+        """Create a collection. 503 where no embedding endpoint serves the tenant."""
+        tenant = tenant_of(request)
+        created = create_collection(tenant, **valid(CollectionSerializer(data=request.data)))
+        body = CollectionSerializer(with_counts(tenant).get(pk=created.pk)).data
+        return Response(body, status=status.HTTP_201_CREATED)
+
+
+class OneCollection(APIView):
+    """A collection by its id or slug."""
+
+    parser_classes = (BoundedJSONParser,)
+
+    @extend_schema(responses={200: CollectionSerializer, **ERRORS})
+    def get(self, request: Request, key: str) -> Response:
+        tenant = tenant_of(request)
+        return Response(CollectionSerializer(with_counts(tenant).get(pk=find_collection(tenant, key).pk)).data)
+
+    @extend_schema(request=CollectionChangeSerializer, responses={200: CollectionSerializer, **ERRORS})
+    def patch(self, request: Request, key: str) -> Response:
+        """Change its name or description."""
+        serializer = CollectionChangeSerializer(find_collection(tenant_of(request), key), request.data, partial=True)
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return self.get(request, key)
+
+    @extend_schema(responses={204: None, **ERRORS})
+    def delete(self, request: Request, key: str) -> Response:
+        """Delete it with all its documents."""
+        tenant = tenant_of(request)
+        delete_collection(tenant, find_collection(tenant, key))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+def with_counts(tenant: Tenant) -> QuerySet[Collection]:
+    rows: QuerySet[Collection] = Collection.objects.for_tenant(tenant)
+    return rows.annotate(document_count=Count("documents"))
+
+
+class Documents(generics.ListAPIView[Document]):
+    """Documents, newest first; `collection` (slug or id) and `status` narrow the list."""
+
+    serializer_class = DocumentSerializer
+    parser_classes = (UploadParser, BoundedJSONParser)
+    queryset = Document.objects.none()
+
+    def get_queryset(self) -> QuerySet[Document]:
+        tenant = tenant_of(self.request)
+        rows: QuerySet[Document] = documents_of(tenant)
+        if key := self.request.query_params.get("collection"):
+            rows = rows.filter(collection=find_collection(tenant, key))
+        if wanted := self.request.query_params.get("status"):
+            if wanted not in Document.Status.values:
+                raise InvalidRequest(fields={"status": f"One of {', '.join(Document.Status.values)}."})
+            rows = rows.filter(status=wanted)
+        return rows
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("collection", str, description="Slug or id."),
+            OpenApiParameter("status", str, enum=Document.Status.values),
+        ],
+        responses={200: DocumentSerializer(many=True), **ERRORS},
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+    @extend_schema(
+        request={"multipart/form-data": UploadSerializer, "application/json": UploadSerializer}, responses=ACCEPTED
+    )
+    def post(self, request: Request) -> Response:
+        """Upload a document: a file in a multipart form, or a text as JSON."""
+        sent = valid(UploadSerializer(data=request.data))
+        tenant = tenant_of(request)
+        collection = find_collection(tenant, sent["collection"])
+        document, added = add_document(tenant, collection, title=sent["title"], **content_of(sent))
+        return shown(document, status.HTTP_202_ACCEPTED if added else status.HTTP_200_OK)
+
+
+class OneDocument(APIView):
+    parser_classes = (UploadParser, BoundedJSONParser)
+
+    @extend_schema(responses={200: DocumentSerializer, **ERRORS})
+    def get(self, request: Request, document_id: uuid.UUID) -> Response:
+        """A document, and how far its ingestion has come."""
+        return shown(find_document(tenant_of(request), document_id))
+
+    @extend_schema(
+        request={"multipart/form-data": ReplaceSerializer, "application/json": ReplaceSerializer}, responses=ACCEPTED
+    )
+    def put(self, request: Request, document_id: uuid.UUID) -> Response:
+        """Replace its content. The old passages are found until the new ones are ready."""
+        tenant = tenant_of(request)
+        document = find_document(tenant, document_id)
+        document = replace_document(tenant, document, **content_of(valid(ReplaceSerializer(data=request.data))))
+        settled = document.status == Document.Status.READY
+        return shown(document, status.HTTP_200_OK if settled else status.HTTP_202_ACCEPTED)
+
+    @extend_schema(responses={204: None, **ERRORS})
+    def delete(self, request: Request, document_id: uuid.UUID) -> Response:
+        """Delete it; none of its passages is found any more."""
+        tenant = tenant_of(request)
+        delete_document(tenant, find_document(tenant, document_id))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class RetryDocument(APIView):
+    @extend_schema(request=None, responses={202: DocumentSerializer, **ERRORS})
+    def post(self, request: Request, document_id: uuid.UUID) -> Response:
+        """Ingest a failed document again, at once; one that has not failed is left alone."""
+        tenant = tenant_of(request)
+        document = find_document(tenant, document_id)
+        retry_document(tenant, document)
+        return shown(document, status.HTTP_202_ACCEPTED)
+
+
+def documents_of(tenant: Tenant) -> QuerySet[Document]:
+    rows: QuerySet[Document] = Document.objects.for_tenant(tenant)
+    return rows.select_related("collection")
+
+
+def find_document(tenant: Tenant, document_id: uuid.UUID) -> Document:
+    """Raises NotFound, also for another tenant's."""
+    document = documents_of(tenant).filter(pk=document_id).first()
+    if document is None:
+        raise NotFound
+    return document
+
+
+def content_of(sent: dict[str, Any]) -> dict[str, Any]:
+    """Name and content of an uploaded file, or of a text, which has no name."""
+    if file := sent.get("file"):
+        return {"name": file.name, "content": file}
+    return {"name": "", "content": sent["text"].encode()}
+
+
+def shown(document: Document, code: int = status.HTTP_200_OK) -> Response:
+    return Response(DocumentSerializer(document).data, status=code)
+
+
+class Search(Door):
+    @extend_schema(
+        request=SearchSerializer,
+        responses={200: ResultsSerializer, **ERRORS},
+        examples=[OpenApiExample("A question", {"collection": "manuals", "query": "Replace the seal"})],
+    )
+    async def post(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
+        """The passages that a question finds, by meaning and by words; by words alone while no vector can be made."""
+        asked = valid(SearchSerializer(data=read_body(request)))
+        collection = await unit(find_collection, caller.tenant, asked["collection"])
+        found = await search(caller.tenant, [collection], asked["query"], limit=asked["limit"])
+        return JsonResponse({"results": [asdict(source) for source in found]})
+
+
+urlpatterns = [
+    path("collections", Collections.as_view()),
+    path("collections/<str:key>", OneCollection.as_view()),
+    path("documents", Documents.as_view()),
+    path("documents/<uuid:document_id>", OneDocument.as_view()),
+    path("documents/<uuid:document_id>/retry", RetryDocument.as_view()),
+    path("search", Search.as_view()),
+]

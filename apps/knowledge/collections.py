@@ -1,0 +1,77 @@
+"""Creates, finds and deletes collections, each bound to the embedding index of its tenant."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connection, transaction
+from django.utils.text import slugify
+
+from apps.inference.models import Endpoint
+from apps.knowledge import storage
+from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex
+from apps.tenants.models import Tenant, slug_validator
+from chatbot.errors import InvalidRequest, ModelUnavailable, NotFound
+
+# A large collection's rows take longer than an ordinary statement may.
+DELETE_TIMEOUT = "60s"
+
+
+def create_collection(tenant: Tenant, *, name: str, slug: str | None = None, description: str = "") -> Collection:
+    """Without a slug, one is made of the name.
+
+    Raises InvalidRequest for a malformed or taken slug, ModelUnavailable where no embedding endpoint serves the tenant.
+    """
+    slug = slug or slugify(name)[:63].strip("-") or "collection"
+    try:
+        slug_validator(slug)
+    except ValidationError as error:
+        raise InvalidRequest(fields={"slug": error.messages[0]}) from error
+    try:
+        with transaction.atomic():
+            return Collection.objects.create(
+                tenant=tenant, name=name, slug=slug, description=description, index=_index(tenant)
+            )
+    except IntegrityError as error:
+        raise InvalidRequest(fields={"slug": f"There is a collection {slug!r} already."}) from error
+
+
+def _index(tenant: Tenant) -> EmbeddingIndex:
+    endpoint = Endpoint.objects.serving(tenant, Endpoint.Kind.EMBEDDING).first()
+    if endpoint is None or endpoint.dimension is None:
+        raise ModelUnavailable("No embedding endpoint serves this tenant: an operator has to add one first.")
+    index: EmbeddingIndex
+    index, _ = EmbeddingIndex.objects.for_tenant(tenant).get_or_create(
+        endpoint=endpoint, model=endpoint.model, dimension=endpoint.dimension, defaults={"tenant": tenant}
+    )
+    return index
+
+
+def find_collection(tenant: Tenant, key: str) -> Collection:
+    """A collection by its id or slug, with what search needs of its index. Raises NotFound."""
+    collections = Collection.objects.for_tenant(tenant).select_related("index__endpoint")
+    try:
+        found: Collection | None = collections.filter(pk=uuid.UUID(key)).first()
+    except ValueError:
+        # Postgres refuses a NUL even in a comparison.
+        found = None if "\0" in key else collections.filter(slug=key).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def delete_collection(tenant: Tenant, collection: Collection) -> None:
+    """Delete it with its documents, passages and, once that is certain, their bytes."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [DELETE_TIMEOUT])
+        # Locked, so that nobody adds a document or a passage between the deletions below.
+        if not Collection.objects.for_tenant(tenant).select_for_update().filter(pk=collection.pk).first():
+            return
+        documents = Document.objects.for_tenant(tenant).filter(collection=collection)
+        stored = list(documents.select_for_update().values_list("stored", flat=True))
+        Chunk.objects.for_tenant(tenant).filter(collection=collection).discard()
+        collection.delete()
+    for name in stored:
+        storage.discard(name)

@@ -1,0 +1,174 @@
+"""What can happen to a document: it is added, replaced, retried, deleted, and ingested by a worker."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.core.files.base import ContentFile, File
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from apps.knowledge import pipeline, queue, storage
+from apps.knowledge.models import Chunk, Collection, Document
+from apps.tenants.models import Tenant, User
+from chatbot.errors import InvalidRequest, NotFound
+from chatbot.extraction import detect
+
+TITLE_CHARS = 300
+# A text that came without a file is read as Markdown, of which plain text is a kind.
+UNNAMED = "text.md"
+
+
+def add_document(
+    tenant: Tenant,
+    collection: Collection,
+    *,
+    name: str,
+    content: File[bytes] | bytes,
+    title: str = "",
+    created_by: User | None = None,
+) -> tuple[Document, bool]:
+    """Store a document and queue its ingestion; False with the one that has the same bytes already, retried if failed.
+
+    name: the file's name, which tells its type; empty for a text without a file.
+    Raises UnsupportedType, PayloadTooLarge, StorageFull, InvalidRequest (with fields), NotFound for a lost collection.
+    """
+    title, name = _title(title), storage.safe_name(name)
+    content = ContentFile(content) if isinstance(content, bytes) else content
+    measured = storage.measure(content)
+    media_type = detect(name or UNNAMED, measured.head)
+    if known := _known(tenant, collection, measured.sha256):
+        with suppress(NotFound):  # deleted at this moment, so what we hold is new
+            retry_document(tenant, known)
+            return known, False
+    stored = storage.keep(tenant, content)
+    try:
+        with transaction.atomic():
+            document = Document.objects.create(
+                tenant=tenant,
+                collection=collection,
+                title=title or storage.title_of(name),
+                file_name=name,
+                media_type=media_type,
+                size=measured.size,
+                sha256=measured.sha256,
+                stored=stored,
+                created_by=created_by,
+            )
+            queue.send_due(tenant.pk)
+    except IntegrityError as error:
+        storage.discard(stored)
+        # Somebody was quicker with the same bytes, or the collection is gone.
+        if known := _known(tenant, collection, measured.sha256):
+            return known, False
+        raise NotFound from error
+    except BaseException:
+        storage.discard(stored)
+        raise
+    return document, True
+
+
+def replace_document(tenant: Tenant, document: Document, *, name: str, content: File[bytes] | bytes) -> Document:
+    """Give a document new bytes and queue it. Its passages stay searchable until the new ones take their place.
+
+    The bytes that it has already change nothing. Raises as add_document does; InvalidRequest too where another
+    document of the collection has these bytes.
+    """
+    name = storage.safe_name(name)
+    content = ContentFile(content) if isinstance(content, bytes) else content
+    measured = storage.measure(content)
+    media_type = detect(name or UNNAMED, measured.head)
+    if measured.sha256 == document.sha256:
+        retry_document(tenant, document)
+        return document
+    stored = storage.keep(tenant, content)
+    try:
+        with transaction.atomic():
+            current = _locked(tenant, document)
+            old = current.stored
+            if current.title == storage.title_of(current.file_name):
+                current.title = storage.title_of(name)
+            current.file_name, current.media_type, current.stored = name, media_type, stored
+            current.size, current.sha256 = measured.size, measured.sha256
+            _requeue(current)
+            current.save()
+            # A worker may be at the old bytes: it notices that its lease is gone before it writes anything.
+            Chunk.objects.for_tenant(tenant).filter(document=current, live=False).discard()
+            transaction.on_commit(partial(storage.discard, old))
+            queue.send_due(tenant.pk)
+    except IntegrityError as error:
+        storage.discard(stored)
+        raise InvalidRequest(fields={"file": "Another document of this collection has the same content."}) from error
+    except BaseException:
+        storage.discard(stored)
+        raise
+    return current
+
+
+def retry_document(tenant: Tenant, document: Document) -> None:
+    """Queue a failed document again, and one that backs off at once; others are left alone. Updates `document`."""
+    with transaction.atomic():
+        current = _locked(tenant, document)
+        if current.status in {Document.Status.FAILED, Document.Status.RETRYING}:
+            _requeue(current)
+            current.save()
+            queue.send_due(tenant.pk)
+        document.refresh_from_db()
+
+
+def delete_document(tenant: Tenant, document: Document) -> None:
+    """Delete it with its passages and then its bytes; a worker that is at it stops and writes nothing more."""
+    with transaction.atomic():
+        try:
+            current = _locked(tenant, document)
+        except NotFound:
+            return
+        Chunk.objects.for_tenant(tenant).filter(document=current).discard()
+        current.delete()
+        transaction.on_commit(partial(storage.discard, current.stored))
+
+
+def ingest(tenant_id: uuid.UUID | str, document_id: uuid.UUID | str) -> None:
+    """Bring a document from its bytes to searchable passages, unless another worker is at it. Rerunning is harmless."""
+    async_to_sync(pipeline.run)(uuid.UUID(str(tenant_id)), uuid.UUID(str(document_id)))
+
+
+def _title(title: str) -> str:
+    if "\0" in title:
+        raise InvalidRequest(fields={"title": "Null characters are not allowed."})
+    if len(title) > TITLE_CHARS:
+        raise InvalidRequest(fields={"title": f"A title may have at most {TITLE_CHARS} characters."})
+    return title.strip()
+
+
+def _known(tenant: Tenant, collection: Collection, sha256: str) -> Document | None:
+    found: Document | None = Document.objects.for_tenant(tenant).filter(collection=collection, sha256=sha256).first()
+    return found
+
+
+def _locked(tenant: Tenant, document: Document) -> Document:
+    """The row as it is now, locked. Raises NotFound where it was deleted meanwhile."""
+    current: Document | None = Document.objects.for_tenant(tenant).select_for_update().filter(pk=document.pk).first()
+    if current is None:
+        raise NotFound
+    return current
+
+
+def _requeue(document: Document) -> None:
+    fresh: dict[str, Any] = {
+        "status": Document.Status.QUEUED,
+        "failure_code": "",
+        "failure_message": "",
+        "attempts": 0,
+        "progress_done": 0,
+        "progress_total": 0,
+        "lease_until": None,
+        "lease_token": None,
+        "next_attempt_at": timezone.now(),
+    }
+    for field, value in fresh.items():
+        setattr(document, field, value)

@@ -1,0 +1,67 @@
+"""A worker's hold on a document: claimed by one, renewed while it works, and the condition of all that it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+from django.db.models import F
+from django.utils import timezone
+
+from apps.knowledge.models import Document
+from apps.tenants.scoping import unit
+
+# A killed worker's document is taken up when its lease and the beat's next round (30 s) are over: within two minutes.
+LEASE = datetime.timedelta(seconds=60)
+RENEW_EVERY = 15.0  # seconds
+
+
+class SupersededError(Exception):
+    """The document was deleted, given other bytes or taken over: what this worker still does is worth nothing."""
+
+
+def claim(tenant_id: uuid.UUID, document_id: uuid.UUID) -> Document | None:
+    """The document with all that its ingestion needs, now ours; None if it is finished, gone or another's."""
+    now = timezone.now()
+    token = uuid.uuid4()
+    documents = Document.objects.for_tenant(tenant_id).filter(pk=document_id)
+    claimed = documents.unclaimed(now).update(
+        lease_token=token, lease_until=now + LEASE, attempts=F("attempts") + 1, updated=now
+    )
+    if not claimed:
+        return None
+    ours: Document = documents.select_related("tenant", "collection__index__endpoint").get()
+    return ours
+
+
+def write(document: Document, **fields: Any) -> None:
+    """Set fields of a document that is ours. Raises SupersededError where it is no longer."""
+    ours = Document.objects.for_tenant(document.tenant_id).filter(pk=document.pk, lease_token=document.lease_token)
+    if not ours.update(updated=timezone.now(), **fields):
+        raise SupersededError
+
+
+def renew(document: Document) -> None:
+    write(document, lease_until=timezone.now() + LEASE)
+
+
+async def while_leased(document: Document, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, renewing the lease; stops it and raises SupersededError when the document is no longer ours."""
+
+    async def keep_renewing() -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY)
+            await unit(renew, document)
+
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(keep_renewing())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

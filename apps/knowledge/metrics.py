@@ -1,0 +1,26 @@
+"""What ingestion and search count."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+INGESTED = Counter(
+    "parley_documents_ingested_total",
+    "Ingestions that ended, by outcome: ready, retrying, superseded, or the code of a failure.",
+    ["outcome"],
+)
+STAGE_SECONDS = Histogram(
+    "parley_ingest_stage_seconds",
+    "Seconds that a document spent in a stage.",
+    ["stage"],
+    buckets=(0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800),
+)
+EMBEDDED = Counter("parley_passages_embedded_total", "Passages whose vector an embedding endpoint made.")
+REUSED = Counter("parley_passages_reused_total", "Passages whose vector was taken from the document's last version.")
+SEARCH_SECONDS = Histogram(
+    "parley_search_seconds",
+    "Seconds of a search, by part: the question's vector, or the database.",
+    ["part"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15),
+)
+SEARCH_DEGRADED = Counter("parley_search_degraded_total", "Searches by words alone: no vector for the question.")

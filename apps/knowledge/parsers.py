@@ -1,0 +1,58 @@
+"""Request bodies that are refused for their size before anybody looks into them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import DataAndFiles, JSONParser, MultiPartParser
+from rest_framework.request import Request
+
+from apps.knowledge import storage
+from chatbot.errors import InvalidRequest, PayloadTooLarge, StorageFull
+
+ENVELOPE_BYTES = 64 * 1024  # what a form may weigh beyond its file
+
+
+def _length(context: Mapping[str, Any] | None) -> int:
+    """The body's length as its request declares it; servers cut off what goes beyond. Raises InvalidRequest without."""
+    request: Request = (context or {})["request"]
+    declared = request.META.get("CONTENT_LENGTH") or ""
+    if not declared.isdigit():
+        raise InvalidRequest("Send a Content-Length: bodies of unknown length are not read.")
+    return int(declared)
+
+
+class BoundedJSONParser(JSONParser):
+    """JSON up to DATA_UPLOAD_MAX_MEMORY_SIZE, which DRF's own parser does not heed, and not nested beyond reason."""
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        if _length(parser_context) > (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0):
+            raise PayloadTooLarge("The request's body is too large. Send a long text as a file.")
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError as error:
+            raise ParseError from error
+
+
+class UploadParser(MultiPartParser):
+    """A form with a file, of which no byte is kept when the declared length is beyond the limit of documents."""
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> DataAndFiles[Any, Any]:
+        if _length(parser_context) > settings.PARLEY_MAX_UPLOAD_BYTES + ENVELOPE_BYTES:
+            raise storage.too_large()
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except (SuspiciousOperation, ParseError) as error:
+            raise InvalidRequest("The request's form cannot be read.") from error
+        except OSError as error:  # large files come by a temporary one
+            if error.errno in storage.NO_ROOM:
+                raise StorageFull from error
+            raise

@@ -1,0 +1,269 @@
+"""The way of one document from its bytes to searchable passages: extract, chunk, embed, swap.
+
+Every step stores what it has, so that a rerun goes on where the last one stopped. A step writes in one short
+transaction which begins with lease.write(): that locks the document's row and ends the work of a worker that lost it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import random
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+from django.core.files.storage import default_storage
+from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import F
+from django.utils import timezone
+
+from apps.knowledge import lease, metrics, queue, storage, vectors
+from apps.knowledge.lease import SupersededError
+from apps.knowledge.models import Chunk, ChunkQuerySet, Document, Embedding
+from apps.tenants.scoping import unit
+from chatbot.chunking import Passage, split
+from chatbot.errors import ExtractionFailed, ModelError
+from chatbot.extraction import Extracted, extract
+
+log = structlog.get_logger(__name__)
+
+# Attempts in a row that got no further; each batch of vectors that is stored starts the count again.
+MAX_ATTEMPTS = 8
+FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 600.0  # seconds
+# An endpoint may answer one request at a time, so a question waits as long as a batch takes: aim at half a second.
+FIRST_BATCH, LARGEST_BATCH = 8, 128
+QUICK, SLOW = 0.25, 1.0  # seconds that a batch took, below which the next is doubled and above which it is halved
+
+
+class NoTextError(ExtractionFailed):
+    code = "empty"
+    default_message = "No text was found in the file. If it holds scanned pages, they need text recognition first."
+
+
+class BytesGoneError(ExtractionFailed):
+    code = "bytes_missing"
+    default_message = "The stored file is gone. Upload the document again."
+
+
+async def run(tenant_id: uuid.UUID, document_id: uuid.UUID) -> None:
+    """Ingest a document that no other worker holds, and send its tenant's next ones."""
+    document = await unit(lease.claim, tenant_id, document_id)
+    if document is None:
+        return
+    with structlog.contextvars.bound_contextvars(tenant=document.tenant.slug, document=str(document_id)):
+        outcome = await _attempt(document)
+        metrics.INGESTED.labels(outcome).inc()
+        await unit(queue.send_due, tenant_id)
+
+
+async def _attempt(document: Document) -> str:
+    try:
+        if document.attempts > MAX_ATTEMPTS:
+            return await unit(_fail, document, "interrupted", "Ingestion was interrupted again and again.")
+        await lease.while_leased(document, _work(document))
+    except SupersededError:
+        log.info("document.superseded")
+        return "superseded"
+    except ExtractionFailed as error:
+        return await unit(_fail, document, error.code, error.message)
+    except ModelError as error:
+        return await unit(_back_off, document, error.code, error.message)
+    except (DatabaseError, InterfaceError, OSError) as error:
+        # The sentence is for whoever owns the document; the log has the rest.
+        log.warning("document.attempt_failed", exc_info=error)
+        return await unit(_back_off, document, "storage", "Parley's own storage did not answer.")
+    log.info("document.ready", attempts=document.attempts)
+    return "ready"
+
+
+async def _work(document: Document) -> None:
+    if not await unit(_begin, document):
+        with _timed("extracting"):
+            extracted = await asyncio.to_thread(_extracted, document)
+        await unit(lease.write, document, status=Document.Status.CHUNKING)
+        with _timed("chunking"):
+            title = _title(document, extracted)
+            passages = await asyncio.to_thread(split, extracted, title=title)
+            if not passages:
+                raise NoTextError
+            await unit(_store_passages, document, title, len(extracted.pages), passages)
+    with _timed("embedding"):
+        await _embed(document)
+    await unit(_swap, document)
+
+
+@contextmanager
+def _timed(stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    metrics.STAGE_SECONDS.labels(stage).observe(time.perf_counter() - started)
+
+
+def _begin(document: Document) -> bool:
+    """Whether an earlier attempt stored the passages, all of which come in one transaction: then go on from there."""
+    pending = _pending(document)
+    total = pending.count()
+    if total == 0:
+        lease.write(document, status=Document.Status.EXTRACTING)
+        return False
+    done = pending.filter(embeddings__index=document.collection.index_id).count()
+    lease.write(document, status=Document.Status.EMBEDDING, progress_done=done, progress_total=total)
+    return True
+
+
+def _pending(document: Document) -> ChunkQuerySet:
+    pending: ChunkQuerySet = Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=False)
+    return pending
+
+
+def _extracted(document: Document) -> Extracted:
+    try:
+        # The parser reads a file of ours, wherever the storage keeps its own.
+        with default_storage.open(document.stored) as source, tempfile.NamedTemporaryFile(prefix="parley-") as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            return extract(Path(copy.name), document.media_type)
+    except FileNotFoundError as error:
+        raise BytesGoneError from error
+
+
+def _title(document: Document, extracted: Extracted) -> str:
+    """What its owner called it, else what it calls itself."""
+    given: str = document.title
+    return (extracted.title or given) if given == storage.title_of(document.file_name) else given
+
+
+def _store_passages(document: Document, title: str, pages: int, passages: list[Passage]) -> None:
+    lease.write(document, title=title, pages=pages)
+    _pending(document).discard()
+    Chunk.objects.bulk_create(
+        (
+            Chunk(
+                tenant_id=document.tenant_id,
+                document=document,
+                collection_id=document.collection_id,
+                position=passage.position,
+                text=passage.text,
+                heading=list(passage.heading),
+                page=passage.page,
+                tokens=passage.tokens,
+                digest=passage.digest,
+            )
+            for passage in passages
+        ),
+        batch_size=500,
+    )
+    reused = _reuse_vectors(document)
+    metrics.REUSED.inc(reused)
+    lease.write(document, status=Document.Status.EMBEDDING, progress_done=reused, progress_total=len(passages))
+
+
+def _reuse_vectors(document: Document) -> int:
+    """Give passages that the live version has too, word for word, its vectors; how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO knowledge_embedding (id, tenant_id, index_id, chunk_id, dimension, vector)
+            SELECT DISTINCT ON (new.id) gen_random_uuid(), new.tenant_id, e.index_id, new.id, e.dimension, e.vector
+            FROM knowledge_chunk new
+            JOIN knowledge_chunk old ON old.document_id = new.document_id AND old.live AND old.digest = new.digest
+            JOIN knowledge_embedding e ON e.chunk_id = old.id AND e.index_id = %(index)s
+            WHERE new.tenant_id = %(tenant)s AND new.document_id = %(document)s AND NOT new.live
+            """,
+            {
+                "tenant": document.tenant_id,
+                "document": document.pk,
+                "index": document.collection.index_id,
+            },
+        )
+        return int(cursor.rowcount)
+
+
+async def _embed(document: Document) -> None:
+    index = document.collection.index
+    size, after = FIRST_BATCH, -1
+    while batch := await unit(_next_batch, document, after, size):
+        started = time.perf_counter()
+        made = await vectors.embed(index, [_embedded_text(document, chunk) for chunk in batch], input_type="passage")
+        size = next_size(size, time.perf_counter() - started)
+        await unit(_store_vectors, document, batch, made)
+        after = batch[-1].position
+
+
+def next_size(size: int, seconds: float) -> int:
+    """Passages in the next batch, when one of `size` took `seconds`."""
+    if seconds < QUICK:
+        return min(size * 2, LARGEST_BATCH)
+    return max(size // 2, 1) if seconds > SLOW else size
+
+
+def _embedded_text(document: Document, chunk: Chunk) -> str:
+    """A passage under its headings: without them, "Press it twice" is about nothing."""
+    return "\n".join([" > ".join(dict.fromkeys([document.title, *chunk.heading])), chunk.text])
+
+
+def _next_batch(document: Document, after: int, size: int) -> list[Chunk]:
+    """The next passages without a vector, behind position `after`."""
+    missing = _pending(document).filter(position__gt=after).exclude(embeddings__index=document.collection.index_id)
+    return list(missing.order_by("position").only("heading", "text", "position")[:size])
+
+
+def _store_vectors(document: Document, chunks: list[Chunk], made: list[list[float]]) -> None:
+    lease.write(document, attempts=0, progress_done=F("progress_done") + len(chunks))
+    index = document.collection.index
+    Embedding.objects.bulk_create(
+        Embedding(tenant_id=document.tenant_id, index=index, chunk=chunk, dimension=index.dimension, vector=vector)
+        for chunk, vector in zip(chunks, made, strict=True)
+    )
+    metrics.EMBEDDED.inc(len(chunks))
+
+
+def _swap(document: Document) -> None:
+    """Make the new passages the live ones: a search sees all of the old or all of the new."""
+    now = timezone.now()
+    lease.write(document, status=Document.Status.READY)
+    Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=True).discard()
+    passages = _pending(document).update(live=True)
+    lease.write(
+        document,
+        passages=passages,
+        ready_at=now,
+        attempts=0,
+        failure_code="",
+        failure_message="",
+        lease_until=None,
+        lease_token=None,
+    )
+
+
+def _fail(document: Document, code: str, message: str) -> str:
+    log.info("document.failed", code=code)
+    return _give_up(document, code, message, status=Document.Status.FAILED)
+
+
+def _back_off(document: Document, code: str, message: str) -> str:
+    """Try again later, or fail where that has been done often enough."""
+    rows = Document.objects.for_tenant(document.tenant_id).filter(pk=document.pk)
+    attempts = rows.values_list("attempts", flat=True).first() or 0
+    if attempts >= MAX_ATTEMPTS:
+        return _fail(document, code, message)
+    delay = min(FIRST_BACKOFF * 2 ** max(attempts - 1, 0), LONGEST_BACKOFF) * random.uniform(0.8, 1.2)  # noqa: S311
+    log.info("document.retrying", code=code, attempts=attempts, seconds=round(delay))
+    due = timezone.now() + datetime.timedelta(seconds=delay)
+    return _give_up(document, code, message, status=Document.Status.RETRYING, next_attempt_at=due)
+
+
+def _give_up(document: Document, code: str, message: str, **fields: object) -> str:
+    try:
+        lease.write(
+            document, failure_code=code, failure_message=message[:500], lease_until=None, lease_token=None, **fields
+        )
+    except SupersededError:
+        return "superseded"
+    return "retrying" if fields["status"] == Document.Status.RETRYING else code

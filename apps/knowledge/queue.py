@@ -1,0 +1,56 @@
+"""Sends documents to the workers, each tenant a few at a time, so that none of them waits behind another's thousand."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from functools import partial
+
+import structlog
+from celery import current_app
+from django.db import transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from apps.knowledge.models import Document
+
+log = structlog.get_logger(__name__)
+
+INGEST_TASK = "knowledge.ingest"
+# Documents of one tenant that are with the workers at a time. More would only wait there, ahead of other tenants.
+TENANT_SHARE = 4
+# A document that no worker has claimed by then is sent again; its first message expires, so that none pile up.
+RESEND_AFTER = datetime.timedelta(seconds=60)
+
+
+def send_due(tenant_id: uuid.UUID) -> int:
+    """Send the tenant's longest waiting documents once this transaction commits, as many as its share has room for."""
+    now = timezone.now()
+    documents = Document.objects.for_tenant(tenant_id)
+    with transaction.atomic():
+        room = TENANT_SHARE - documents.in_flight(now).count()
+        if room <= 0:
+            return 0
+        due = documents.due(now).select_for_update(skip_locked=True, of=("self",)).order_by("next_attempt_at")[:room]
+        ids = [document.pk for document in due.only("pk")]
+        documents.filter(pk__in=ids).update(
+            status=Document.Status.QUEUED, next_attempt_at=now + RESEND_AFTER, updated=now
+        )
+        for document_id in ids:
+            transaction.on_commit(partial(_send, tenant_id, document_id))
+    return len(ids)
+
+
+def _send(tenant_id: uuid.UUID, document_id: uuid.UUID) -> None:
+    try:
+        current_app.send_task(
+            INGEST_TASK, args=[str(tenant_id), str(document_id)], expires=RESEND_AFTER.total_seconds()
+        )
+    except OperationalError as error:
+        # The row is committed and is the truth: resend_documents sends it when the broker is back.
+        log.warning("document.not_sent", document=str(document_id), error=type(error).__name__)
+
+
+def tenants_waiting() -> list[uuid.UUID]:
+    """Tenants that have documents to send, in no particular order: each gets its own share."""
+    return list(Document.objects.due(timezone.now()).order_by().values_list("tenant_id", flat=True).distinct())

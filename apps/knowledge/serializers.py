@@ -1,0 +1,130 @@
+"""The shapes of collections, documents and found passages in the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from apps.knowledge.models import Collection, Document
+from chatbot.errors import InvalidRequest
+
+
+class CollectionSerializer(serializers.ModelSerializer[Collection]):
+    slug = serializers.CharField(max_length=63, required=False, help_text="Made of the name if left out.")
+    documents = serializers.IntegerField(
+        source="document_count", read_only=True, help_text="How many it holds, ready or not."
+    )
+
+    class Meta:
+        model = Collection
+        fields = ("id", "name", "slug", "description", "documents", "created")
+        read_only_fields = ("id", "created")
+
+
+class CollectionChangeSerializer(serializers.ModelSerializer[Collection]):
+    """What can be changed; the slug stays, because programs and assistants know the collection by it."""
+
+    class Meta:
+        model = Collection
+        fields = ("name", "description")
+
+
+class ProgressSerializer(serializers.Serializer[Document]):
+    """How far the vectors are; zero of zero until the passages are known."""
+
+    done = serializers.IntegerField(source="progress_done")
+    total = serializers.IntegerField(source="progress_total")
+    unit = serializers.CharField(default="passages", read_only=True)
+
+
+class FailureSerializer(serializers.Serializer[Document]):
+    """Why the last attempt failed. With status `retrying` another one follows by itself."""
+
+    code = serializers.CharField(source="failure_code")
+    message = serializers.CharField(source="failure_message")
+
+
+class DocumentSerializer(serializers.ModelSerializer[Document]):
+    collection = serializers.SlugRelatedField[Collection](slug_field="slug", read_only=True)
+    progress = ProgressSerializer(source="*")
+    failure = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Document
+        fields = (
+            "id",
+            "collection",
+            "title",
+            "file_name",
+            "media_type",
+            "size",
+            "status",
+            "progress",
+            "failure",
+            "pages",
+            "passages",
+            "created",
+            "ready_at",
+        )
+
+    @extend_schema_field(FailureSerializer(allow_null=True))
+    def get_failure(self, document: Document) -> dict[str, Any] | None:
+        return dict(FailureSerializer(document).data) if document.failure_code else None
+
+
+class UploadSerializer(serializers.Serializer[Any]):
+    """A document by its file, or by its text."""
+
+    collection = serializers.CharField(max_length=64, help_text="Slug or id.")
+    file = serializers.FileField(required=False, help_text="PDF, Markdown or plain text; in a multipart form.")
+    text = serializers.CharField(required=False, trim_whitespace=False, help_text="Markdown or plain text.")
+    title = serializers.CharField(max_length=300, required=False, default="", allow_blank=True)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        return _one_source(attrs, self.initial_data)
+
+
+class ReplaceSerializer(serializers.Serializer[Any]):
+    """New content for a document."""
+
+    file = serializers.FileField(required=False, help_text="PDF, Markdown or plain text; in a multipart form.")
+    text = serializers.CharField(required=False, trim_whitespace=False, help_text="Markdown or plain text.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        return _one_source(attrs, self.initial_data)
+
+
+def _one_source(attrs: dict[str, Any], sent: Any) -> dict[str, Any]:
+    if "url" in sent:
+        raise InvalidRequest(fields={"url": "Documents are not fetched from addresses: send a file or a text."})
+    if ("file" in attrs) == ("text" in attrs):
+        raise InvalidRequest(fields={"file": "Send either a file, in a multipart form, or a text."})
+    return attrs
+
+
+class SearchSerializer(serializers.Serializer[Any]):
+    """A question to a collection."""
+
+    collection = serializers.CharField(max_length=64, help_text="Slug or id.")
+    query = serializers.CharField(max_length=settings.PARLEY_MAX_QUESTION_CHARS)
+    limit = serializers.IntegerField(min_value=1, max_value=50, required=False, default=6)
+
+
+class FoundSerializer(serializers.Serializer[Any]):
+    """A passage that was found, best first."""
+
+    n = serializers.IntegerField()
+    chunk = serializers.UUIDField()
+    document = serializers.UUIDField()
+    title = serializers.CharField()
+    heading = serializers.ListField(child=serializers.CharField())
+    page = serializers.IntegerField(allow_null=True)
+    text = serializers.CharField()
+    score = serializers.FloatField(help_text="By reciprocal ranks: it orders these passages and means nothing else.")
+
+
+class ResultsSerializer(serializers.Serializer[Any]):
+    results = FoundSerializer(many=True)

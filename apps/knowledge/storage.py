@@ -1,0 +1,83 @@
+"""The bytes of documents: measured before they are accepted, then kept under names that no user chose."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import uuid
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from django.conf import settings
+from django.core.files.base import File
+from django.core.files.storage import default_storage
+
+from apps.tenants.models import Tenant
+from chatbot.errors import InvalidRequest, PayloadTooLarge, StorageFull
+from chatbot.extraction import HEAD
+
+NAME_CHARS = 255
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """size: bytes. sha256: hex. head: the first bytes, by which the type is told."""
+
+    size: int
+    sha256: str
+    head: bytes
+
+
+def measure(content: File[bytes]) -> Measured:
+    """Read `content` through once. Raises PayloadTooLarge as soon as it proves too long, InvalidRequest if empty."""
+    limit: int = settings.PARLEY_MAX_UPLOAD_BYTES
+    digest, size, head = hashlib.sha256(), 0, b""
+    for part in content.chunks():
+        size += len(part)
+        if size > limit:
+            raise too_large()
+        digest.update(part)
+        if len(head) < HEAD:
+            head += part[: HEAD - len(head)]
+    if not size:
+        raise InvalidRequest(fields={"file": "The file is empty."})
+    return Measured(size, digest.hexdigest(), head)
+
+
+def too_large() -> PayloadTooLarge:
+    return PayloadTooLarge(f"A document may have at most {settings.PARLEY_MAX_UPLOAD_BYTES / 2**20:.4g} MiB.")
+
+
+def safe_name(name: str) -> str:
+    """A file's name for people to read: without directories and control characters, its suffix kept."""
+    base = PurePosixPath(name.replace("\\", "/")).name
+    path = PurePosixPath("".join(char for char in base if char.isprintable()).strip())
+    suffix = path.suffix[-20:]
+    return f"{path.stem[: NAME_CHARS - len(suffix)]}{suffix}"
+
+
+def title_of(name: str) -> str:
+    """The title of a document that was given none: its file's name without the suffix."""
+    return PurePosixPath(name).stem or "Untitled"
+
+
+def keep(tenant: Tenant, content: File[bytes]) -> str:
+    """Store the bytes and return their name in the storage. Raises StorageFull, leaving nothing behind.
+
+    Every call stores under a new name, also for bytes that are there already: names shared between documents would
+    need a lock from here until the row is written, lest a deletion elsewhere takes the bytes away in between.
+    """
+    name = f"documents/{tenant.pk}/{uuid.uuid4().hex}"
+    try:
+        return default_storage.save(name, content)
+    except OSError as error:
+        discard(name)
+        if error.errno in NO_ROOM:
+            raise StorageFull from error
+        raise
+
+
+def discard(stored: str) -> None:
+    """Delete bytes that no row names any more."""
+    default_storage.delete(stored)

@@ -1,0 +1,20 @@
+"""Celery's doors to ingestion: one document, and the beat that lets none be forgotten."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from apps.knowledge import ingest as documents
+from apps.knowledge import queue
+
+
+@shared_task(name=queue.INGEST_TASK)
+def ingest(tenant_id: str, document_id: str) -> None:
+    documents.ingest(tenant_id, document_id)
+
+
+@shared_task(name="knowledge.resend_documents")
+def resend_documents() -> None:
+    """Send again what is due: its message was lost, its worker died, or its time to back off is over."""
+    for tenant_id in queue.tenants_waiting():
+        queue.send_due(tenant_id)
