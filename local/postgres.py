@@ -94,7 +94,7 @@ def _run(command: list[str | Path], user: str | None) -> None:
         check=False,
     )
     if result.returncode:
-        raise LocalError(f"PostgreSQL could not create its cluster: {result.stderr.strip().splitlines()[-1:]}")
+        raise LocalError("PostgreSQL could not create its cluster: " + " ".join(result.stderr.split()))
 
 
 def command(data: Path, port: int, *, durable: bool = True) -> list[str | Path]:

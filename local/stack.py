@@ -162,6 +162,7 @@ def _run(home: Home, values: Mapping[str, str], port: int) -> None:
     """Servers, preparation, product; everything is stopped again in the opposite order."""
     prepared = home.run / "prepared"
     prepared.unlink(missing_ok=True)
+    supervisor = product.Supervisor(home, values, port)
     with ExitStack() as cleanup:
         print("Starting PostgreSQL, Redis, the chat model and the embedding model", flush=True)
         servers = Servers()
@@ -173,7 +174,6 @@ def _run(home: Home, values: Mapping[str, str], port: int) -> None:
         postgres.prepare(int(values["LOCAL_POSTGRES_PORT"]), _passwords(values))
         with suppress(BrokenPipeError):  # it died: told of just below
             product.release(preparing)
-        supervisor = product.Supervisor(home, values, port)
         watch = Watch(home, servers, preparing, supervisor, values["PARLEY_BASE_URL"])
         while not prepared.exists():
             if trouble := watch.trouble():

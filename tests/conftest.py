@@ -18,21 +18,21 @@ from django.conf import settings
 from django.db import connections
 from django.test import TransactionTestCase, override_settings
 
-from tests.environment import TestServers
+from tests.environment import Backends
 
 LOOPBACK_NAMES = {"localhost"}
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[TestServers]:
+def servers() -> Iterator[Backends]:
     """A migrated PostgreSQL and an empty Redis of this process's own."""
-    started = TestServers()
+    started = Backends()
     yield started
     started.stop()
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(servers: TestServers, django_db_blocker: Any) -> Iterator[None]:
+def django_db_setup(servers: Backends, django_db_blocker: Any) -> Iterator[None]:
     """Replaces pytest-django's: the database is ready, and its own would create one, which the app's role may not."""
     with pytest.MonkeyPatch.context() as patch:
         # Django would TRUNCATE as the app's role, which may not.
@@ -45,7 +45,7 @@ def django_db_setup(servers: TestServers, django_db_blocker: Any) -> Iterator[No
 
 
 @pytest.fixture
-def redis(servers: TestServers) -> Iterator[None]:
+def redis(servers: Backends) -> Iterator[None]:
     """Redis, emptied afterwards."""
     yield
     servers.empty_redis()

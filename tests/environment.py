@@ -52,10 +52,11 @@ ENVIRONMENT = {
     "CACHE_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/1",
 }
 os.environ.update(ENVIRONMENT)
+(HOME / "static").mkdir()
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 
-class TestServers:
+class Backends:
     """The servers of one test process; they die with it, however it ends."""
 
     def __init__(self) -> None:

@@ -1,0 +1,100 @@
+"""setup_database gives the app's role its rights and no more; doctor finds what is wrong and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connections
+
+from apps.ops.management.commands import doctor
+from tests.environment import Backends
+
+both_roles = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+
+
+def run(command: str) -> str:
+    output = StringIO()
+    call_command(command, stdout=output)
+    return output.getvalue()
+
+
+@pytest.fixture
+def by_hand(servers: Backends) -> Iterator[str]:
+    """A table that the owner made before anybody set the default privileges."""
+    servers.superuser.execute(
+        "SET ROLE parley_owner; ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON TABLES FROM parley_app;"
+        "CREATE TABLE by_hand (id int); RESET ROLE"
+    )
+    yield "by_hand"
+    servers.superuser.execute("DROP TABLE by_hand")
+
+
+def may_read(servers: Backends, table: str) -> bool:
+    [allowed] = servers.superuser.execute("SELECT has_table_privilege('parley_app', %s, 'SELECT')", [table]).fetchone()
+    return bool(allowed)
+
+
+@both_roles
+def test_setup_database_grants_tables_that_were_made_by_hand(servers: Backends, by_hand: str) -> None:
+    assert not may_read(servers, by_hand)
+    assert "up to date" in run("setup_database")
+    assert may_read(servers, by_hand)
+
+
+@both_roles
+def test_setup_database_gives_nothing_back_that_was_taken_away(servers: Backends, by_hand: str) -> None:
+    run("setup_database")
+    servers.superuser.execute("REVOKE SELECT ON by_hand FROM parley_app")
+    run("setup_database")
+    assert not may_read(servers, by_hand)
+
+
+@both_roles
+def test_new_tables_of_the_owner_are_the_app_s_to_use(servers: Backends) -> None:
+    run("setup_database")
+    servers.superuser.execute("SET ROLE parley_owner; CREATE TABLE later (id int); RESET ROLE")
+    try:
+        assert may_read(servers, "later")
+        with connections["default"].cursor() as cursor, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            cursor.cursor.execute("TRUNCATE later")
+    finally:
+        servers.superuser.execute("DROP TABLE later")
+
+
+def test_setup_database_refuses_one_role_for_both(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(settings.DATABASES, "owner", settings.DATABASES["default"])
+    with pytest.raises(CommandError, match="two"):
+        run("setup_database")
+
+
+@both_roles
+def test_doctor_approves_of_the_local_stack(redis: None) -> None:
+    said = run("doctor")
+    for line in ("ok   python", "ok   packages", "ok   storage", "ok   postgres", "ok   extensions", "ok   role"):
+        assert line in said
+    assert "fail" not in said
+    assert "-> Start one, or documents stay queued" in said  # no worker runs beside this test
+
+
+@both_roles
+def test_doctor_refuses_a_role_that_owns_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "connection", connections["owner"])
+    [finding] = doctor._role()
+    assert finding.level == "fail"
+    assert "owns" in finding.says
+
+
+@both_roles
+def test_doctor_exits_with_an_error_and_advice(redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "REDIS_URL", "redis://127.0.0.1:9/0")
+    output = StringIO()
+    with pytest.raises(SystemExit) as stopped:
+        call_command("doctor", stdout=output)
+    assert stopped.value.code == 1
+    assert "-> Check REDIS_URL" in output.getvalue()
