@@ -145,7 +145,7 @@ def _answerable(tenant: Tenant, conversation: Conversation, question: Question) 
     if assistant.prompt.published is None:
         raise InvalidRequest("This assistant's prompt has no published version.")
     gateway.refresh()
-    collections = Collection.objects.for_tenant(tenant).filter(assistants=assistant).select_related("index")
+    collections = Collection.objects.for_tenant(tenant).filter(assistants=assistant).select_related("index__endpoint")
     return Opened(
         tenant=tenant,
         turn_id=uuid.uuid4(),

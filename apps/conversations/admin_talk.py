@@ -1,0 +1,87 @@
+"""A turn as people read it: the answer with its sources as numbered chips, and how it came about in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from apps.conversations.models import Turn
+from apps.tenants.admin_words import duration
+
+VARIANTS = {
+    Turn.State.QUEUED: "info",
+    Turn.State.RUNNING: "info",
+    Turn.State.FINISHED: "success",
+    Turn.State.STOPPED: "warning",
+    Turn.State.INTERRUPTED: "danger",
+    Turn.State.FAILED: "danger",
+}
+# Said beside the state, where the reason is not simply that the model had finished.
+REASONS = {
+    "length": "Cut off at the longest answer that the assistant allows.",
+    "sources_only": "No model could be reached, so the passages found stand for an answer.",
+    "content_filter": "The model server's content filter ended the answer.",
+}
+_MARKER = re.compile(r"\[([0-9]{1,4})\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of an answer: text, or the source that a marker in it names."""
+
+    text: str
+    source: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """cited: the passages that the answer cites. others: what else the model received. Both as events.Source."""
+
+    turn: Turn
+    variant: str
+    parts: list[Part]
+    cited: list[dict[str, Any]]
+    others: list[dict[str, Any]]
+    reason: str
+    times: list[tuple[str, str]]
+
+    @property
+    def anchor(self) -> str:
+        """What the chips link to, with the number of the source behind it."""
+        return f"source-{self.turn.pk.hex}"
+
+
+def shown(turn: Turn) -> Shown:
+    """`turn` with question, answer, endpoint and prompt_version__prompt at hand."""
+    cited: list[dict[str, Any]] = turn.answer.citations if turn.answer else []
+    numbers = {source["n"] for source in cited}
+    times = (
+        ("Search", turn.search_ms),
+        ("First token after", turn.first_token_ms),
+        ("Done after", turn.total_ms),
+    )
+    return Shown(
+        turn=turn,
+        variant=VARIANTS[Turn.State(turn.state)],
+        parts=list(parts(turn.answer.text, cited)) if turn.answer else [],
+        cited=cited,
+        others=[source for source in turn.sources if source["n"] not in numbers],
+        reason=REASONS.get(turn.finish_reason, ""),
+        times=[(name, duration(value)) for name, value in times if value is not None],
+    )
+
+
+def parts(text: str, cited: list[dict[str, Any]]) -> Iterator[Part]:
+    """The answer cut at its markers; a marker that names no cited passage stays text."""
+    by_number = {source["n"]: source for source in cited}
+    at = 0
+    for marker in _MARKER.finditer(text):
+        source = by_number.get(int(marker.group(1)))
+        if source is None:
+            continue
+        yield Part(text[at : marker.start()])
+        yield Part(marker.group(1), source)
+        at = marker.end()
+    yield Part(text[at:])

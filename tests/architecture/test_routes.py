@@ -1,0 +1,69 @@
+"""What every route must be: authenticated unless it is on the public list, and streaming routes ahead of middleware."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from django.test import AsyncClient
+from django.urls import URLPattern, URLResolver, get_resolver
+
+PUBLIC = {"api/schema", "api/docs", "healthz/live", "healthz/ready", "metrics"}
+STREAMING = {
+    "api/v1/conversations/<uuid:conversation_id>/turns",
+    "api/v1/turns/<uuid:turn_id>",
+    "api/v1/turns/<uuid:turn_id>/events",
+    "api/v1/turns/<uuid:turn_id>/stop",
+}
+
+
+def walk(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
+    for pattern in patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from walk(pattern.url_patterns, route)
+        else:
+            yield route, pattern
+
+
+ROUTES = dict(walk(get_resolver().url_patterns))
+OURS = {route: pattern for route, pattern in ROUTES.items() if not route.startswith("admin/")}
+
+
+def test_streaming_routes_run_ahead_of_middleware() -> None:
+    for route in STREAMING:
+        assert getattr(ROUTES[route].callback, "ahead_of_middleware", False), route
+
+
+@pytest.mark.parametrize("route", sorted(set(OURS) - PUBLIC))
+async def test_no_route_answers_without_credentials(database: None, route: str) -> None:
+    path = "/" + route
+    for kind in ("<uuid:conversation_id>", "<uuid:turn_id>", "<uuid:document_id>"):
+        path = path.replace(kind, str(uuid.uuid4()))
+    path = path.replace("<str:key>", "some")
+    assert "<" not in path, f"teach this test to fill {route}"
+    statuses = {
+        (await AsyncClient().generic(method, path, "{}", content_type="application/json")).status_code
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+    }
+    assert 401 in statuses
+    assert statuses <= {401, 405}
+
+
+async def test_the_admin_asks_for_a_login(database: None) -> None:
+    response = await AsyncClient().get("/admin/")
+    assert (response.status_code, response["Location"]) == (302, "/admin/login/?next=/admin/")
+
+
+async def test_probes_answer(database: None) -> None:
+    assert (await AsyncClient().get("/healthz/live")).status_code == 200
+    ready = await AsyncClient().get("/healthz/ready")
+    assert (ready.status_code, ready.json()) == (200, {"status": "ok"})
+    metrics = await AsyncClient().get("/metrics")
+    assert b"parley_http_requests_total" in metrics.content
+
+
+async def test_an_unknown_address_has_an_error_body(database: None) -> None:
+    response = await AsyncClient().get("/nowhere")
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
