@@ -1,0 +1,128 @@
+"""The admin of assistants: what instructs them, what they know, which model answers."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminCheckboxSelectMultiple
+
+from apps.assistants.admin_prompts import PromptAdmin
+from apps.assistants.models import Assistant, Prompt
+from apps.assistants.publishing import default_prompt
+from apps.knowledge.models import Collection
+from apps.tenants.admin_base import TenantAdmin, TenantForm
+
+HELP = {
+    "name": "End users see it, and the prompt may use it.",
+    "slug": "Its name in the API. Clients stop finding the assistant when this changes.",
+    "description": "What it is for. Only your team reads this.",
+    "prompt": "Instructs the model. You can edit it later, version by version, under Prompts.",
+    "endpoint": "Which model answers. Leave it empty for the first one that serves this tenant.",
+    "temperature": "0 answers the same each time, 0.2 suits documentation, beyond 1 it becomes inventive.",
+    "max_tokens": "In tokens; 512 are about 380 English words. Longer answers are cut off there.",
+    "passages": "How many passages of its collections the model receives at most with each question. 0: none.",
+    "is_active": "Switched off, it refuses questions and keeps its conversations.",
+}
+
+
+class AssistantForm(TenantForm):
+    knowledge = forms.ModelMultipleChoiceField(
+        Collection.objects.none(),
+        label="Collections",
+        required=False,
+        widget=UnfoldAdminCheckboxSelectMultiple,
+        help_text="It answers from these documents. Without any, the model knows only what it was trained on.",
+    )
+
+    class Meta:
+        help_texts = HELP
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        collections: Any = self.fields["knowledge"]
+        collections.queryset = Collection.objects.for_tenant(self.instance.tenant).order_by("name")
+        if self.instance._state.adding:
+            prompt: Any = self.fields["prompt"]
+            prompt.required, prompt.empty_label = False, "The delivered one: answers from your documents, with sources"
+        else:
+            self.initial["knowledge"] = self.instance.collections.values_list("pk", flat=True)
+
+    def _save_m2m(self) -> None:
+        super()._save_m2m()  # type: ignore[misc] # the stubs leave it out
+        self.instance.collections.set(self.cleaned_data["knowledge"], through_defaults={"tenant": self.instance.tenant})
+
+
+admin.site.register(Prompt, PromptAdmin)
+
+
+@admin.register(Assistant)
+class AssistantAdmin(TenantAdmin):
+    form = AssistantForm
+    empty_title = "No assistants yet"
+    empty_hint = "An assistant answers questions from your collections. The first one needs nothing but a name."
+    list_display = ("name", "state", "instructed_by", "knows", "answered_by", "ask_link")
+    list_filter = ("is_active", "prompt")
+    list_select_related = ("prompt__published", "endpoint")
+    search_fields = ("name", "slug", "description")
+    prepopulated_fields = {"slug": ("name",)}
+    actions_detail = ("ask",)  # type: ignore[assignment]
+    fieldsets = (
+        (None, {"fields": ("name", "slug", "description", "is_active")}),
+        ("Knowledge and instructions", {"fields": ("knowledge", "prompt")}),
+        ("Model", {"fields": ("endpoint", "temperature", "max_tokens", "passages")}),
+    )
+
+    class Media:
+        css = {"all": ["admin/parley/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Assistant]:
+        rows: QuerySet[Assistant] = super().get_queryset(request)
+        return rows.prefetch_related("collections")
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return {} if obj else super().get_prepopulated_fields(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if obj.prompt_id is None:
+            obj.prompt = default_prompt(obj.tenant, created_by=request.user)  # type: ignore[arg-type]
+        super().save_model(request, obj, form, change)
+
+    @display(description="State", label={"Active": "success", "Off": "default"})
+    def state(self, assistant: Assistant) -> str:
+        return "Active" if assistant.is_active else "Off"
+
+    @display(description="Prompt", ordering="prompt__name")
+    def instructed_by(self, assistant: Assistant) -> str:
+        version = assistant.prompt.published
+        return f"{assistant.prompt.name}, {f'version {version.number}' if version else 'nothing published'}"
+
+    @display(description="Collections")
+    def knows(self, assistant: Assistant) -> str:
+        return ", ".join(collection.name for collection in assistant.collections.all()) or "None"
+
+    @display(description="Model", ordering="endpoint__name")
+    def answered_by(self, assistant: Assistant) -> str:
+        return assistant.endpoint.name if assistant.endpoint else "First available"
+
+    @display(description="")
+    def ask_link(self, assistant: Assistant) -> SafeString:
+        if not assistant.is_active:
+            return SafeString()
+        return format_html('<a class="p-link" href="{}">Ask</a>', _ask_url(assistant))
+
+    @action(description="Ask", url_path="ask", icon="forum")  # type: ignore[operator]
+    def ask(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return HttpResponseRedirect(_ask_url(self.row(request, object_id)))
+
+
+def _ask_url(assistant: Assistant) -> str:
+    return f"{reverse('admin:conversations_playground')}?{urlencode({'assistant': assistant.pk})}"

@@ -1,0 +1,67 @@
+"""What a model would receive for a question, without asking it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.utils import timezone
+
+from apps.assistants.models import Assistant
+from apps.inference import gateway
+from apps.knowledge.models import Collection
+from apps.knowledge.search import search
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import unit
+from chatbot.inference.client import Endpoint
+from chatbot.prompt import Packed, instructions, pack
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """context_length: tokens of the smallest endpoint that might answer. found: passages before packing."""
+
+    packed: Packed
+    context_length: int
+    found: int
+
+    @property
+    def prompt_percent(self) -> int:
+        return round(100 * self.packed.prompt_tokens / self.context_length)
+
+    @property
+    def answer_percent(self) -> int:
+        return round(100 * self.packed.max_tokens / self.context_length)
+
+    @property
+    def free_tokens(self) -> int:
+        return self.context_length - self.packed.prompt_tokens - self.packed.max_tokens
+
+
+async def preview(tenant: Tenant, assistant: Assistant, *, template: str, question: str, user: str) -> Preview:
+    """Raises TemplateInvalid, PromptTooLong, or ModelUnavailable where no chat endpoint serves the tenant."""
+    collections, endpoints = await unit(_setting, tenant, assistant)
+    found = await search(tenant, collections, question, limit=assistant.passages) if collections else []
+    variables = {
+        "assistant": assistant.name,
+        "tenant": tenant.name,
+        "user": user,
+        "date": timezone.now().date().isoformat(),
+    }
+    context_length = min(endpoint.context_length for endpoint in endpoints)
+    packed = pack(
+        instructions=instructions(template, variables),
+        history=[],
+        question=question,
+        passages=found,
+        context_length=context_length,
+        max_tokens=assistant.max_tokens,
+    )
+    return Preview(packed, context_length, len(found))
+
+
+def _setting(tenant: Tenant, assistant: Assistant) -> tuple[list[Collection], list[Endpoint]]:
+    endpoints = gateway.chat_endpoints(tenant, assistant.endpoint)
+    if not assistant.passages:
+        return [], endpoints
+    collections = Collection.objects.for_tenant(tenant).filter(assistants=assistant).select_related("index__endpoint")
+    return list(collections), endpoints

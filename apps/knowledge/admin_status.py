@@ -1,0 +1,58 @@
+"""How far a document's ingestion is, in words and as a bar, for pages that keep themselves up to date."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.safestring import SafeString, mark_safe
+
+from apps.knowledge.models import Document
+
+SETTLED = (Document.Status.READY, Document.Status.FAILED)
+VARIANTS = {Document.Status.READY: "success", Document.Status.FAILED: "danger", Document.Status.RETRYING: "warning"}
+# A worker takes a document within seconds. Later than this, somebody should look whether one is running.
+PATIENCE = datetime.timedelta(minutes=1)
+
+
+def is_finished(document: Document) -> bool:
+    return document.status in SETTLED
+
+
+def status_html(document: Document) -> SafeString:
+    """A badge, a progress bar and a sentence. documents.js asks for it again until the document is finished."""
+    finished = is_finished(document)
+    percent = None
+    if document.progress_total and not finished:
+        percent = min(100, round(100 * document.progress_done / document.progress_total))
+    context = {
+        "document": document,
+        "finished": finished,
+        "percent": percent,
+        "variant": VARIANTS.get(Document.Status(document.status), "default" if finished else "info"),
+        "words": _words(document),
+    }
+    # render_to_string escapes the document's own words; what comes out is markup.
+    return mark_safe(render_to_string("admin/knowledge/document/status.html", context))  # noqa: S308
+
+
+def status_json(document: Document) -> dict[str, Any]:
+    return {
+        "id": str(document.pk),
+        "finished": is_finished(document),
+        "passages": f"{document.passages:,}",
+        "html": status_html(document),
+    }
+
+
+def _words(document: Document) -> str:
+    match document.status:
+        case Document.Status.FAILED | Document.Status.RETRYING:
+            return document.failure_message
+        case Document.Status.EMBEDDING if document.progress_total:
+            return f"{document.progress_done:,} of {document.progress_total:,} passages"
+        case Document.Status.QUEUED if timezone.now() - document.next_attempt_at > PATIENCE:
+            return "No worker has taken it yet. Is one running?"
+    return ""

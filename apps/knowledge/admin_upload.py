@@ -1,0 +1,102 @@
+"""The admin's page that uploads documents, and what it and the lists ask while those are being ingested."""
+
+from __future__ import annotations
+
+import uuid
+from typing import cast
+
+from django.conf import settings
+from django.core.files.base import File
+from django.core.files.storage import default_storage
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.views.decorators.csrf import csrf_protect
+
+from apps.edge.errors import json_error
+from apps.knowledge import ingest, storage
+from apps.knowledge.admin_status import status_json
+from apps.knowledge.models import Collection, Document
+from apps.tenants.admin_base import TenantAdmin
+from apps.tenants.models import User
+from chatbot.errors import InvalidRequest, NotFound, ParleyError
+
+FORMATS = {"text/plain": "Text", "text/markdown": "Markdown", "application/pdf": "PDF"}
+ACCEPT = ".txt,.md,.markdown,.pdf"
+# A multipart body is a little longer than its file.
+ENVELOPE_BYTES = 64 * 1024
+STATUS_LIMIT = 200
+
+
+def upload_page(admin: TenantAdmin, request: HttpRequest, object_id: str) -> HttpResponseBase:
+    """GET shows the page; POST takes one file and answers JSON: the document's status, or an error in our shape.
+
+    The route is exempt from the CSRF middleware, which would read a body of any size before us; see `receive`.
+    """
+    if request.method == "POST":
+        return receive(request, admin.get_object(request, object_id))
+    collection: Collection = admin.row(request, object_id)
+    documents = reverse("admin:knowledge_document_changelist")
+    context = {
+        **admin.admin_site.each_context(request),
+        "opts": admin.opts,
+        "title": f"Upload to {collection.name}",
+        "collection": collection,
+        "limit": settings.PARLEY_MAX_UPLOAD_BYTES,
+        "formats": "PDF, Markdown and text",
+        "accept": ACCEPT,
+        "documents_url": f"{documents}?collection__id__exact={collection.pk}",
+        "collection_url": reverse("admin:knowledge_collection_change", args=[collection.pk]),
+    }
+    return TemplateResponse(request, "admin/knowledge/collection/upload.html", context)
+
+
+def receive(request: HttpRequest, collection: Collection | None) -> HttpResponseBase:
+    """Take one uploaded file. What is too large is refused before its bytes are looked at, the CSRF token after."""
+    length = request.headers.get("Content-Length", "")
+    if length.isdigit() and int(length) > settings.PARLEY_MAX_UPLOAD_BYTES + ENVELOPE_BYTES:
+        return json_error(storage.too_large())
+    return csrf_protect(lambda request: _add(request, collection))(request)
+
+
+def _add(request: HttpRequest, collection: Collection | None) -> HttpResponse:
+    try:
+        if collection is None:
+            raise NotFound("There is no such collection.")
+        file = request.FILES.get("file")
+        if not isinstance(file, File):
+            raise InvalidRequest(fields={"file": "Choose a file."})
+        user = cast("User", request.user)  # admin_view lets nobody else in
+        document, created = ingest.add_document(
+            collection.tenant, collection, name=file.name or "", content=file, created_by=user
+        )
+    except ParleyError as error:
+        return json_error(error)
+    url = reverse("admin:knowledge_document_change", args=[document.pk])
+    body = {**status_json(document), "title": document.title, "url": url, "created": created}
+    return JsonResponse(body, status=202 if created else 200)
+
+
+def statuses(admin: TenantAdmin, request: HttpRequest) -> JsonResponse:
+    """The documents named by `id` that this user may see, as status_json gives them; unknown ones are left out."""
+    wanted = [key for text in request.GET.getlist("id")[:STATUS_LIMIT] if (key := _uuid(text))]
+    found = admin.get_queryset(request).filter(pk__in=wanted)
+    return JsonResponse({"documents": [status_json(document) for document in found]})
+
+
+def download(admin: TenantAdmin, request: HttpRequest, object_id: str) -> FileResponse:
+    """The bytes as they were uploaded, always as a file to keep: a browser must never open them in our origin."""
+    document: Document = admin.row(request, object_id)
+    name = document.file_name or f"{document.title}.txt"
+    response = FileResponse(
+        default_storage.open(document.stored), as_attachment=True, filename=name, content_type=document.media_type
+    )
+    response["Content-Security-Policy"] = "sandbox"
+    return response
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None

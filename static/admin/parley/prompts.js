@@ -1,0 +1,33 @@
+// The prompt editor: a preview of what the model would receive, and dialogs that confirm a publication.
+"use strict";
+
+(() => {
+  async function preview(button) {
+    const form = button.form;
+    const target = document.getElementById("preview");
+    button.disabled = true;
+    target.setAttribute("aria-busy", "true");
+    try {
+      const response = await fetch(button.dataset.preview, { method: "POST", body: new FormData(form) });
+      if (response.redirected) throw new Error("Your session has ended. Log in again in another tab.");
+      if (!response.ok) throw new Error(`The server answered ${response.status}.`);
+      const template = document.createElement("template");
+      template.innerHTML = await response.text(); // the server's own partial, which escapes what people wrote
+      target.replaceChildren(template.content);
+    } catch (error) {
+      target.textContent = error.message;
+    } finally {
+      button.disabled = false;
+      target.removeAttribute("aria-busy");
+    }
+  }
+
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest("[data-opens]");
+    if (opener) document.getElementById(opener.dataset.opens).showModal();
+    const closer = event.target.closest("[data-closes]");
+    if (closer) closer.closest("dialog").close();
+    const button = event.target.closest("[data-preview]");
+    if (button) preview(button);
+  });
+})();
