@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatbot.fusion import fuse
+
+rankings = st.lists(st.lists(st.integers(0, 20), unique=True, max_size=12), max_size=4)
+
+
+def test_scores_are_reciprocal_ranks() -> None:
+    assert fuse([["a", "b"], ["b", "c"]]) == [("b", 1 / 62 + 1 / 61), ("a", 1 / 61), ("c", 1 / 62)]
+
+
+def test_equal_scores_keep_the_order_of_the_lists() -> None:
+    assert [key for key, _ in fuse([["x"], ["y"], ["z"]])] == ["x", "y", "z"]
+
+
+def test_a_repeated_key_counts_once_at_its_first_place() -> None:
+    assert fuse([["a", "a", "b"]]) == [("a", 1 / 61), ("b", 1 / 62)]
+
+
+def test_a_weight_turns_the_order() -> None:
+    assert [key for key, _ in fuse([["x"], ["y"]], weights=[1, 2])] == ["y", "x"]
+
+
+def test_every_ranking_needs_a_weight() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        fuse([["a"], ["b"]], weights=[1.0])
+
+
+@given(rankings)
+def test_every_key_comes_out_once_best_first(lists: list[list[int]]) -> None:
+    fused = fuse(lists)
+    assert sorted(key for key, _ in fused) == sorted({key for ranking in lists for key in ranking})
+    scores = [score for _, score in fused]
+    assert scores == sorted(scores, reverse=True)
+
+
+@given(st.lists(st.integers(), unique=True))
+def test_one_list_keeps_its_order(ranking: list[int]) -> None:
+    assert [key for key, _ in fuse([ranking])] == ranking
+
+
+@given(rankings, st.integers(0, 20))
+def test_leading_every_list_leads_the_result(lists: list[list[int]], key: int) -> None:
+    led = [[key, *(other for other in ranking if other != key)] for ranking in lists]
+    assert not led or fuse(led)[0][0] == key
