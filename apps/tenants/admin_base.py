@@ -49,7 +49,8 @@ class TenantForm(ModelForm):  # type: ignore[type-arg]
         return excluded - {"tenant"}
 
 
-class Page(Access, ModelAdmin):
+# unfold's annotations contradict Django's stubs.
+class Page(Access, ModelAdmin):  # type: ignore[misc]
     """Lists and messages that are alike everywhere.
 
     empty_title, empty_hint: what an empty list says, and what to do about it.
@@ -87,6 +88,9 @@ class Page(Access, ModelAdmin):
             offered = {path.split("__")[0] for path in [*paths, self.date_hierarchy] if isinstance(path, str)}
             return column in offered and super().lookup_allowed(lookup, value, request)
         return super().lookup_allowed(lookup, value, request)
+
+    def get_deleted_objects(self, objs: Any, _request: HttpRequest) -> Any:
+        return summary_of_deletion(objs)
 
     def _get_obj_does_not_exist_redirect(self, request: HttpRequest, _opts: Any, _object_id: Any) -> HttpResponse:
         messages.warning(request, f"There is no such {self.opts.verbose_name} here. It may have been deleted.")
@@ -132,7 +136,7 @@ class TenantScope(Access):
         return within(remote._default_manager.all(), self.form_tenants(request))
 
 
-class TenantAdmin(TenantScope, Page):
+class TenantAdmin(TenantScope, Page):  # type: ignore[misc]
     """The admin of a TenantOwned model; forms derive from TenantForm.
 
     Whoever acts for several tenants chooses one before the add form opens; it never changes afterwards.
@@ -196,9 +200,6 @@ class TenantAdmin(TenantScope, Page):
             fields.insert(0, "tenant")
         return [(title, {**first, "fields": fields}), *others]
 
-    def get_deleted_objects(self, objs: Any, _request: HttpRequest) -> Any:
-        return summary_of_deletion(objs)
-
 
 class ReadOnlyTenantAdmin(TenantAdmin):
     """Rows that other doors write and people only read."""
@@ -216,9 +217,9 @@ class _TenantInline(TenantScope):
         return formset
 
 
-class TenantTabularInline(_TenantInline, TabularInline):
+class TenantTabularInline(_TenantInline, TabularInline):  # type: ignore[misc]
     extra = 0
 
 
-class TenantStackedInline(_TenantInline, StackedInline):
+class TenantStackedInline(_TenantInline, StackedInline):  # type: ignore[misc]
     extra = 0

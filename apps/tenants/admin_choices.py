@@ -33,10 +33,10 @@ def within(rows: QuerySet[Any], tenants: Sequence[Tenant] | QuerySet[Tenant]) ->
     return rows
 
 
-class OwnRelatedFilter(RelatedDropdownFilter):  # type: ignore[misc]
+class OwnRelatedFilter(RelatedDropdownFilter):
     """Django's filter by a relation lists every row there is; this one only those of the page's tenants."""
 
-    def field_choices(self, field: Field[Any, Any], request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def field_choices(self, field: Field[Any, Any], request: HttpRequest, model_admin: Any) -> list[Any]:
         remote: type[Model] = field.remote_field.model  # type: ignore[union-attr]
         rows = within(remote._default_manager.all(), model_admin.scope(request))
         return [(str(row.pk), str(row)) for row in rows]

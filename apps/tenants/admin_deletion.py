@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.contrib.admin.utils import quote
@@ -21,27 +22,48 @@ def summary_of_deletion(rows: Iterable[Model]) -> tuple[list[Any], dict[str, int
     if not chosen:
         return [], {}, set(), []
     model = type(chosen[0])
-    counts = {str(model._meta.verbose_name_plural): len(chosen)}
-    blockers: list[str] = []
+    counts = Counter({str(model._meta.verbose_name_plural): len(chosen)})
+    blockers = []
     for relation, found in _dependants(model, chosen):
-        kind = str(relation.related_model._meta.verbose_name_plural)
+        options = relation.related_model._meta
         if relation.on_delete is CASCADE:
-            counts[kind] = counts.get(kind, 0) + found
+            counts[str(options.verbose_name_plural)] += found
         else:
-            blockers.append(f"{found} {kind if found > 1 else relation.related_model._meta.verbose_name}")
+            blockers.append(f"{found} {options.verbose_name if found == 1 else options.verbose_name_plural}")
     named = [_link(row) for row in chosen[:NAMED]]
     if len(chosen) > NAMED:
         named.append(f"and {len(chosen) - NAMED} more")
-    return named, counts, set(), blockers
+    return named, dict(counts), set(), blockers
 
 
-def _dependants(model: type[Model], rows: list[Model]) -> Iterable[tuple[Any, int]]:
-    for relation in model._meta.related_objects:
-        if relation.on_delete not in (CASCADE, PROTECT, RESTRICT):
+def _dependants(model: type[Model], rows: list[Model]) -> Iterator[tuple[Any, int]]:
+    """Relations to `rows` with the number of rows behind each, through as many deletions as follow from theirs."""
+    waiting = [(relation, relation.field.name) for relation in _relations(model)]
+    seen = {relation for relation, _ in waiting}
+    while waiting:
+        relation, way = waiting.pop()
+        dependants = relation.related_model._base_manager.filter(**{f"{way}__in": rows})
+        if relation.related_model is model:
+            dependants = dependants.exclude(pk__in=[row.pk for row in rows])
+        found = dependants.count()
+        if not found:
             continue
-        found = relation.related_model._base_manager.filter(**{f"{relation.field.name}__in": rows}).count()
-        if found:
+        if not relation.related_model._meta.auto_created:  # the table of a plain many-to-many means nothing to people
             yield relation, found
+        if relation.on_delete is CASCADE:
+            further = [each for each in _relations(relation.related_model) if each not in seen]
+            seen.update(further)
+            waiting += [(each, f"{each.field.name}__{way}") for each in further]
+
+
+def _relations(model: type[Model]) -> list[Any]:
+    """What points at the model and does not merely forget it when it goes."""
+    fields: list[Any] = [*model._meta.get_fields(include_hidden=True)]
+    return [
+        field
+        for field in fields
+        if getattr(field, "on_delete", None) in (CASCADE, PROTECT, RESTRICT) and field.auto_created
+    ]
 
 
 def _link(row: Model) -> str:

@@ -1,0 +1,149 @@
+"""The admin of inference endpoints, for operators: their addresses, their keys, and a test by a real request."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from asgiref.sync import async_to_sync
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminPasswordWidget
+
+from apps.inference import gateway
+from apps.inference.models import Endpoint
+from apps.inference.probe import Probed, last_probed, probe, remember
+from apps.tenants.admin_base import OperatorAdmin
+from apps.tenants.admin_words import ago, duration
+
+
+class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The key is written and never shown; a new host gets no key that was meant for the old one."""
+
+    new_key = forms.CharField(
+        label="API key",
+        required=False,
+        max_length=2000,
+        widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
+    )
+    forget_key = forms.BooleanField(label="Remove the API key", required=False)
+
+    class Meta:
+        model = Endpoint
+        fields = ("name", "kind", "base_url", "model", "context_length", "dimension", "enabled", "tenants")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.old_host = _host(self.instance.base_url)
+        if self.instance.api_key:
+            self.fields[
+                "new_key"
+            ].help_text = "A key is set. Leave this empty to keep it. A base URL on another host removes it."
+        else:
+            self.fields[
+                "new_key"
+            ].help_text = "Sent as a bearer token and stored encrypted. Empty where none is needed."
+            self.fields["forget_key"].widget = forms.HiddenInput()
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean() or self.cleaned_data
+        if cleaned.get("kind") == Endpoint.Kind.CHAT:
+            cleaned["dimension"] = None
+        return cleaned
+
+    def save(self, commit: bool = True) -> Any:
+        moved = _host(self.instance.base_url) != self.old_host
+        if self.cleaned_data["forget_key"] or moved:
+            self.instance.api_key = ""
+        if self.cleaned_data["new_key"]:
+            self.instance.api_key = self.cleaned_data["new_key"]
+        return super().save(commit)
+
+
+def _host(url: str) -> tuple[str, str]:
+    """Scheme and host with port: what decides who receives the key."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
+
+
+@admin.register(Endpoint)
+class EndpointAdmin(OperatorAdmin):
+    form = EndpointForm
+    empty_hint = (
+        "Assistants answer through a chat endpoint, documents become searchable through an embedding endpoint. "
+        "Add one of each."
+    )
+    list_display = ("name", "kind_label", "model", "base_url", "state", "key_state")
+    list_filter = ("kind", "enabled", "tenants")
+    search_fields = ("name", "model", "base_url")
+    filter_horizontal = ("tenants",)
+    actions_detail: Any = ("test_now",)
+    actions_row: Any = ("test_now",)
+    fieldsets = (
+        (None, {"fields": ("name", "kind", "base_url", "model", "new_key", "forget_key")}),
+        ("Limits", {"fields": ("context_length", "dimension")}),
+        ("Who is served", {"fields": ("enabled", "tenants")}),
+    )
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        @cache
+        def outcomes() -> dict[str, Probed]:
+            return last_probed(list(self.get_queryset(request)))
+
+        @display(description="Last test")
+        def tested(endpoint: Endpoint) -> str:
+            return last_test(outcomes().get(str(endpoint.pk)))
+
+        return [*super().get_list_display(request), tested]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        gateway.forget()
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        super().delete_model(request, obj)
+        gateway.forget()
+
+    @action(  # type: ignore[operator]
+        description="Test now",
+        url_path="test",
+        icon="network_check",
+        dialog={
+            "title": "Test this endpoint",
+            "description": "It gets one small request, as a real question would send it. Nothing is stored.",
+            "form_class": None,
+            "form_submit_text": "Test now",
+        },
+    )
+    def test_now(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        endpoint = self.row(request, object_id)
+        result = async_to_sync(probe)(endpoint)
+        remember(endpoint, result)
+        return render(
+            request, "admin/inference/probe_result.html", {"endpoint": endpoint, "result": result, "form": form}
+        )
+
+    @display(description="Kind", label={"Chat": "primary", "Embedding": "info"}, ordering="kind")
+    def kind_label(self, endpoint: Endpoint) -> str:
+        return str(endpoint.get_kind_display())
+
+    @display(description="State", label={"Enabled": "success", "Disabled": "danger"}, ordering="enabled")
+    def state(self, endpoint: Endpoint) -> str:
+        return "Enabled" if endpoint.enabled else "Disabled"
+
+    @display(description="API key")
+    def key_state(self, endpoint: Endpoint) -> str:
+        return "set" if endpoint.api_key else "none"
+
+
+def last_test(probed: Probed | None) -> str:
+    """ "3 minutes ago, 84 ms"."""
+    if probed is None:
+        return "never"
+    when = ago(dt.datetime.fromisoformat(probed.at))
+    return when + (f", {duration(probed.total_ms)}" if probed.ok else ", failed")

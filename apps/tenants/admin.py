@@ -1,0 +1,173 @@
+"""The admin of people: users for operators, tenants with their members, end users. Keys are in admin_keys."""
+
+from __future__ import annotations
+
+import zoneinfo
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import Count, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminSelect2Widget
+
+from apps.tenants import admin_keys as admin_keys  # noqa: PLC0414 - registers the admin of keys
+from apps.tenants.admin_access import is_operator, tenants_of
+from apps.tenants.admin_base import OperatorAdmin, Page, ReadOnlyTenantAdmin
+from apps.tenants.admin_members import MemberInline
+from apps.tenants.admin_words import ago, number
+from apps.tenants.models import EndUser, Tenant, User
+
+admin.site.unregister(Group)  # rights follow from memberships
+
+OPERATOR_HELP = "Runs the platform: sees every tenant, all users and the inference endpoints."
+
+
+class NewUserForm(UserCreationForm):
+    class Meta:
+        model = User
+        fields = ("email", "name")
+        field_classes: dict[str, Any] = {}
+
+
+class UserForm(UserChangeForm):
+    class Meta:
+        model = User
+        fields = ("email", "name", "is_active", "is_superuser")
+        field_classes: dict[str, Any] = {}
+        labels = {"is_superuser": "Operator"}
+        help_texts = {"is_superuser": OPERATOR_HELP, "is_active": "Without this, they cannot log in."}
+
+
+@admin.register(User)
+class UserAdmin(OperatorAdmin, DjangoUserAdmin):  # type: ignore[type-arg, misc]
+    """Operators make accounts and set passwords; owners of a tenant add members by e-mail."""
+
+    form = UserForm
+    add_form = NewUserForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ("email", "name", "kind", "member_of", "state", "last_seen")
+    list_filter = ("is_superuser", "is_active")
+    search_fields = ("email", "name")
+    ordering = ("email",)
+    filter_horizontal = ()
+    readonly_fields = ("member_of", "last_seen")
+    fieldsets = (
+        (None, {"fields": ("email", "name", "password")}),
+        ("Access", {"fields": ("is_active", "is_superuser", "member_of", "last_seen")}),
+    )
+    add_fieldsets: Any = ((None, {"fields": ("email", "name", "usable_password", "password1", "password2")}),)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).prefetch_related("memberships__tenant")
+
+    @display(description="Kind", label={"Operator": "primary"}, ordering="is_superuser")
+    def kind(self, user: User) -> str:
+        return "Operator" if user.is_superuser else "Member"
+
+    @display(description="Member of", empty_value="no tenant")
+    def member_of(self, user: User) -> str | None:
+        return ", ".join(sorted(membership.tenant.name for membership in user.memberships.all())) or None
+
+    @display(description="State", label={"Active": "success", "No password yet": "warning", "Deactivated": "danger"})
+    def state(self, user: User) -> str:
+        if not user.is_active:
+            return "Deactivated"
+        return "Active" if user.has_usable_password() else "No password yet"
+
+    @display(description="Last login", ordering="last_login")
+    def last_seen(self, user: User) -> str:
+        return ago(user.last_login, "never")
+
+
+class TenantFieldsForm(ModelForm):  # type: ignore[type-arg]
+    time_zone = forms.ChoiceField(
+        choices=[(name, name.replace("_", " ")) for name in sorted(zoneinfo.available_timezones())],
+        initial="UTC",
+        widget=UnfoldAdminSelect2Widget,
+        help_text="In which its days begin and end.",
+    )
+
+    class Meta:
+        model = Tenant
+        fields = ("name", "slug", "time_zone", "is_active")
+
+
+class TenantsAdmin(Page):
+    """Operators see all tenants; members see their own, and its owners change it. ops.admin registers it, with counts
+    of what only the upper apps know."""
+
+    form = TenantFieldsForm
+    inlines = (MemberInline,)
+    empty_hint = "A tenant is a customer of the platform: everything else belongs to one. Add the first."
+    list_display: tuple[str, ...] = ("name", "state", "members", "since")
+    list_filter = ("is_active",)
+    search_fields = ("name", "slug")
+    fields = ("name", "slug", "time_zone", "is_active")
+    prepopulated_fields = {"slug": ("name",)}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
+        rows: QuerySet[Tenant] = super().get_queryset(request)
+        if not is_operator(request):
+            rows = rows.filter(pk__in=tenants_of(request).values("pk"))
+        return rows.annotate(member_count=Count("memberships", distinct=True))
+
+    def has_add_permission(self, request: HttpRequest, _obj: Any = None) -> bool:
+        return is_operator(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if is_operator(request):
+            return True
+        owned = tenants_of(request, as_owner=True)
+        return any(tenant == obj for tenant in owned) if isinstance(obj, Tenant) else bool(owned)
+
+    def has_delete_permission(self, *_: Any) -> bool:
+        # Deactivating stops a tenant at once and can be undone; its rows are too many for one request.
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return () if is_operator(request) else ("slug", "state")
+
+    def get_fields(self, request: HttpRequest, _obj: Any = None) -> Any:
+        return self.fields if is_operator(request) else ("name", "slug", "time_zone", "state")
+
+    def get_prepopulated_fields(self, _request: HttpRequest, obj: Any = None) -> Any:
+        return {} if obj else self.prepopulated_fields  # a slug is in use once it was given
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        super().save_formset(request, form, formset, change)
+        for membership in formset.new_objects:
+            if not membership.user.has_usable_password():
+                messages.info(
+                    request, f"{membership.user.email} has no password yet: an operator sets one under Users."
+                )
+
+    @display(description="State", label={"Active": "success", "Suspended": "danger"}, ordering="is_active")
+    def state(self, tenant: Tenant) -> str:
+        return "Active" if tenant.is_active else "Suspended"
+
+    @display(description="Members", ordering="member_count")
+    def members(self, tenant: Any) -> str:
+        return number(tenant.member_count)
+
+    @display(description="Since", ordering="created")
+    def since(self, tenant: Tenant) -> str:
+        return ago(tenant.created)
+
+
+@admin.register(EndUser)
+class EndUserAdmin(ReadOnlyTenantAdmin):
+    list_display = ("external_id", "first_seen")
+    search_fields = ("external_id",)
+    fields = ("external_id", "first_seen")
+    readonly_fields = fields
+    empty_hint = "People appear here with their first question: your application names them in `user`."
+
+    @display(description="First seen", ordering="created")
+    def first_seen(self, end_user: EndUser) -> str:
+        return ago(end_user.created)
