@@ -95,8 +95,7 @@ def pack(
     messages = messages_of(kept, turns)
     # The choice added up the pieces; what counts is the whole, and a template may write of each passage what it likes.
     while (prompt_tokens := _tokens(messages, count)) > budget and (kept or turns):
-        turns = turns[1:]
-        kept = kept if turns else kept[:-1]
+        turns, kept = (turns[1:], kept) if turns else (turns, kept[:-1])
         messages = messages_of(kept, turns)
     return Packed(
         messages=messages,
