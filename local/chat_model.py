@@ -40,6 +40,7 @@ def serve(port: int, threads: int) -> None:
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     params.cache_ram_mib = 256  # of earlier prompts; llama.cpp would take 8 GiB
+    params.sampling.penalty_repeat = 1.15  # a model this small otherwise says the same line until it is cut off
     params.ui = False
     # Taken before the server's threads start, so that they inherit it and the signal waits for us.
     stopping = {signal.SIGTERM, signal.SIGINT}

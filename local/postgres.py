@@ -86,6 +86,7 @@ def _run(command: list[str | Path], user: str | None) -> None:
     result = subprocess.run(  # noqa: S603 - commands of ours
         [str(part) for part in command],
         user=user,
+        group=pwd.getpwnam(user).pw_gid if user else None,
         extra_groups=[] if user else None,
         cwd="/",
         env={**os.environ, "LC_ALL": "C.UTF-8"},

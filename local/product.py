@@ -78,7 +78,7 @@ class Supervisor(Manager):
 def commands(home: Home, port: int) -> dict[str, list[str]]:
     """Each process's command line. Raises LocalError for an unknown PARLEY_ASGI_SERVER."""
     python = Path(sys.executable).parent
-    celery = [str(python / "celery"), "-A", "config.celery"]
+    celery = [str(python / "celery"), "--quiet", "-A", "config.celery"]
     server = os.environ.get("PARLEY_ASGI_SERVER", "daphne")
     if server not in ("daphne", "uvicorn"):
         raise LocalError(f"PARLEY_ASGI_SERVER must be daphne or uvicorn, but is {server!r}.")
