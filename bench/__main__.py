@@ -1,0 +1,178 @@
+"""`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
+
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns) or `idle`; PARLEY_ASGI_SERVER picks the server, as in
+`make up`.
+"""
+
+# ruff: noqa: E402 - the environment is set before Django reads it.
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import django
+import uvloop
+
+from tests.environment import HOME, ROOT, Backends
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+django.setup()
+
+from bench import fixture, machine, report
+from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
+
+PROFILES = (
+    Profile("c1", streams=1, interval_us=10_000, tokens=50, rounds=8),
+    Profile("c32", streams=32, interval_us=20_000, tokens=100, rounds=3),
+    Profile("c128", streams=128, interval_us=50_000, tokens=60, rounds=2),
+    Profile("flood", streams=128, interval_us=4_000, tokens=1250, rounds=1, ramp=1.5),
+    Profile("turns", streams=4, interval_us=0, tokens=1, rounds=50, ramp=0.1),
+)
+WARM_UP = Profile("warm-up", streams=4, interval_us=1_000, tokens=5, rounds=3)
+IDLE_SOCKETS = 1_000
+SETTLE_SECONDS = 1.0
+
+
+class Questions:
+    """Gives out a fresh conversation and different words for each question."""
+
+    def __init__(self, conversations: Sequence[str], words: Sequence[str]) -> None:
+        self.conversations = iter(conversations)
+        self.words = words
+        self.chance = random.Random(11)
+
+    def body(self, pace: str) -> dict[str, str]:
+        # Some words of a question are in many passages and some in few; the very commonest are stop words.
+        chosen = self.chance.sample(self.words[20:200], 3) + self.chance.sample(self.words[200:], 3)
+        return {"text": f"{' '.join(chosen)}? every {pace}"}
+
+    def in_conversation(self, pace: str) -> tuple[str, dict[str, str]]:
+        return next(self.conversations), self.body(pace)
+
+
+def doors(upstream: int, bare: int, parley: int, questions: Questions, key: str) -> dict[str, Door]:
+    authorization = f"Authorization: Bearer {key}\r\nAccept: text/event-stream\r\n"
+
+    def directly(_: int, pace: str) -> bytes:
+        message = {"role": "user", "content": questions.body(pace)["text"]}
+        return post("/v1/chat/completions", {"model": "bench", "messages": [message], "stream": True})
+
+    def by_sse(_: int, pace: str) -> bytes:
+        conversation, body = questions.in_conversation(pace)
+        return post(f"/api/v1/conversations/{conversation}/turns", body, authorization)
+
+    def by_ws(_: int, pace: str) -> bytes:
+        conversation, body = questions.in_conversation(pace)
+        return text_frame({"type": "ask", "conversation": conversation, **body})
+
+    return {
+        "direct": Door(upstream, directly),
+        "bare ws": Door(bare, lambda _, pace: text_frame(questions.body(pace)), upgrade(), b"\r\n\r\n"),
+        "bare sse": Door(bare, lambda _, pace: post("/stream", questions.body(pace))),
+        "parley ws": Door(parley, by_ws, upgrade(authorization), b'"ready"'),
+        "parley sse": Door(parley, by_sse),
+    }
+
+
+async def idle(door: Door, process: machine.Process) -> dict[str, float]:
+    """Attach a crowd of sockets at once: how long that takes them, and what each keeps in memory."""
+    before = process.resident_mib()
+
+    async def timed() -> tuple[float, Connection]:
+        started = time.monotonic()
+        connection = await door.attach(Tally())
+        return time.monotonic() - started, connection
+
+    attached = await asyncio.gather(*(timed() for _ in range(IDLE_SOCKETS)))
+    await asyncio.sleep(SETTLE_SECONDS)
+    after = process.resident_mib()
+    for _, connection in attached:
+        connection.transport.close()
+    times = sorted(seconds for seconds, _ in attached)
+    return {
+        "mib_per_1000_sockets": (after - before) * 1000 / IDLE_SOCKETS,
+        "attach_p95_s": times[int(len(times) * 0.95)],
+    }
+
+
+async def measure(
+    profiles: Sequence[Profile], ways: Mapping[str, Door], processes: Mapping[str, machine.Process]
+) -> list[report.Row]:
+    rows = []
+    for profile in profiles:
+        for name, door in ways.items():
+            await drive(door, WARM_UP)
+            await asyncio.sleep(SETTLE_SECONDS)
+            async with machine.Meter.running(processes[name.split()[0]]) as meter:
+                tally = await drive(door, profile)
+            rows.append(report.row(profile, name, tally, meter))
+            print(f"  {profile.name} {name}: {tally.tokens} tokens, {len(tally.errors)} errors", flush=True)
+    return rows
+
+
+def run(servers: Backends, started: list[machine.Process], core: int, only: Sequence[str]) -> None:
+    """Start what is measured (`started` tells the caller what to stop), measure it and report."""
+    profiles = [profile for profile in PROFILES if not only or profile.name in only]
+    upstream = machine.start_upstream(HOME)
+    started.append(upstream)
+    needed = sum(2 * (profile.questions + WARM_UP.questions) for profile in profiles)
+    data = fixture.load(servers, upstream.url, conversations=needed)
+    bare = machine.start_web(HOME, "bench.bare:application", core, {"BENCH_UPSTREAM": upstream.url})
+    started.append(bare)
+    parley = machine.start_web(HOME, "config.asgi:application", core, {})
+    started.append(parley)
+    at_rest = parley.resident_mib()
+    questions = Questions(data.conversations, data.words)
+    ways = doors(upstream.port, bare.port, parley.port, questions, data.key)
+    processes = {"direct": upstream, "bare": bare, "parley": parley}
+    rows = uvloop.run(measure(profiles, ways, processes))
+    sockets = {}
+    if not only or "idle" in only:
+        sockets = {name: uvloop.run(idle(ways[f"{name} ws"], processes[name])) for name in ("bare", "parley")}
+    tell(rows, sockets, at_rest)
+
+
+def tell(rows: Sequence[report.Row], sockets: Mapping[str, Mapping[str, float]], at_rest: float) -> None:
+    server = os.environ.get("PARLEY_ASGI_SERVER", "daphne")
+    print(
+        f"\n{server}, Python {platform.python_version()}, {os.cpu_count()} cores, one of them the web process's alone"
+    )
+    print(f"{fixture.PASSAGES:,} passages; a web process at rest takes {at_rest:.0f} MiB")
+    if rows:
+        print(report.table(rows))
+    for name, numbers in sockets.items():
+        print(
+            f"{IDLE_SOCKETS:,} idle sockets, {name}: {numbers['mib_per_1000_sockets']:.1f} MiB, "
+            f"95% of them attached within {numbers['attach_p95_s']:.2f} s"
+        )
+    directory = ROOT / "var" / "bench"
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / time.strftime("%Y-%m-%dT%H-%M-%S.json")
+    body = {"server": server, "at_rest_mib": at_rest, "rows": report.plain(rows), "idle": sockets}
+    path.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    print(f"The numbers are in {path.relative_to(ROOT)}")
+
+
+def main(only: Sequence[str]) -> None:
+    if unknown := set(only) - {*(profile.name for profile in PROFILES), "idle"}:
+        sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
+    core = machine.share_cores()
+    servers = Backends()
+    started: list[machine.Process] = []
+    try:
+        run(servers, started, core, only)
+    finally:
+        for process in started:
+            process.stop()
+        servers.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,98 @@
+"""What a run showed, as numbers for the JSON file and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.client import Profile, Tally
+from bench.machine import Meter
+
+
+@dataclass(frozen=True)
+class Row:
+    """One profile through one door. First tokens and lateness in milliseconds, both as the client saw them."""
+
+    profile: str
+    door: str
+    streams: int
+    tokens: int
+    errors: int
+    first_p50: float
+    first_p99: float
+    late_p50: float
+    late_p99: float
+    cpu_us_a_token: float  # everything included, authentication, search and storing too
+    cpu_ms_an_answer: float
+    tokens_a_cpu_second: float  # while all streams flow, where they do so at once; else over the whole run
+    error: str  # the first one
+
+
+def row(profile: Profile, door: str, tally: Tally, meter: Meter) -> Row:
+    cpu = meter.seconds[-1] - meter.seconds[0]
+    return Row(
+        profile=profile.name,
+        door=door,
+        streams=profile.streams,
+        tokens=tally.tokens,
+        errors=len(tally.errors),
+        first_p50=_percentile(tally.first_us, 50) / 1000,
+        first_p99=_percentile(tally.first_us, 99) / 1000,
+        late_p50=_percentile(tally.late_us, 50) / 1000,
+        late_p99=_percentile(tally.late_us, 99) / 1000,
+        cpu_us_a_token=cpu / max(tally.tokens, 1) * 1e6,
+        cpu_ms_an_answer=cpu / profile.questions * 1000,
+        tokens_a_cpu_second=_steady(profile, tally, meter) or tally.tokens / max(cpu, 1e-9),
+        error=tally.errors[0] if tally.errors else "",
+    )
+
+
+def _steady(profile: Profile, tally: Tally, meter: Meter) -> float:
+    """Tokens for a second of CPU between the last stream's first token and the first stream's end; 0 without such a
+    time."""
+    if profile.rounds > 1 or not tally.spans:
+        return 0.0
+    start, end = max(first for first, _ in tally.spans), min(last for _, last in tally.spans)
+    cpu = meter.between(start, end) if end > start else 0.0
+    return sum(count for at, count in tally.arrivals if start < at <= end) / cpu if cpu else 0.0
+
+
+def _percentile(values: Sequence[float], percent: int) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) * percent // 100, len(ordered) - 1)] if ordered else float("nan")
+
+
+_HEAD = (
+    f"{'profile':8} {'door':12} {'errors':>6} {'first token +ms':>17} {'a token +ms':>15} "
+    f"{'µs CPU':>8} {'ms CPU':>8} {'tokens a':>9} {'to bare':>8}\n"
+    f"{'':8} {'':12} {'':>6} {'p50 / p99':>17} {'p50 / p99':>15} "
+    f"{'a token':>8} {'an answer':>9} {'CPU-s':>8} {'':>8}"
+)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """First tokens and lateness are what a door adds to asking the model server directly, in the same run."""
+    lines = [_HEAD]
+    for one in rows:
+        direct, bare = _same(rows, one, "direct"), _same(rows, one, one.door.replace("parley", "bare"))
+        ratio = f"{one.tokens_a_cpu_second / bare.tokens_a_cpu_second:8.0%}" if bare and bare is not one else " " * 8
+        if direct is None or direct is one:
+            first, late = (one.first_p50, one.first_p99), (one.late_p50, one.late_p99)
+        else:
+            first = (one.first_p50 - direct.first_p50, one.first_p99 - direct.first_p99)
+            late = (one.late_p50 - direct.late_p50, one.late_p99 - direct.late_p99)
+        lines.append(
+            f"{one.profile:8} {one.door:12} {one.errors:6} {first[0]:8.1f} / {first[1]:6.1f} "
+            f"{late[0]:6.2f} / {late[1]:6.2f} {one.cpu_us_a_token:8.0f} {one.cpu_ms_an_answer:9.1f} "
+            f"{one.tokens_a_cpu_second:8.0f} {ratio}" + (f"  first error: {one.error}" if one.error else "")
+        )
+    return "\n".join(lines)
+
+
+def _same(rows: Sequence[Row], row: Row, door: str) -> Row | None:
+    return next((other for other in rows if other.profile == row.profile and other.door == door), None)
+
+
+def plain(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [asdict(one) for one in rows]
