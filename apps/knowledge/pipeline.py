@@ -140,6 +140,7 @@ def _title(document: Document, extracted: Extracted) -> str:
 
 
 def _store_passages(document: Document, title: str, pages: int, passages: list[Passage]) -> None:
+    document.title = title  # which the vectors are made of, too
     lease.write(document, title=title, pages=pages)
     _pending(document).discard()
     Chunk.objects.bulk_create(

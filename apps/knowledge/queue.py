@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
-from celery import current_app
+from celery import Celery
 from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -21,6 +22,16 @@ INGEST_TASK = "knowledge.ingest"
 TENANT_SHARE = 4
 # A document that no worker has claimed by then is sent again; its first message expires, so that none pile up.
 RESEND_AFTER = datetime.timedelta(seconds=60)
+
+# Sending needs the broker's address only; config.celery is the workers' application, with settings of theirs.
+# An uploader does not wait for a broker that is gone or hangs.
+_sender = Celery(
+    "parley-sender",
+    set_as_current=False,
+    changes={"broker_transport_options": {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}},
+)
+_sender.config_from_object("django.conf:settings", namespace="CELERY")
+_RETRIES = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 
 def send_due(tenant_id: uuid.UUID) -> int:
@@ -36,19 +47,20 @@ def send_due(tenant_id: uuid.UUID) -> int:
         documents.filter(pk__in=ids).update(
             status=Document.Status.QUEUED, next_attempt_at=now + RESEND_AFTER, updated=now
         )
-        for document_id in ids:
-            transaction.on_commit(partial(_send, tenant_id, document_id))
+        if ids:
+            transaction.on_commit(partial(_send, tenant_id, ids))
     return len(ids)
 
 
-def _send(tenant_id: uuid.UUID, document_id: uuid.UUID) -> None:
+def _send(tenant_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> None:
+    expires = RESEND_AFTER.total_seconds()
     try:
-        current_app.send_task(
-            INGEST_TASK, args=[str(tenant_id), str(document_id)], expires=RESEND_AFTER.total_seconds()
-        )
+        for document_id in ids:
+            arguments = [str(tenant_id), str(document_id)]
+            _sender.send_task(INGEST_TASK, args=arguments, expires=expires, retry_policy=_RETRIES)
     except OperationalError as error:
-        # The row is committed and is the truth: resend_documents sends it when the broker is back.
-        log.warning("document.not_sent", document=str(document_id), error=type(error).__name__)
+        # The rows are committed and are the truth: resend_documents sends what is missing when the broker is back.
+        log.warning("documents.not_sent", tenant=str(tenant_id), error=type(error).__name__)
 
 
 def tenants_waiting() -> list[uuid.UUID]:
