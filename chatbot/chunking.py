@@ -8,6 +8,7 @@ code block stays whole where it can.
 from __future__ import annotations
 
 import hashlib
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ from chatbot.tokens import estimate
 MAX_TOKENS = 250
 OVERLAP_TOKENS = 25  # between two passages cut out of one section; a tenth
 SMALL = 4  # a section below this fraction of a passage is put together with its neighbour
+
+_BLOCK = re.compile(
+    r"^ {0,3}(?P<fence>`{3,}|~{3,}).*\n(?:.*\n)*? {0,3}(?P=fence).*(?:\n|\Z)"  # fenced code
+    r"|^[ \t]*\|.*\n(?=.*-)[ \t:|-]+(?:\n|\Z)(?:[ \t]*\|.*(?:\n|\Z))*",  # a table: head, rule, rows
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +106,7 @@ def split(
         heading = tuple(text for _, text in section.path)
         if heading[:1] == (title,):
             heading = heading[1:]
-        for offset, text in splitter.chunk_indices(section.text):
-            if not text.strip():
-                continue
+        for offset, text in _pieces(section.text, splitter, max_tokens):
             content = "\x1f".join([title, *heading, text])
             passages.append(
                 Passage(
@@ -114,6 +119,49 @@ def split(
                 )
             )
     return passages
+
+
+def _pieces(text: str, splitter: MarkdownSplitter, max_tokens: int) -> Iterator[tuple[int, str]]:
+    """(offset, text) of the passages of one section. Tables and code that fit are never cut: left to itself, the
+    splitter fills up a passage with the first rows of what follows.
+    """
+    spans: list[tuple[int, int]] = []
+    last_is_block = False
+    for start, end, is_block in _blocks(text):
+        whole = is_block and estimate(text[start:end]) <= max_tokens
+        cuts = [(0, text[start:end])] if whole else splitter.chunk_indices(text[start:end])
+        for number, (offset, piece) in enumerate(cuts):
+            span = (start + offset, start + offset + len(piece))
+            beside = (whole or last_is_block) and number == 0 and spans
+            if beside and estimate(text[spans[-1][0] : span[1]]) <= max_tokens:
+                spans[-1] = (spans[-1][0], span[1])
+            else:
+                spans += _halved(text, *span, max_tokens)
+        last_is_block = whole
+    for start, end in spans:
+        piece = text[start:end]
+        if piece.strip():
+            yield start + len(piece) - len(piece.lstrip("\n")), piece.strip("\n").rstrip()
+
+
+def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
+    """The text as (start, end, whether it is a table or fenced code)."""
+    end = 0
+    for block in _BLOCK.finditer(text):
+        if block.start() > end:
+            yield end, block.start(), False
+        yield *block.span(), True
+        end = block.end()
+    if end < len(text):
+        yield end, len(text), False
+
+
+def _halved(text: str, start: int, end: int, max_tokens: int) -> list[tuple[int, int]]:
+    """The span, in halves where the splitter misjudged it: estimates do not add up to the token."""
+    if end - start <= 1 or estimate(text[start:end].strip()) <= max_tokens:
+        return [(start, end)]
+    middle = (start + end) // 2
+    return _halved(text, start, middle, max_tokens) + _halved(text, middle, end, max_tokens)
 
 
 def _sections(extracted: Extracted) -> Iterator[_Section]:

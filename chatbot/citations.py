@@ -15,10 +15,19 @@ _LONGEST = 40  # characters between the brackets; a longer list of numbers is no
 _INSIDE = rf"[0-9][0-9,;\u2013 -]{{0,{_LONGEST - 1}}}"
 _LEXEME = re.compile(rf" ?\[({_INSIDE})\]|`+|~~~+|\n")
 # What the next piece of a stream may still turn into another lexeme.
-_UNFINISHED = re.compile(rf"(?: ?\[(?:{_INSIDE})?| |`+|~+)\Z")
+_UNFINISHED = re.compile(rf"(?: ?\[(?:{_INSIDE})?| )\Z")
 _PART = re.compile(r" *([0-9]{1,4})(?: *[\u2013-] *([0-9]{1,4}))? *\Z")
 _OPEN = re.compile(r"\[[0-9,;\u2013 -]*\Z")
 _FENCE = 3  # backticks or tildes, at least, at the start of a line
+
+
+def _finished(text: str) -> int:
+    """How much of `text` no continuation can change."""
+    if text.endswith(("`", "~")):
+        return len(text.rstrip(text[-1]))
+    # From the end only: an answer may hold thousands of brackets.
+    unfinished = _UNFINISHED.search(text, max(0, len(text) - _LONGEST - 2))
+    return unfinished.start() if unfinished else len(text)
 
 
 class MarkerFilter:
@@ -40,8 +49,7 @@ class MarkerFilter:
 
     def feed(self, text: str) -> str:
         text = self._held + text
-        unfinished = _UNFINISHED.search(text)
-        cut = unfinished.start() if unfinished else len(text)
+        cut = _finished(text)
         self._held = text[cut:]
         return self._pass(text[:cut])
 

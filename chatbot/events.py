@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 
 class Cursor(NamedTuple):
-    """A place in a turn's log. Tuples order as the log does: a later epoch (a takeover) lies beyond every seq before it."""
+    """A place in a turn's log. Tuples order as the log does: a later epoch (a takeover) lies beyond all before it."""
 
     epoch: int
     seq: int

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))??(?:[ \t]+#+)?[ \t]*\Z")
+# Lines may be megabytes long: no pattern here backtracks over what another has matched.
+_ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(?=\S)|[ \t]*\Z)")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*\Z")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)\Z")
 _BLOCK = re.compile(r"[ \t]{4}|[ \t]*(?:[-*+>|]|\d+[.)])(?:\s|\Z)|[ \t]*[|>]")  # no paragraph, so no setext heading
@@ -45,7 +46,8 @@ def lines(text: str) -> Iterator[Line]:
             fence = opened[1]
             yield Line(line)
         elif atx := _ATX.match(line):
-            yield Line((atx[2] or "").strip(), len(atx[1]) if atx[2] else 0)
+            title = _title(line[atx.end() :])
+            yield Line(title, len(atx[1]) if title else 0)
         elif _is_setext(source, number, front):
             yield Line(line.strip(), 1 if "=" in source[number + 1] else 2)
             number += 1
@@ -57,6 +59,13 @@ def lines(text: str) -> Iterator[Line]:
 def first_heading(text: str) -> str | None:
     """The first heading of the highest level: what a Markdown document calls itself."""
     return next((line.text for line in lines(text) if line.level == 1), None)
+
+
+def _title(text: str) -> str:
+    """Without the closing #s that Markdown allows."""
+    text = text.strip()
+    bare = text.rstrip("#")
+    return bare.rstrip() if not bare or bare[-1] in " \t" else text
 
 
 def _front_matter(source: list[str]) -> int:

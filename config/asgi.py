@@ -1,5 +1,8 @@
 """The web process: HTTP through Django, WebSockets through the chat consumer, static files ahead of both."""
 
+# Channels has no type hints.
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import os

@@ -6,8 +6,10 @@ import os
 import sys
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import environ
+from cryptography.fernet import Fernet
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -35,6 +37,26 @@ def required(name: str, meaning: str, *, least: int = 1) -> str:
     if len(value) < least:
         refuse(f"{name} is shorter than {least} characters. It is {meaning}.")
     return value
+
+
+def url(name: str, meaning: str, *, schemes: tuple[str, ...]) -> str:
+    """An address. What is wrong with one is told without repeating it, since it holds a password."""
+    value = required(name, meaning)
+    parts = urlsplit(value)
+    if parts.scheme not in schemes or not (parts.netloc or parts.path.strip("/")):
+        refuse(f"{name} is not an address that begins with {schemes[0]}://. It is {meaning}.")
+    return value
+
+
+def fernet_keys(name: str, meaning: str) -> list[str]:
+    """A keyring, newest key first."""
+    keys = [key.strip() for key in required(name, meaning).split(",")]
+    try:
+        for key in keys:
+            Fernet(key)
+    except ValueError:
+        refuse(f"{name} holds something that is not a Fernet key (32 bytes in URL-safe base64). It is {meaning}.")
+    return keys
 
 
 def number(name: str, default: int, *, least: int = 0) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from config import admin
-from config.env import BASE_DIR, choice, env, number, read_files, refuse, required
+from config.env import BASE_DIR, choice, env, fernet_keys, number, read_files, refuse, required, url
 from config.logging import configure_logging
 
 read_files()
@@ -20,9 +20,9 @@ PARLEY_HOME = Path(os.environ.get("PARLEY_HOME", BASE_DIR / "var")).resolve()
 SECRET_KEY = required("SECRET_KEY", "the secret that signs sessions; any random string of 50 characters", least=32)
 PARLEY_KEY_PEPPER = required("PARLEY_KEY_PEPPER", "the secret that API keys are hashed with", least=32)
 # Newest first: the first encrypts, all decrypt.
-PARLEY_ENCRYPTION_KEYS = required(
+PARLEY_ENCRYPTION_KEYS = fernet_keys(
     "PARLEY_ENCRYPTION_KEYS", "a comma-separated list of Fernet keys that encrypt endpoint credentials"
-).split(",")
+)
 
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 if not ALLOWED_HOSTS:
@@ -119,7 +119,11 @@ def database(url: str, *, pool: bool) -> dict[str, Any]:
 
 DATABASES = {
     "default": database(
-        required("DATABASE_URL", "the address of PostgreSQL, as the restricted app role: postgres://user:pass@host/db"),
+        url(
+            "DATABASE_URL",
+            "the address of PostgreSQL, as the restricted app role: postgres://user:password@host:5432/database",
+            schemes=("postgres", "postgresql"),
+        ),
         pool=True,
     )
 }
@@ -128,7 +132,11 @@ if owner_url := os.environ.get("OWNER_DATABASE_URL"):
     DATABASES["owner"] = database(owner_url, pool=False)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = required("REDIS_URL", "the address of Redis for shared state (noeviction): redis://host:6379/0")
+REDIS_URL = url(
+    "REDIS_URL",
+    "the address of Redis for shared state (noeviction): redis://host:6379/0",
+    schemes=("redis", "rediss", "unix"),
+)
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",

@@ -1,5 +1,8 @@
 """/ws/chat: the same turns over a WebSocket. docs/websocket.md describes the frames."""
 
+# Channels has no type hints.
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import asyncio
@@ -13,11 +16,12 @@ import orjson
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.db.models import QuerySet
 from django.http.request import validate_host
 
 from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
-from apps.conversations.models import Conversation
+from apps.conversations.models import Conversation, Turn
 from apps.edge.errors import body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.request_ids import accept_request_id
@@ -145,9 +149,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
         user = user_of(self.headers.get("cookie", ""))
         if user is None:
             raise NotAuthenticated
-        rows = Assistant.objects.all() if not (turn or conversation) else Conversation.objects.all()
-        named = {"turns": turn} if turn else {"pk__in": [_uuid_or_none(conversation or assistant)]}
-        tenant = Tenant.objects.of(user).filter(pk__in=rows.filter(**named).values("tenant")).first()
+        owners: QuerySet[Any, Any]
+        if turn:
+            owners = Turn.objects.filter(pk=turn).values("tenant")
+        elif conversation:
+            owners = Conversation.objects.filter(pk__in=_uuids(conversation)).values("tenant")
+        else:
+            owners = Assistant.objects.filter(pk__in=_uuids(assistant)).values("tenant")
+        tenant = Tenant.objects.of(user).filter(pk__in=owners).first()
         if tenant is None:
             raise NotFound
         return Caller(tenant=tenant, user_id=user.pk, user_email=user.email)
@@ -216,18 +225,17 @@ def _parse(text: str | None) -> dict[str, Any]:
     return data
 
 
-def _uuid_or_none(value: Any) -> uuid.UUID | None:
+def _uuids(value: Any) -> list[uuid.UUID]:
     try:
-        return uuid.UUID(str(value))
+        return [uuid.UUID(str(value))]
     except ValueError:
-        return None
+        return []
 
 
 def _uuid_in(data: dict[str, Any], name: str) -> uuid.UUID:
-    found = _uuid_or_none(data.get(name, ""))
-    if found is None:
-        raise InvalidRequest(fields={name: "Give the id that a frame or the API told you."})
-    return found
+    for found in _uuids(data.get(name, "")):
+        return found
+    raise InvalidRequest(fields={name: "Give the id that a frame or the API told you."})
 
 
 def _hosts() -> list[str]:

@@ -20,7 +20,7 @@ from apps.usage import ledger
 from apps.usage.models import UsageRecord
 from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound, ParleyError, TurnInProgress
 from chatbot.events import Source, Timings, Usage
-from chatbot.inference.client import Endpoint
+from chatbot.inference.endpoint import Endpoint
 
 # More turns than any context window holds; the packing decides how many of them the model sees.
 HISTORY_TURNS = 20

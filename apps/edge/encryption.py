@@ -13,10 +13,7 @@ from django.db import models
 
 @lru_cache(maxsize=4)
 def _ring(keys: tuple[str, ...]) -> MultiFernet:
-    try:
-        return MultiFernet([Fernet(key.strip()) for key in keys])
-    except ValueError as error:
-        raise ImproperlyConfigured("PARLEY_ENCRYPTION_KEYS holds something that is not a Fernet key.") from error
+    return MultiFernet([Fernet(key) for key in keys])
 
 
 def keyring() -> MultiFernet:

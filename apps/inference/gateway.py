@@ -8,7 +8,8 @@ from apps.inference.models import Endpoint as Row
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import ModelUnavailable
-from chatbot.inference.client import Client, Endpoint
+from chatbot.inference.client import Client
+from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.pool import Pool
 
 # How long a process may use endpoints as they were before an operator's change.

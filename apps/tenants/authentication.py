@@ -96,7 +96,9 @@ def _parts(text: str) -> keys.Parts:
 async def authenticate(text: str) -> Caller:
     """The caller that a key stands for. Raises NotAuthenticated, with the same words whatever is wrong."""
     parts = _parts(text)
-    caller = _remembered(parts) or await unit(_look_up, parts)
+    caller = _remembered(parts)
+    if caller is None:
+        caller = await unit(_look_up, parts)
     structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
     return caller
 

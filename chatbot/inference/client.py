@@ -6,14 +6,15 @@ import asyncio
 import io
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from types import SimpleNamespace
-from typing import Final, Literal
+from typing import Final
 
 import aiohttp
 
 from chatbot.errors import ModelError, ModelFailed, ModelTimeout, ModelUnavailable
+from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.wire import (
     ChatReader,
     ChatRequest,
@@ -35,34 +36,6 @@ RETRY_UNREACHABLE: Final = 5.0
 
 
 _Holder = AsyncGenerator[aiohttp.ClientSession]
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """Seconds. `first_token` counts from the question, `between_tokens` from the last token, not from keep-alives."""
-
-    connect: float = 2.0
-    first_token: float = 15.0
-    between_tokens: float = 10.0
-    total: float = 180.0
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A model on a server. `base_url` may end in /v1 or not; `context_length` is in tokens."""
-
-    id: str
-    kind: Literal["chat", "embedding"]
-    name: str
-    base_url: str
-    model: str
-    context_length: int
-    dimension: int | None = None
-    api_key: str = field(default="", repr=False)
-    deadlines: Deadlines = Deadlines()
-
-    def url(self, path: str) -> str:
-        return f"{self.base_url.rstrip('/').removesuffix('/v1')}/v1/{path}"
 
 
 class Client:

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Final, Literal, Self
 
 from chatbot.errors import ModelError, ModelTimeout, ModelUnavailable
-from chatbot.inference.client import Client, Endpoint
+from chatbot.inference.client import Client
+from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.wire import ChatRequest, Delta, InputType
 
 FIRST_TOKEN: Final = 20.0  # seconds until the first token, both attempts together

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from chatbot.errors import ParleyError
-from chatbot.inference.client import Client, Endpoint
+from chatbot.inference.client import Client
+from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.wire import ChatRequest, Delta, Message
 
 

@@ -19,7 +19,8 @@ from chatbot.errors import (
     ParleyError,
     PromptTooLong,
 )
-from chatbot.inference.client import Client, Deadlines
+from chatbot.inference.client import Client
+from chatbot.inference.endpoint import Deadlines
 from tests.chatbot.listening import ask, listen
 from tests.fakes.inference import FakeInference, Reply, make_endpoint
 

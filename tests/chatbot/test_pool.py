@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from chatbot.errors import ModelBusy, ModelFailed, ModelTimeout, ModelUnavailable, ParleyError, PromptTooLong
-from chatbot.inference.client import Client, Deadlines
+from chatbot.inference.client import Client
+from chatbot.inference.endpoint import Deadlines
 from chatbot.inference.pool import Pool
 from chatbot.inference.wire import ChatRequest, Message
 from tests.fakes.inference import FakeInference, Reply, make_endpoint

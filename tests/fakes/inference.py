@@ -25,7 +25,7 @@ from typing import Any, Literal, Self
 import orjson
 from aiohttp import web
 
-from chatbot.inference.client import Endpoint
+from chatbot.inference.endpoint import Endpoint
 
 DIMENSION = 384
 FOREVER = 3600.0

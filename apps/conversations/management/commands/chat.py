@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from argparse import ArgumentParser
 from typing import Any
@@ -30,6 +31,7 @@ class Command(BaseCommand):
         parser.add_argument("--user", default="terminal", help="name of the end user who asks")
 
     def handle(self, **options: Any) -> None:
+        logging.getLogger().setLevel(logging.ERROR)  # the terminal is for the conversation
         try:
             asyncio.run(self._chat(options))
         except KeyboardInterrupt:

@@ -1,0 +1,64 @@
+"""create_tenant and issue_key as an operator types them."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from apps.tenants import keys
+from apps.tenants.models import Membership, Tenant
+from tests import factories
+
+
+def run(*arguments: str) -> str:
+    out = StringIO()
+    call_command(*arguments, stdout=out)
+    return out.getvalue().strip()
+
+
+def test_create_tenant_with_a_new_owner(db: None) -> None:
+    said = run(
+        "create_tenant", "acme", "--name", "Acme Ltd", "--owner", "Alice@Acme.example", "--password", "long enough"
+    )
+    assert said == "Created tenant acme, owned by Alice@Acme.example."
+    membership = Membership.objects.get()
+    assert (membership.tenant.name, membership.role, membership.user.email) == (
+        "Acme Ltd",
+        "owner",
+        "alice@acme.example",
+    )
+    assert membership.user.check_password("long enough")
+
+
+def test_an_existing_user_can_own_a_second_tenant(db: None) -> None:
+    user = factories.make_user("alice@acme.example")
+    run("create_tenant", "acme", "--owner", "alice@acme.example")
+    assert Membership.objects.get().user == user
+
+
+@pytest.mark.parametrize("slug", ["Acme", "a b", "-a", "a-", "", "x" * 64])
+def test_a_malformed_slug_is_refused(db: None, slug: str) -> None:
+    with pytest.raises(CommandError):
+        run("create_tenant", slug)
+    assert not Tenant.objects.exists()
+
+
+def test_a_taken_slug_is_refused(db: None) -> None:
+    factories.make_tenant("acme")
+    with pytest.raises(CommandError, match="already exists"):
+        run("create_tenant", "acme")
+
+
+def test_issue_key_prints_a_key_that_works(db: None) -> None:
+    factories.make_tenant("acme")
+    text = run("issue_key", "--tenant", "acme", "--days", "3")
+    assert keys.parse(text) is not None
+
+
+@pytest.mark.parametrize("arguments", [["--tenant", "nobody"], ["--tenant", "acme", "--days", "0"]])
+def test_issue_key_refuses_with_a_sentence(db: None, arguments: list[str]) -> None:
+    factories.make_tenant("acme")
+    with pytest.raises(CommandError):
+        run("issue_key", *arguments)
