@@ -16,8 +16,8 @@ help: ## List these commands
 up: .venv/.base ## Run everything on http://127.0.0.1:8000 (PORT=8001, PARLEY_HOME=dir, DETACH=1)
 	@$(BIN)/python -m local up --port "$(PORT)" --home "$(PARLEY_HOME)" $(if $(DETACH),--detach)
 
-down: .venv/.base ## Stop what `make up` started
-	@$(BIN)/python -m local down --home "$(PARLEY_HOME)"
+down: ## Stop what `make up` started
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local down --home "$(PARLEY_HOME)"; else echo "Nothing was running."; fi
 
 # Settings are read for types, migrations and system checks; nothing is connected to.
 check: export PARLEY_ENV = local
@@ -59,7 +59,7 @@ lock: $(BIN)/uv ## Compile requirements/*.in to hashed *.txt (UPGRADE=1 for newe
 # --- The virtual environment ------------------------------------------------------------------------------------------
 
 $(BIN)/uv: requirements/bootstrap.txt
-	@"$(or $(PYTHON),false)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$(or $(PYTHON),false)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "Parley needs Python 3.11 or newer; name one with PYTHON=/path/to/python." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "This Python cannot make virtual environments: apt-get install python3-venv." >&2; exit 1; }

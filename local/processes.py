@@ -90,7 +90,7 @@ def healthy(url: str) -> bool:
         return False
 
 
-def tail(log: Path, lines: int = 8) -> str:
+def tail(log: Path, lines: int = 4) -> str:
     """The last lines of a log, to follow a sentence."""
     try:
         with log.open("rb") as file:
