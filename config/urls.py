@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from apps.ops import health
@@ -14,6 +15,7 @@ handler404 = "apps.edge.errors.handler404"
 handler500 = "apps.edge.errors.handler500"
 
 urlpatterns = [
+    path("", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
     path("api/v1/", include("apps.knowledge.api")),
     path("api/v1/", include("apps.conversations.api")),

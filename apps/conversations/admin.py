@@ -19,7 +19,7 @@ from apps.conversations.admin_talk import VARIANTS, shown
 from apps.conversations.models import Conversation, Turn
 from apps.conversations.playground import ask_page
 from apps.tenants.admin_base import ReadOnlyTenantAdmin
-from apps.tenants.admin_words import ago, duration, number
+from apps.tenants.admin_words import NOTHING, ago, duration, number
 
 TURNS_A_PAGE = 30
 STATES = {label: VARIANTS[Turn.State(value)] for value, label in Turn.State.choices}
@@ -108,7 +108,7 @@ class TurnAdmin(ReadOnlyTenantAdmin):
 
     @display(description="Endpoint", ordering="endpoint__name")
     def answered_by(self, turn: Turn) -> str:
-        return turn.endpoint.name if turn.endpoint else "None"
+        return turn.endpoint.name if turn.endpoint else NOTHING
 
     @display(description="First token", ordering="first_token_ms")
     def first_token(self, turn: Turn) -> str:

@@ -27,7 +27,7 @@ from apps.conversations.serializers import (
     MessageSerializer,
     TurnSerializer,
 )
-from apps.conversations.turn import conversation_of
+from apps.conversations.turn import conversation_of, delete_conversation
 from apps.edge.errors import STATUS_OF_CODE, NotAcceptable
 from apps.edge.frames import KEEP_ALIVE, sse
 from apps.edge.pagination import ByCursor
@@ -110,6 +110,9 @@ class OneConversation(generics.RetrieveUpdateDestroyAPIView[Conversation]):
     def get_object(self) -> Conversation:
         user = self.request.query_params.get("user", "")
         return conversation_of(caller_of(self.request).tenant, self.kwargs["conversation_id"], user=user)
+
+    def perform_destroy(self, instance: Conversation) -> None:
+        delete_conversation(caller_of(self.request).tenant, instance)
 
 
 @extend_schema(responses={200: MessageSerializer(many=True), **ERRORS})

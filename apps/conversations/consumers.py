@@ -16,7 +16,6 @@ import orjson
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
-from django.db.models import QuerySet
 from django.http.request import validate_host
 
 from apps.assistants.models import Assistant
@@ -34,7 +33,7 @@ from chatbot.events import START, Cursor
 
 log = structlog.get_logger(__name__)
 
-MAX_FRAME_CHARS = 64 * 1024
+MAX_FRAME_CHARS = 256 * 1024
 MAX_FOLLOWED = 20  # turns that one socket follows at a time
 AUTH_SECONDS = 10.0  # a socket that has not said who it is by then is closed
 
@@ -47,19 +46,16 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.request_id = accept_request_id(self.headers.get("x-request-id"))
         self.credential = key_in(self.headers.get("authorization"), self.headers.get("x-api-key"))
         self.following: dict[uuid.UUID, asyncio.Task[None]] = {}
-        self.deadline: asyncio.Task[None] | None = None
         # Accepted before it may be closed: closed earlier, a browser sees 1006 and no reason.
         await self.accept()
+        self.deadline = asyncio.create_task(self._close_unless_authenticated())
         if self.credential:
             await self._guarded(self._auth, {"key": self.credential}, fatal=True)
-        elif "cookie" not in self.headers:
-            self.deadline = asyncio.create_task(self._close_unless_authenticated())
 
     async def disconnect(self, code: int) -> None:
         # The readers end; the turns do not.
         for task in [*self.following.values(), self.deadline]:
-            if task is not None:
-                task.cancel()
+            task.cancel()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
@@ -98,8 +94,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         key = data.get("key")
         caller = await authenticate(key if isinstance(key, str) else "")
         self.credential = str(key)
-        if self.deadline is not None:
-            self.deadline.cancel()
+        self.deadline.cancel()
         await self.send(text_data=orjson.dumps({"type": "ready", "tenant": caller.tenant.slug}).decode())
 
     async def _ask(self, data: dict[str, Any]) -> None:
@@ -140,7 +135,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
         """The caller of a frame. A key is checked again at each, so that a revoked one ends within seconds."""
         if self.credential:
             return await authenticate(self.credential)
-        return await unit(self._member, **about)
+        caller = await unit(self._member, **about)
+        self.deadline.cancel()
+        return caller
 
     def _member(self, *, conversation: Any = None, assistant: Any = None, turn: uuid.UUID | None = None) -> Caller:
         """A logged-in user of the admin, for the tenant of what the frame names, if they may act for it."""
@@ -149,7 +146,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         user = user_of(self.headers.get("cookie", ""))
         if user is None:
             raise NotAuthenticated
-        owners: QuerySet[Any, Any]
+        owners: Any  # rows of the tenant that owns what was named
         if turn:
             owners = Turn.objects.filter(pk=turn).values("tenant")
         elif conversation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 TURNS = Counter("parley_turns_total", "Turns closed, by how they ended.", ["state", "finish_reason"])
-RUNNING = Gauge("parley_turns_running", "Turns that this process is running.")
+RUNNING = Gauge("parley_turns_running", "Turns running.", multiprocess_mode="livesum")
 FIRST_TOKEN_SECONDS = Histogram(
     "parley_turn_first_token_seconds",
     "Seconds from accepting a question to its first token.",

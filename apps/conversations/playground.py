@@ -23,7 +23,6 @@ def ask_page(admin: TenantAdmin, request: HttpRequest) -> HttpResponse:
     chosen = str(conversation.assistant_id) if conversation else request.GET.get("assistant", "")
     context: dict[str, Any] = {
         **admin.admin_site.each_context(request),
-        "opts": admin.opts,
         "title": "Ask",
         "assistants": assistants.order_by("tenant__name", "name"),
         "by_tenant": acts_for_several(request),

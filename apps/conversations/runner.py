@@ -18,7 +18,7 @@ from apps.edge.errors import ServiceUnavailable, translate
 from apps.edge.request_ids import current_request_id
 from apps.tenants.scoping import unit
 from apps.usage.models import UsageRecord
-from chatbot.errors import ModelBusy, ModelUnavailable, ParleyError
+from chatbot.errors import ModelBusy, ModelUnavailable, NotFound, ParleyError
 from chatbot.events import Failed, TurnFinished, TurnStarted
 
 log = structlog.get_logger(__name__)
@@ -115,7 +115,7 @@ async def _close(running: Running) -> None:
     answer_id = uuid.uuid4()
     for delay in (*SAVE_RETRIES, None):
         try:
-            await unit(
+            kept = await unit(
                 turn.close_turn,
                 opened.tenant,
                 opened.turn_id,
@@ -124,6 +124,8 @@ async def _close(running: Running) -> None:
                 conversation_id=opened.conversation_id,
                 answer_id=answer_id,
             )
+            if not kept:
+                outcome.error = NotFound("This turn was taken over or deleted; what was said here is not kept.")
             break
         except (OperationalError, InterfaceError) as error:
             log.warning("turn.save_failed", error=type(error).__name__, retry_in=delay)

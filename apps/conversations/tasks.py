@@ -13,6 +13,7 @@ from django.utils import timezone
 from apps.conversations import turn
 from apps.conversations.models import Turn
 from apps.edge.errors import ServiceUnavailable
+from apps.usage import ledger
 from apps.usage.models import UsageRecord
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,8 @@ def close_abandoned_turns() -> int:
                 conversation_id=row.conversation_id,
                 answer_id=uuid.uuid4(),
             )
+    # What is reserved still belongs to no turn any more: its conversation was deleted with its assistant or tenant.
+    closed += ledger.settle_abandoned(timezone.now() - ABANDONED_AFTER)
     if closed:
         log.warning("turns.abandoned", closed=closed)
     return closed

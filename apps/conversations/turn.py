@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from apps.assistants.models import Assistant, PromptVersion
@@ -78,13 +78,15 @@ class Outcome:
     last_seq: int = 0
 
 
-def conversation_of(tenant: Tenant, conversation_id: uuid.UUID, *, user: str = "") -> Conversation:
+def conversation_of(tenant: Tenant, conversation_id: uuid.UUID, *, user: str = "", lock: bool = False) -> Conversation:
     """A tenant's conversation, and `user`'s where one is named. Raises NotFound, the same for another's as for none."""
     rows = Conversation.objects.for_tenant(tenant).select_related(
         "end_user", "assistant__prompt__published", "assistant__endpoint"
     )
     if user:
         rows = rows.filter(end_user__external_id=user)
+    if lock:
+        rows = rows.select_for_update(of=("self",))
     conversation: Conversation | None = rows.filter(pk=conversation_id).first()
     if conversation is None:
         raise NotFound("There is no such conversation.")
@@ -101,6 +103,15 @@ def start_conversation(tenant: Tenant, assistant: Assistant, *, user: str = "", 
     return conversation
 
 
+def delete_conversation(tenant: Tenant, conversation: Conversation) -> None:
+    """Delete a conversation with everything in it; its bills stay. Raises TurnInProgress while it is answering."""
+    with transaction.atomic():
+        locked = conversation_of(tenant, conversation.pk, lock=True)
+        if Turn.objects.for_tenant(tenant).filter(conversation=locked, state__in=Turn.OPEN).exists():
+            raise TurnInProgress
+        locked.delete()
+
+
 def open_turn(caller: Caller, conversation_id: uuid.UUID, question: Question, *, replica: uuid.UUID) -> Opened | Turn:
     """Write question, turn and ledger row: from here on nothing is lost. A repeat (by idempotency key) gets its turn.
 
@@ -108,7 +119,7 @@ def open_turn(caller: Caller, conversation_id: uuid.UUID, question: Question, *,
     endpoint serves the tenant.
     """
     tenant = caller.tenant
-    conversation = conversation_of(tenant, conversation_id, user=question.user)
+    conversation = conversation_of(tenant, conversation_id, user=question.user, lock=True)
     if question.idempotency_key:
         earlier = _earlier(tenant, conversation, question)
         if earlier is not None:

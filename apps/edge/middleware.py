@@ -38,6 +38,7 @@ def front_door(
         request_id = accept_request_id(request.headers.get("X-Request-Id"))
         response = await _answer(request, get_response)
         response["X-Request-Id"] = request_id
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
         elapsed = time.perf_counter() - started
         metrics.REQUESTS.labels(request.method, str(response.status_code)).inc()
         metrics.REQUEST_SECONDS.observe(elapsed)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from apps.edge.middleware import ahead_of_middleware
 from apps.tenants.scoping import unit
@@ -46,4 +49,9 @@ async def ready(request: HttpRequest) -> HttpResponse:
 
 @ahead_of_middleware
 async def metrics(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+    """What this process has counted; of all processes of the host where PROMETHEUS_MULTIPROC_DIR joins them."""
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

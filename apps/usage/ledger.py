@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
 from django.utils import timezone
@@ -31,4 +32,11 @@ def settle(tenant: Tenant, *, turn_id: uuid.UUID, bill: str, usage: Usage, endpo
             endpoint_id=endpoint_id,
             settled_at=timezone.now(),
         )
+    )
+
+
+def settle_abandoned(before: dt.datetime) -> int:
+    """Settle what was reserved before then as a loss; for rows whose turns are gone. Returns how many."""
+    return UsageRecord.objects.filter(state=UsageRecord.State.RESERVED, created__lt=before).update(
+        state=UsageRecord.State.SETTLED, bill=UsageRecord.Bill.LOSS, settled_at=timezone.now()
     )

@@ -9,7 +9,7 @@ import pytest
 from django.test import AsyncClient
 from django.urls import URLPattern, URLResolver, get_resolver
 
-PUBLIC = {"api/schema", "api/docs", "healthz/live", "healthz/ready", "metrics"}
+PUBLIC = {"", "api/schema", "api/docs", "healthz/live", "healthz/ready", "metrics"}
 STREAMING = {
     "api/v1/conversations/<uuid:conversation_id>/turns",
     "api/v1/turns/<uuid:turn_id>",

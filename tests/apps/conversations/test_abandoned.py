@@ -15,6 +15,7 @@ from apps.conversations.models import Turn
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
 from apps.conversations.turn import Opened, Question, open_turn
 from apps.tenants.scoping import unit
+from apps.usage.models import UsageRecord
 from chatbot.events import START
 from tests.apps.conversations.conftest import Api, World, read_sse
 
@@ -108,3 +109,12 @@ async def test_a_turn_that_another_process_runs_is_waited_for(world: World, monk
     await closing
     assert [] in batches
     assert batches[-1][-1].event.type == "turn.finished"
+
+
+async def test_a_bill_without_its_turn_is_settled_as_a_loss(world: World) -> None:
+    opened = await _open(world)
+    await unit(world.assistant.delete)
+    old = timezone.now() - ABANDONED_AFTER - dt.timedelta(seconds=1)
+    await unit(lambda: UsageRecord.objects.update(created=old))
+    assert await unit(close_abandoned_turns) == 1
+    assert (await world.bill(opened.turn_id)).bill == "loss"

@@ -322,3 +322,22 @@ async def test_two_endpoints_fail_over_before_the_first_token(world: World, api:
         await unit(lambda: Endpoint.objects.filter(kind="chat").update(base_url="http://127.0.0.1:9"))
         await unit(lambda: Endpoint.objects.create(name="second", kind="chat", model="fake", base_url=second.base_url))
         assert (await api.ask(world.turns, "pump?")).json()["text"] == "from the second"
+
+
+async def test_a_conversation_that_is_answering_cannot_be_deleted(world: World, api: Api) -> None:
+    world.script("slow ", "answer", delay=0.2)
+    streaming = await api.ask(world.turns, "pump?", Accept="text/event-stream")
+    url = f"/api/v1/conversations/{world.conversation.pk}"
+    refused = await api.delete(url)
+    assert (refused.status_code, refused.json()["code"]) == (409, "turn_in_progress")
+    assert [event.type async for event in read_sse(streaming)][-1] == "turn.finished"
+    assert (await api.delete(url)).status_code == 204
+    assert (await unit(UsageRecord.objects.get)).bill == "once"
+
+
+async def test_an_end_that_is_not_kept_is_not_told_as_one(world: World, api: Api) -> None:
+    world.script("slow ", "answer", delay=0.2)
+    streaming = await api.ask(world.turns, "pump?", Accept="text/event-stream")
+    await unit(world.assistant.delete)
+    events = [event async for event in read_sse(streaming)]
+    assert (events[-1].type, events[-1].body["code"]) == ("error", "not_found")
