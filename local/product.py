@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,7 +66,10 @@ class Supervisor(Manager):
         self.witness = Witness()
         super().__init__(self.witness)
         self._process_ctor = Attached  # honcho has no public way to say how a process is started
-        env = marked(home, values)
+        metrics = home.run / "metrics"
+        shutil.rmtree(metrics, ignore_errors=True)  # an earlier run's counts are not this one's
+        metrics.mkdir(parents=True)
+        env = {**marked(home, values), "PROMETHEUS_MULTIPROC_DIR": str(metrics)}
         for name, command in commands(home, port).items():
             self.add_process(name, f"exec {shlex.join(command)}", env=env)
 
