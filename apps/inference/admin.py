@@ -54,6 +54,8 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
         cleaned = super().clean() or self.cleaned_data
         if cleaned.get("kind") == Endpoint.Kind.CHAT:
             cleaned["dimension"] = None
+        elif cleaned.get("dimension") is None and "dimension" not in self.errors:
+            self.add_error("dimension", "An embedding endpoint needs the dimension of its vectors (1 to 4000).")
         return cleaned
 
     def save(self, commit: bool = True) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -37,23 +37,23 @@ def summary_of_deletion(rows: Iterable[Model]) -> tuple[list[Any], dict[str, int
 
 
 def _dependants(model: type[Model], rows: list[Model]) -> Iterator[tuple[Any, int]]:
-    """Relations to `rows` with the number of rows behind each, through as many deletions as follow from theirs."""
-    waiting = [(relation, relation.field.name) for relation in _relations(model)]
-    seen = {relation for relation, _ in waiting}
+    """Relations to `rows` with the number of rows behind each, through as many deletions as follow from theirs.
+
+    Breadth first, and no model's deletions twice: messages go with their conversation, not once more with their turn.
+    """
+    waiting = deque((relation, relation.field.name) for relation in _relations(model))
+    gone = {model}
     while waiting:
-        relation, way = waiting.pop()
-        dependants = relation.related_model._base_manager.filter(**{f"{way}__in": rows})
-        if relation.related_model is model:
-            dependants = dependants.exclude(pk__in=[row.pk for row in rows])
-        found = dependants.count()
-        if not found:
+        relation, way = waiting.popleft()
+        dependant = relation.related_model
+        if dependant in gone and relation.on_delete is not PROTECT:
             continue
-        if not relation.related_model._meta.auto_created:  # the table of a plain many-to-many means nothing to people
-            yield relation, found
-        if relation.on_delete is CASCADE:
-            further = [each for each in _relations(relation.related_model) if each not in seen]
-            seen.update(further)
-            waiting += [(each, f"{each.field.name}__{way}") for each in further]
+        count = dependant._base_manager.filter(**{f"{way}__in": rows}).count()
+        if count and not dependant._meta.auto_created:  # the table of a plain many-to-many means nothing to people
+            yield relation, count
+        if count and relation.on_delete is CASCADE:
+            gone.add(dependant)
+            waiting.extend((each, f"{each.field.name}__{way}") for each in _relations(dependant))
 
 
 def _relations(model: type[Model]) -> list[Any]:

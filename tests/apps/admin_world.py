@@ -1,0 +1,118 @@
+"""Two tenants with one row of everything, for tests of the admin; a tenant's name is in every name of its rows."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.test import Client
+from django.utils import timezone
+
+from apps.conversations.models import Conversation, Message, Turn
+from apps.inference.models import Endpoint
+from apps.tenants import keys
+from apps.tenants.models import Membership, Tenant, User
+from apps.tenants.scoping import TenantOwned
+from apps.usage.models import UsageRecord
+from tests import factories
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    acme: Tenant
+    globex: Tenant
+    alice: User  # owner of acme
+    bob: User  # member of acme
+    charlie: User  # owner of globex
+    operator: User
+
+
+def make_world() -> World:
+    acme, globex = factories.make_tenant("acme"), factories.make_tenant("globex")
+    alice = factories.make_member(tenant=acme, email="alice@acme.example", role=Membership.Role.OWNER)
+    bob = factories.make_member(tenant=acme, email="bob@acme.example")
+    charlie = factories.make_member(tenant=globex, email="charlie@globex.example", role=Membership.Role.OWNER)
+    operator = factories.make_user("operator@example.com", is_superuser=True)
+    for tenant, owner in ((acme, alice), (globex, charlie)):
+        fill(tenant, owner)
+    return World(acme, globex, alice, bob, charlie, operator)
+
+
+def fill(tenant: Tenant, owner: User) -> None:
+    """One row of everything."""
+    name = tenant.slug
+    chat = factories.make_endpoint(name=f"{name} chat", model=f"{name}-model")
+    embedding = factories.make_endpoint(name=f"{name} embedding", kind=Endpoint.Kind.EMBEDDING)
+    chat.tenants.add(tenant)
+    embedding.tenants.add(tenant)
+    index = factories.make_index(tenant=tenant, endpoint=embedding)
+    collection = factories.make_collection(tenant=tenant, index=index, name=f"{name} manuals", slug=f"{name}-manuals")
+    document = factories.make_document(
+        tenant=tenant, collection=collection, title=f"{name} handbook", file_name=f"{name}.md", created_by=owner
+    )
+    default_storage.save(document.stored, ContentFile(f"The {name} handbook.".encode()))
+    factories.make_passage(tenant=tenant, document=document, text=f"{name} passage", heading=[f"{name} heading"])
+    prompt = factories.make_prompt(tenant=tenant, name=f"{name} prompt", template=f"You are {name}.")
+    assistant = factories.make_assistant(
+        tenant=tenant, prompt=prompt, collections=(collection,), name=f"{name} assistant", slug=f"{name}-assistant"
+    )
+    end_user = factories.make_end_user(tenant=tenant, external_id=f"{name}-person")
+    key, _ = keys.issue(tenant, name=f"{name} key", created_by=owner)
+    conversation = factories.make_conversation(
+        tenant=tenant, assistant=assistant, end_user=end_user, title=f"{name} conversation"
+    )
+    turn = make_turn(conversation, text=name, endpoint=chat)
+    UsageRecord.objects.create(
+        tenant=tenant,
+        turn_id=turn.pk,
+        end_user=end_user,
+        api_key=key,
+        endpoint=chat,
+        state=UsageRecord.State.SETTLED,
+        bill=UsageRecord.Bill.ONCE,
+        prompt_tokens=100,
+        completion_tokens=20,
+        settled_at=timezone.now(),
+    )
+
+
+def make_turn(conversation: Conversation, *, text: str, endpoint: Endpoint) -> Turn:
+    """A finished turn."""
+    tenant = conversation.tenant
+    question, answer = (
+        Message.objects.create(tenant=tenant, conversation=conversation, role=role, text=f"{text} {role}")
+        for role in (Message.Role.USER, Message.Role.ASSISTANT)
+    )
+    return Turn.objects.create(
+        tenant=tenant,
+        conversation=conversation,
+        question=question,
+        answer=answer,
+        prompt_version=conversation.assistant.prompt.published,
+        endpoint=endpoint,
+        state=Turn.State.FINISHED,
+        replica=uuid.uuid4(),
+        finish_reason="stop",
+        prompt_tokens=100,
+        completion_tokens=20,
+        first_token_ms=80.0,
+        total_ms=900.0,
+        closed_at=timezone.now(),
+    )
+
+
+def logged_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+def row_of(model: type, tenant: Tenant) -> object | None:
+    """The tenant's row of a model of the admin, where it has one."""
+    if model is Tenant:
+        return tenant
+    if issubclass(model, TenantOwned):
+        return model.objects.for_tenant(tenant).first()
+    return None

@@ -1,0 +1,123 @@
+"""Endpoints in the admin: their keys are written and never shown, and a test is one real request."""
+
+from __future__ import annotations
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.test import Client
+from django.urls import reverse
+
+from apps.inference.models import Endpoint
+from apps.inference.probe import last_probed, probe
+from tests import factories
+from tests.apps.admin_world import logged_in
+from tests.fakes.inference import DIMENSION, FakeInference, Reply
+
+SECRET = "sk-never-shown-again"
+
+
+@pytest.fixture
+def client(db: None) -> Client:
+    return logged_in(factories.make_user("operator@example.com", is_superuser=True))
+
+
+def form_of(endpoint: Endpoint, **changes: str) -> dict[str, str]:
+    return {
+        "name": endpoint.name,
+        "kind": endpoint.kind,
+        "base_url": endpoint.base_url,
+        "model": endpoint.model,
+        "context_length": str(endpoint.context_length),
+        "dimension": str(endpoint.dimension or ""),
+        "enabled": "on",
+        **changes,
+    }
+
+
+def save(client: Client, endpoint: Endpoint, **changes: str) -> Endpoint:
+    response = client.post(
+        reverse("admin:inference_endpoint_change", args=(endpoint.pk,)), form_of(endpoint, **changes)
+    )
+    assert response.status_code == 302, response.context["errors"]
+    return Endpoint.objects.get(pk=endpoint.pk)
+
+
+def test_key_is_never_shown(client: Client) -> None:
+    endpoint = factories.make_endpoint(api_key=SECRET)
+    text = client.get(reverse("admin:inference_endpoint_change", args=(endpoint.pk,))).content.decode()
+    assert "A key is set" in text
+    assert SECRET not in text
+    assert SECRET not in client.get(reverse("admin:inference_endpoint_changelist")).content.decode()
+
+
+def test_blank_keeps_the_key(client: Client) -> None:
+    endpoint = factories.make_endpoint("http://tgi:8080", api_key=SECRET)
+    assert save(client, endpoint, base_url="http://tgi:8080/v1").api_key == SECRET
+
+
+@pytest.mark.parametrize("url", ["http://elsewhere:8080", "http://tgi:8081", "https://tgi:8080"])
+def test_another_host_does_not_get_the_key(client: Client, url: str) -> None:
+    endpoint = factories.make_endpoint("http://tgi:8080", api_key=SECRET)
+    assert save(client, endpoint, base_url=url).api_key == ""
+    assert save(client, endpoint, base_url="http://tgi:8080", new_key="sk-new").api_key == "sk-new"
+
+
+def test_key_can_be_removed(client: Client) -> None:
+    endpoint = factories.make_endpoint(api_key=SECRET)
+    assert save(client, endpoint, forget_key="on").api_key == ""
+
+
+def test_embedding_endpoint_needs_a_dimension(client: Client) -> None:
+    endpoint = factories.make_endpoint(kind=Endpoint.Kind.EMBEDDING)
+    url = reverse("admin:inference_endpoint_change", args=(endpoint.pk,))
+    response = client.post(url, form_of(endpoint, dimension=""))
+    assert "needs the dimension" in response.content.decode()
+
+
+async def test_probe_measures_a_generation(database: None) -> None:
+    async with FakeInference() as fake:
+        fake.script(Reply(tokens=["Books", " for", " all."], first_delay=0.05, delay=0.02))
+        row = await sync_to_async(factories.make_endpoint)(fake.base_url)
+        result = await probe(row)
+    assert result.error == ""
+    assert result.words == "Books for all."
+    assert result.first_ms is not None
+    assert 50 <= result.first_ms < result.total_ms
+    assert result.tokens_per_second is not None
+    assert result.tokens_per_second <= 50
+
+
+async def test_probe_finds_the_dimension(database: None) -> None:
+    async with FakeInference() as fake:
+        row = await sync_to_async(factories.make_endpoint)(
+            fake.base_url, kind=Endpoint.Kind.EMBEDDING, dimension=DIMENSION
+        )
+        assert (await probe(row)).dimension == DIMENSION
+        row.dimension = 768
+        assert "384 dimensions where 768" in (await probe(row)).error
+
+
+async def test_probe_says_what_is_wrong(database: None) -> None:
+    async with FakeInference() as fake:
+        fake.script(Reply(status=401))
+        row = await sync_to_async(factories.make_endpoint)(fake.base_url)
+        assert "does not accept our key" in (await probe(row)).error
+    assert "cannot be reached" in (await probe(row)).error
+
+
+async def test_test_now_runs_on_post_only_and_is_remembered(database: None) -> None:
+    async with FakeInference() as fake:
+
+        def opened() -> tuple[Client, Endpoint, str]:
+            row = factories.make_endpoint(fake.base_url)
+            operator = logged_in(factories.make_user("operator@example.com", is_superuser=True))
+            return operator, row, reverse("admin:inference_endpoint_test_now", args=(row.pk,))
+
+        operator, row, url = await sync_to_async(opened)()
+        await sync_to_async(operator.get)(url)
+        assert fake.requests == []
+        assert await sync_to_async(last_probed)([row]) == {}
+        response = await sync_to_async(operator.post)(url, {"_form_submitted": "1"})
+        assert "works." in response.content.decode()
+        assert len(fake.requests) == 1
+        assert (await sync_to_async(last_probed)([row]))[str(row.pk)].ok

@@ -1,0 +1,231 @@
+"""People in the admin: keys are shown once, members come by e-mail, a tenant keeps an owner, forms stay in a tenant."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.messages import get_messages
+from django.contrib.sessions.models import Session
+from django.urls import reverse
+
+from apps.assistants.models import Assistant
+from apps.tenants import keys
+from apps.tenants.models import ApiKey, EndUser, Membership, Tenant, User
+from tests import factories
+from tests.apps.admin_world import World, logged_in, make_world
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world() -> World:
+    return make_world()
+
+
+def key_page(name: str, *arguments: object) -> str:
+    return reverse(f"admin:tenants_apikey_{name}", args=arguments)
+
+
+# --- Keys ---
+
+
+def test_key_is_shown_once_and_kept_nowhere(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    client = logged_in(world.alice)
+    response = client.post(key_page("add"), {"name": "Web shop"})
+    text = response.context["key"]
+    assert text in response.content.decode()
+    assert "no-store" in response.headers["Cache-Control"]
+    row = ApiKey.objects.for_tenant(world.acme).get(name="Web shop")
+    assert keys.digest(keys.parse(text).secret) == bytes(row.digest)
+    assert row.created_by == world.alice
+    secret = keys.parse(text).secret
+    kept = [*(str(session.get_decoded()) for session in Session.objects.all())]
+    kept += [str(message) for message in get_messages(response.wsgi_request)]
+    kept += [f"{entry.object_repr} {entry.change_message}" for entry in LogEntry.objects.all()]
+    kept += [caplog.text, client.get(key_page("changelist")).content.decode()]
+    kept += [client.get(key_page("change", row.pk)).content.decode()]
+    assert not [place for place in kept if secret in place]
+
+
+def test_revoking_asks_first(world: World) -> None:
+    key = ApiKey.objects.for_tenant(world.acme).get()
+    url = reverse("admin:tenants_apikey_revoke", args=(key.pk,))
+    client = logged_in(world.alice)
+    assert "Revoke this key?" in client.get(url).content.decode()
+    key.refresh_from_db()
+    assert key.revoked_at is None
+    assert client.post(url, {"_form_submitted": "1"}).headers["HX-Redirect"] == key_page("changelist")
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+    assert not ApiKey.objects.usable().filter(pk=key.pk).exists()
+    assert "Revoked" in client.get(key_page("changelist")).content.decode()
+
+
+def test_member_cannot_revoke(world: World) -> None:
+    key = ApiKey.objects.for_tenant(world.acme).get()
+    response = logged_in(world.bob).post(
+        reverse("admin:tenants_apikey_revoke", args=(key.pk,)), {"_form_submitted": "1"}
+    )
+    key.refresh_from_db()
+    assert (response.status_code, key.revoked_at) == (403, None)
+
+
+def test_key_cannot_expire_in_the_past(world: World) -> None:
+    data = {"name": "Late", "expires_at_0": "2020-01-01", "expires_at_1": "00:00:00"}
+    response = logged_in(world.alice).post(key_page("add"), data)
+    assert "in the future" in response.content.decode()
+    assert not ApiKey.objects.filter(name="Late").exists()
+
+
+# --- Whose a new row is ---
+
+
+def test_member_of_one_tenant_is_not_asked_for_it(world: World) -> None:
+    logged_in(world.alice).post(key_page("add") + "?tenant=globex", {"name": "Mine", "tenant": str(world.globex.pk)})
+    assert ApiKey.objects.get(name="Mine").tenant == world.acme
+
+
+def test_operator_chooses_the_tenant_before_the_form(world: World) -> None:
+    client = logged_in(world.operator)
+    assert "For which tenant?" in client.get(key_page("add")).content.decode()
+    client.post(key_page("add") + "?tenant=globex", {"name": "Theirs"})
+    assert ApiKey.objects.get(name="Theirs").tenant == world.globex
+
+
+def test_foreign_tenant_cannot_be_chosen(world: World) -> None:
+    Membership.objects.create(tenant=factories.make_tenant("initech"), user=world.alice, role=Membership.Role.OWNER)
+    response = logged_in(world.alice).post(key_page("add") + "?tenant=globex", {"name": "Stolen"})
+    assert "For which tenant?" in response.content.decode()
+    assert not ApiKey.objects.filter(name="Stolen").exists()
+
+
+def test_forms_refuse_rows_of_another_tenant_even_for_operators(world: World) -> None:
+    assistant = Assistant.objects.for_tenant(world.acme).get()
+    foreign = Assistant.objects.for_tenant(world.globex).get().prompt
+    page = reverse("admin:assistants_assistant_change", args=(assistant.pk,))
+    for user in (world.operator, world.alice):
+        response = logged_in(user).get(page)
+        assert str(foreign.pk) not in response.content.decode()
+        logged_in(user).post(page, {"name": "x", "slug": "x", "prompt": str(foreign.pk), "temperature": "0.2"})
+        assistant.refresh_from_db()
+        assert assistant.prompt != foreign
+
+
+# --- Members ---
+
+
+def member_rows(*rows: dict[str, str], initial: int) -> dict[str, str]:
+    data = {"memberships-TOTAL_FORMS": str(len(rows)), "memberships-INITIAL_FORMS": str(initial)}
+    for number, row in enumerate(rows):
+        data |= {f"memberships-{number}-{name}": value for name, value in row.items()}
+    return data
+
+
+@pytest.fixture
+def page_data(world: World) -> tuple[str, dict[str, str], dict[str, str], dict[str, str]]:
+    """Acme's page, its fields, and the rows of its two members."""
+    rows = [
+        {"id": str(membership.pk), "tenant": str(world.acme.pk), "role": membership.role}
+        for membership in Membership.objects.for_tenant(world.acme).order_by("user__email")
+    ]
+    url = reverse("admin:tenants_tenant_change", args=(world.acme.pk,))
+    return url, {"name": "Acme", "time_zone": "UTC"}, rows[0], rows[1]
+
+
+def test_owner_adds_a_member_by_email(world: World, page_data) -> None:
+    url, fields, alice, bob = page_data
+    new = {"tenant": str(world.acme.pk), "email": "Dana@Acme.example", "role": "member"}
+    response = logged_in(world.alice).post(url, fields | member_rows(alice, bob, new, initial=2), follow=True)
+    dana = User.objects.get(email="dana@acme.example")
+    assert dana.memberships.get().tenant == world.acme
+    assert not dana.has_usable_password()
+    assert "no password yet" in response.content.decode()
+
+
+def test_existing_account_is_joined_not_doubled(world: World, page_data) -> None:
+    url, fields, alice, bob = page_data
+    new = {"tenant": str(world.acme.pk), "email": "CHARLIE@globex.example", "role": "member"}
+    logged_in(world.alice).post(url, fields | member_rows(alice, bob, new, initial=2))
+    assert {membership.tenant for membership in world.charlie.memberships.all()} == {world.acme, world.globex}
+
+
+@pytest.mark.parametrize("email", ["bob@acme.example", "BOB@acme.example"])
+def test_nobody_is_a_member_twice(world: World, page_data, email: str) -> None:
+    url, fields, alice, bob = page_data
+    new = {"tenant": str(world.acme.pk), "email": email, "role": "member"}
+    response = logged_in(world.alice).post(url, fields | member_rows(alice, bob, new, initial=2))
+    assert "is a member already" in response.content.decode()
+
+
+def test_same_new_member_twice_is_refused(world: World, page_data) -> None:
+    url, fields, alice, bob = page_data
+    new = {"tenant": str(world.acme.pk), "email": "dana@acme.example", "role": "member"}
+    response = logged_in(world.alice).post(url, fields | member_rows(alice, bob, new, new, initial=2))
+    assert "added twice" in response.content.decode()
+    assert not User.objects.filter(email="dana@acme.example").exists()
+
+
+@pytest.mark.parametrize("change", [{"role": "member"}, {"DELETE": "on"}])
+def test_last_owner_stays(world: World, page_data, change: dict[str, str]) -> None:
+    url, fields, alice, bob = page_data
+    response = logged_in(world.alice).post(url, fields | member_rows(alice | change, bob, initial=2))
+    assert "needs an owner" in response.content.decode()
+    assert Membership.objects.get(user=world.alice).role == Membership.Role.OWNER
+
+
+def test_member_cannot_change_the_tenant(world: World, page_data) -> None:
+    url, fields, alice, bob = page_data
+    bob_promoted = bob | {"role": "owner"}
+    response = logged_in(world.bob).post(url, fields | member_rows(alice, bob_promoted, initial=2))
+    assert response.status_code == 403
+    assert Membership.objects.get(user=world.bob).role == Membership.Role.MEMBER
+
+
+def test_owner_cannot_set_what_operators_set(world: World, page_data) -> None:
+    url, fields, alice, bob = page_data
+    sent = {"name": "Acme & Sons", "slug": "globex-2", "is_active": ""}
+    logged_in(world.alice).post(url, fields | sent | member_rows(alice, bob, initial=2))
+    tenant = Tenant.objects.get(pk=world.acme.pk)
+    assert (tenant.name, tenant.slug, tenant.is_active) == ("Acme & Sons", "acme", True)
+
+
+# --- Users ---
+
+
+def test_operator_makes_a_user_who_can_log_in(world: World) -> None:
+    data = {
+        "email": "eve@example.com",
+        "name": "Eve",
+        "usable_password": "true",
+        "password1": "a long enough secret",
+        "password2": "a long enough secret",
+    }
+    logged_in(world.operator).post(reverse("admin:tenants_user_add"), data)
+    eve = User.objects.get(email="eve@example.com")
+    assert eve.is_staff
+    assert not eve.is_superuser
+    assert eve.check_password("a long enough secret")
+
+
+# --- Deleting ---
+
+
+def test_deletion_counts_what_goes_and_names_what_stands_in_the_way(world: World) -> None:
+    assistant = Assistant.objects.for_tenant(world.acme).get()
+    client = logged_in(world.bob)
+    text = client.get(reverse("admin:assistants_assistant_delete", args=(assistant.pk,))).content.decode()
+    assert all(part in text for part in ("Conversations", "Turns", "Messages"))
+    text = client.get(reverse("admin:assistants_prompt_delete", args=(assistant.prompt.pk,))).content.decode()
+    assert "1 assistant" in text
+
+
+def test_list_says_what_to_do_when_it_is_empty(world: World) -> None:
+    EndUser.objects.for_tenant(world.acme).delete()
+    text = logged_in(world.bob).get(reverse("admin:tenants_enduser_changelist")).content.decode()
+    assert "No end users yet" in text
+    assert "your application names them" in text
+
+
+def test_search_without_a_match_offers_the_whole_list(world: World) -> None:
+    text = logged_in(world.bob).get(reverse("admin:tenants_enduser_changelist") + "?q=nobody").content.decode()
+    assert "Nothing matches" in text

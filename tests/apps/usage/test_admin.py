@@ -1,0 +1,69 @@
+"""The ledger in the admin: totals of what is listed, and nothing to write."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.usage.models import UsageRecord
+from tests.apps.admin_world import World, logged_in, make_world
+
+pytestmark = pytest.mark.django_db
+LIST = "admin:usage_usagerecord_changelist"
+
+
+@pytest.fixture
+def world() -> World:
+    return make_world()
+
+
+def totals(client: Client, **query: str) -> dict[str, int]:
+    return client.get(reverse(LIST), query).context["totals"]
+
+
+def test_totals_are_of_the_persons_tenants(world: World) -> None:
+    assert totals(logged_in(world.bob))["tokens"] == 120
+    assert totals(logged_in(world.operator))["tokens"] == 240
+    assert totals(logged_in(world.operator), tenant__id__exact=str(world.globex.pk))["tokens"] == 120
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "period", "listed"),
+    [
+        (0, "today", 1),
+        (1, "today", 0),
+        (1, "yesterday", 1),
+        (2, "yesterday", 0),
+        (6, "7", 1),
+        (7, "7", 0),
+        (29, "", 1),
+        (30, "", 0),
+        (30, "nonsense", 0),
+        (89, "90", 1),
+    ],
+)
+def test_period(world: World, days_ago: int, period: str, listed: int) -> None:
+    noon = timezone.localtime().replace(hour=12, minute=0)
+    UsageRecord.objects.update(created=noon - dt.timedelta(days=days_ago))
+    assert totals(logged_in(world.bob), period=period)["records"] == listed
+
+
+def test_filter_by_bill(world: World) -> None:
+    client = logged_in(world.bob)
+    assert totals(client, bill__exact="once")["records"] == 1
+    assert totals(client, bill__exact="loss")["records"] == 0
+
+
+def test_nobody_writes_the_ledger(world: World) -> None:
+    record = UsageRecord.objects.for_tenant(world.acme).get()
+    client = logged_in(world.operator)
+    assert client.get(reverse("admin:usage_usagerecord_add")).status_code == 403
+    for page in ("change", "delete"):
+        url = reverse(f"admin:usage_usagerecord_{page}", args=(record.pk,))
+        assert client.post(url, {"prompt_tokens": "0", "post": "yes"}).status_code == 403
+    record.refresh_from_db()
+    assert record.prompt_tokens == 100

@@ -1,0 +1,184 @@
+"""Many rows of everything that the admin lists."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import uuid
+
+from django.utils import timezone
+
+from apps.assistants.models import Assistant, Prompt, PromptVersion
+from apps.conversations.models import Conversation, Message, Turn
+from apps.inference.models import Endpoint
+from apps.knowledge.models import Collection, Document
+from apps.tenants.models import ApiKey, EndUser, Tenant, User
+from apps.usage.models import UsageRecord
+from tests import factories
+
+LONG = "Operating and maintenance instructions for the double-boiler espresso machine with rotary pump, part"
+FAILURE = "The PDF is protected by a password, so its text cannot be read."
+
+
+def fill(tenant: Tenant, owner: User, count: int) -> None:
+    """`count` rows of each kind, with names of different lengths and every state there is."""
+    numbers = range(count)
+    now = timezone.now()
+    ages = [now - dt.timedelta(minutes=13 * number) for number in numbers]
+    embedding = factories.make_endpoint(name="e5-small on the second GPU", kind=Endpoint.Kind.EMBEDDING)
+    index = factories.make_index(tenant=tenant, endpoint=embedding)
+    endpoints = _create(
+        Endpoint,
+        [
+            Endpoint(
+                name=f"Llama 3.1 70B, rack {n}",
+                model="meta-llama/Llama-3.1-70B-Instruct",
+                enabled=n % 5 != 1,
+                base_url=f"http://inference-{n}.internal.example:8080/v1",
+            )
+            for n in numbers
+        ],
+    )
+    _create(User, [User(email=f"colleague.{n}@acme.example", name=f"Colleague {n}", password="!") for n in numbers])
+    _create(Tenant, [Tenant(name=f"Customer {n}", slug=f"customer-{n}", is_active=n % 7 != 2) for n in numbers])
+    people = _create(EndUser, [EndUser(tenant=tenant, external_id=f"person-{n}@customers.example") for n in numbers])
+    keys = _create(
+        ApiKey,
+        [
+            ApiKey(
+                tenant=tenant,
+                name=f"Web shop {n}",
+                key_id=f"{n:012d}",
+                digest=b"x" * 32,
+                created_by=owner,
+                created=age,
+                revoked_at=now if n % 3 == 1 else None,
+                last_used_at=age if n % 3 == 0 else None,
+            )
+            for n, age in zip(numbers, ages, strict=True)
+        ],
+    )
+    collections = _create(
+        Collection, [Collection(tenant=tenant, index=index, name=f"Manuals {n}", slug=f"manuals-{n}") for n in numbers]
+    )
+    _create(
+        Document,
+        [
+            _document(tenant, collections[0], owner, n, status)
+            for n, status in zip(numbers, itertools.cycle(Document.Status), strict=False)
+        ],
+    )
+    prompts = _create(Prompt, [Prompt(tenant=tenant, name=f"Support desk {n}") for n in numbers])
+    versions = _create(
+        PromptVersion,
+        [
+            PromptVersion(
+                tenant=tenant,
+                prompt=prompt,
+                number=1,
+                template="You are {{ assistant }}.",
+                created_by=owner,
+                note="First wording",
+            )
+            for prompt in prompts
+        ],
+    )
+    for prompt, version in zip(prompts, versions, strict=True):
+        prompt.published = version
+    Prompt.objects.bulk_update(prompts, ["published"])
+    assistants = _create(
+        Assistant,
+        [Assistant(tenant=tenant, name=f"Support {n}", slug=f"support-{n}", prompt=prompts[n]) for n in numbers],
+    )
+    conversations = _create(
+        Conversation,
+        [
+            Conversation(tenant=tenant, assistant=assistants[n], end_user=people[n], title=f"{LONG} {n}", active_at=age)
+            for n, age in zip(numbers, ages, strict=True)
+        ],
+    )
+    turns = _turns(tenant, conversations, versions, endpoints, ages)
+    _create(
+        UsageRecord,
+        [
+            UsageRecord(
+                tenant=tenant,
+                turn_id=turn.pk,
+                end_user=person,
+                api_key=key,
+                endpoint=turn.endpoint,
+                state="settled",
+                bill=bill,
+                prompt_tokens=1830,
+                completion_tokens=240,
+                created=turn.created,
+                settled_at=turn.created,
+            )
+            for turn, person, key, bill in zip(turns, people, keys, itertools.cycle(UsageRecord.Bill), strict=False)
+        ],
+    )
+
+
+def _create(model, rows):
+    return model.objects.bulk_create(rows)
+
+
+def _document(tenant: Tenant, collection: Collection, owner: User, number: int, status: str) -> Document:
+    failed = status == Document.Status.FAILED
+    return Document(
+        tenant=tenant,
+        collection=collection,
+        title=f"{LONG} {number}",
+        file_name=f"manual-{number}.pdf",
+        media_type="application/pdf",
+        size=1_900_000 + number,
+        sha256=f"{number:064d}",
+        stored=f"none/{number}",
+        status=status,
+        progress_done=12,
+        progress_total=40,
+        pages=84,
+        passages=310,
+        created_by=owner,
+        failure_code="parser" if failed else "",
+        failure_message=FAILURE if failed else "",
+    )
+
+
+def _turns(tenant, conversations, versions, endpoints, ages):
+    said = {}
+    for role in Message.Role:
+        said[role] = _create(
+            Message,
+            [
+                Message(tenant=tenant, conversation=each, role=role, text=f"{LONG}: how often is it descaled? [1]")
+                for each in conversations
+            ],
+        )
+    states = itertools.cycle([Turn.State.FINISHED, Turn.State.FAILED, Turn.State.STOPPED, Turn.State.FINISHED])
+    rows = zip(conversations, said["user"], said["assistant"], versions, endpoints, ages, states, strict=False)
+    return _create(
+        Turn,
+        [
+            Turn(
+                tenant=tenant,
+                conversation=each,
+                question=question,
+                answer=answer,
+                prompt_version=version,
+                endpoint=endpoint,
+                state=state,
+                replica=uuid.uuid4(),
+                created=age,
+                closed_at=age,
+                prompt_tokens=1830,
+                completion_tokens=240,
+                search_ms=12.5,
+                first_token_ms=184.0,
+                total_ms=4210.0,
+                error_code="model_timeout" if state == Turn.State.FAILED else "",
+                error_message="The model server took too long." if state == Turn.State.FAILED else "",
+            )
+            for each, question, answer, version, endpoint, age, state in rows
+        ],
+    )

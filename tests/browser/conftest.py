@@ -1,0 +1,110 @@
+"""The product in Chromium: a web process on the test's own database, and a browser that watches for anything amiss.
+
+Write rows before `browser` starts, or in a thread: Playwright's event loop runs in the test's thread, and there Django
+refuses to query.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from apps.tenants.models import User
+from local.home import free_port
+from local.processes import healthy, spawn, stop, wait_until
+from tests.environment import HOME, ROOT, TestServers
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+SCREENSHOTS = ROOT / "var" / "screenshots"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/browser/" in str(item.path):
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(scope="session")
+def web(servers: TestServers) -> Iterator[str]:
+    """The address of a web process as `make up` starts it."""
+    subprocess.run(
+        [sys.executable, "manage.py", "collectstatic", "--noinput"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+    )
+    port = free_port()
+    log = HOME / "web.log"
+    address = f"http://127.0.0.1:{port}"
+    process = spawn(
+        [sys.executable, "-m", "daphne", "-e", f"tcp:port={port}:interface=127.0.0.1", "config.asgi:application"],
+        log=log,
+        env={**os.environ, "PARLEY_BASE_URL": address},
+    )
+    wait_until(lambda: healthy(f"{address}/healthz/ready"), name="web", process=process, log=log)
+    yield address
+    stop(process)
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@dataclass
+class Watch:
+    """What went wrong on a page without anyone seeing it."""
+
+    complaints: list[str] = field(default_factory=list)
+
+    def over(self, page: Page) -> None:
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("requestfailed", self._failed)
+        page.on(
+            "response", lambda answer: answer.status >= 500 and self.complaints.append(f"{answer.status} {answer.url}")
+        )
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.type}: {message.text} ({message.location.get('url')})")
+
+    def _failed(self, request: Request) -> None:
+        # Leaving a page aborts what it was still loading.
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(f"failed: {request.url} {request.failure}")
+
+
+def session_of(user: User) -> str:
+    """A logged-in session's key; the web process hashes passwords in another way than tests do."""
+    session = SessionStore()
+    session[SESSION_KEY] = str(user.pk)
+    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.save()
+    return str(session.session_key)
+
+
+def open_page(browser: Browser, web: str, session: str = "", *, dark: bool = False) -> tuple[Page, Watch]:
+    """A watched page at 1280 px, logged in where a session is given."""
+    context = browser.new_context(
+        base_url=web, viewport={"width": 1280, "height": 900}, color_scheme="dark" if dark else "light"
+    )
+    if session:
+        context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": web}])
+    page = context.new_page()
+    watch = Watch()
+    watch.over(page)
+    return page, watch

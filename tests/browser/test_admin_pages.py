@@ -1,0 +1,139 @@
+"""Every page of the admin in Chromium, wide and narrow, empty and full: it fits, it is quiet, it speaks in words.
+
+The pictures are in var/screenshots/, to be looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.contrib import admin
+from django.urls import URLPattern, reverse
+from playwright.sync_api import Browser, Page
+
+from apps.tenants.models import Membership, Tenant, User
+from tests import factories
+from tests.browser.admin_rows import fill
+from tests.browser.conftest import SCREENSHOTS, Watch, open_page, session_of
+
+WIDTHS = (1280, 390)
+UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
+# The texts of elements that hold nothing else: table cells, labels, badges.
+LEAVES = """() => [...document.querySelectorAll("#main *")].filter(e => !e.children.length && e.checkVisibility()
+    && !["SCRIPT", "STYLE", "OPTION"].includes(e.tagName)).map(e => e.textContent.trim())"""
+
+
+def look(page: Page, watch: Watch, url: str, name: str, directory: Path) -> list[str]:
+    """Open a page, save its pictures, and return what is wrong with it."""
+    page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+    answer = page.goto(url, wait_until="load")
+    found = [] if answer and answer.ok else [f"status {answer and answer.status}"]
+    return found + inspect(page, watch, name, directory)
+
+
+def inspect(page: Page, watch: Watch, name: str, directory: Path) -> list[str]:
+    found = []
+    directory.mkdir(parents=True, exist_ok=True)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(150)  # charts and transitions
+        if (needed := page.evaluate("document.scrollingElement.scrollWidth")) > width:
+            found.append(f"needs {needed} px of {width}")
+        page.screenshot(path=directory / f"{name}-{width}.png")
+    texts = page.evaluate(LEAVES)
+    found += [f"shows {text!r}" for text in texts if text in ("True", "False", "None") or UUID.search(text)]
+    found += watch.complaints
+    watch.complaints.clear()
+    return [f"{name}: {complaint}" for complaint in found]
+
+
+def lists() -> dict[str, str]:
+    """Every list of the admin, and its first page."""
+    found = {"dashboard": reverse("admin:index")}
+    for model in admin.site._registry:
+        name = f"{model._meta.app_label}_{model._meta.model_name}"
+        found[f"{name}-list"] = reverse(f"admin:{name}_changelist")
+    return found
+
+
+def forms(tenant: Tenant) -> dict[str, str]:
+    """Every page for adding a row, and every page about one."""
+    found = {}
+    for model, pages in admin.site._registry.items():
+        name = f"{model._meta.app_label}_{model._meta.model_name}"
+        if pages.writable and model is not Membership:
+            found[f"{name}-add"] = reverse(f"admin:{name}_add") + f"?tenant={tenant.slug}"
+        row = model._default_manager.filter(tenant=tenant).first() if hasattr(model, "tenant") else model.objects.last()
+        for pattern in pages.get_urls():
+            about_one = isinstance(pattern, URLPattern) and set(pattern.pattern.converters) == {"object_id"}
+            if about_one and pattern.name and not pattern.name.endswith(("_retry", "_download")):
+                found[f"{pattern.name}-one"] = reverse(f"admin:{pattern.name}", args=(row.pk,))
+    return {name: url for name, url in found.items() if not name.endswith(("_delete-one", "_history-one"))}
+
+
+@pytest.mark.parametrize("count", [0, 3, 1000])
+def test_every_page_fits_and_speaks_in_words(
+    database: None, web: str, request: pytest.FixtureRequest, count: int
+) -> None:
+    tenant = factories.make_tenant("acme", name="Acme")
+    operator = factories.make_user("operator@example.com", name="Olivia Operator", is_superuser=True)
+    if count:
+        fill(tenant, operator, count)
+    session = session_of(operator)
+    pages = lists() | (forms(tenant) if count == 3 else {})
+    browser: Browser = request.getfixturevalue("browser")
+    page, watch = open_page(browser, web, session)
+    wrong = []
+    for name, url in pages.items():
+        wrong += look(page, watch, url, name, SCREENSHOTS / str(count))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_member_without_rows_is_told_what_to_do(database: None, web: str, request: pytest.FixtureRequest) -> None:
+    tenant = factories.make_tenant("acme", name="Acme")
+    sessions = {
+        "owner": session_of(factories.make_member(tenant=tenant, role=Membership.Role.OWNER)),
+        "stranger": session_of(factories.make_user("stranger@example.com")),
+    }
+    browser: Browser = request.getfixturevalue("browser")
+    for who, session in sessions.items():
+        page, watch = open_page(browser, web, session)
+        assert not look(page, watch, reverse("admin:index"), f"dashboard-{who}", SCREENSHOTS / "people")
+    assert page.get_by_text("not a member of a tenant").is_visible()
+
+
+def test_login_and_dark_mode(database: None, web: str, request: pytest.FixtureRequest) -> None:
+    tenant = factories.make_tenant("acme", name="Acme")
+    operator: User = factories.make_user("operator@example.com", is_superuser=True)
+    fill(tenant, operator, 3)
+    session = session_of(operator)
+    browser: Browser = request.getfixturevalue("browser")
+    page, watch = open_page(browser, web)
+    assert not look(page, watch, reverse("admin:login"), "login", SCREENSHOTS / "people")
+    for name in ("Email", "Password"):
+        page.get_by_label(name).fill("nobody@example.com")
+    page.get_by_role("button", name="Log in").click()
+    assert not inspect(page, watch, "login-refused", SCREENSHOTS / "people")
+    page, watch = open_page(browser, web, session, dark=True)
+    for name, url in lists().items():
+        assert not look(page, watch, url, name, SCREENSHOTS / "dark")
+
+
+def test_key_is_shown_once_and_reloading_issues_no_other(
+    database: None, web: str, request: pytest.FixtureRequest
+) -> None:
+    tenant = factories.make_tenant("acme", name="Acme")
+    session = session_of(factories.make_member(tenant=tenant, role=Membership.Role.OWNER))
+    browser: Browser = request.getfixturevalue("browser")
+    page, watch = open_page(browser, web, session)
+    page.goto(reverse("admin:tenants_apikey_add"))
+    page.get_by_label("Name").fill("Web shop")
+    page.get_by_role("button", name="Save", exact=True).click()
+    key = page.locator("#key").inner_text()
+    assert key.startswith("parley_")
+    assert not inspect(page, watch, "key-issued", SCREENSHOTS / "people")
+    page.reload()
+    assert key not in page.content()
+    assert page.get_by_role("link", name="Web shop").count() == 1
