@@ -112,7 +112,8 @@ def _refresh_assistant(tenant: Tenant, collection: Collection) -> None:
             "description": "Answers questions about Parley from its documentation.",
             "prompt": default_prompt(tenant),
             "max_tokens": 256,
-            "passages": 4,
+            # The local model reads a few hundred tokens a second, and has 15 s for its first one.
+            "passages": 3,
         },
     )
     AssistantCollection.objects.for_tenant(tenant).get_or_create(
@@ -130,10 +131,19 @@ def _refresh_document(tenant: Tenant, collection: Collection, path: Path) -> Non
         replace_document(tenant, known, name=path.name, content=content)
 
 
+def _known(path: Path) -> dict[str, Any]:
+    """What demo.json says; nothing where it is missing or damaged, so that it is written anew."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) and isinstance(known.get("admin", {}), dict) else {}
+
+
 def _write_credentials(tenant: Tenant) -> None:
     """Keep var/demo.json true: the password and key in it work, and are made again only where they do not."""
     path = settings.PARLEY_HOME / "demo.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
+    known = _known(path)
     password = known.get("admin", {}).get("password", "")
     admin = User.objects.filter(email=ADMIN).first()
     if admin is None:
