@@ -13,20 +13,21 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminCheckboxSelectMultiple
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from apps.assistants.admin_prompts import PromptAdmin
 from apps.assistants.models import Assistant, Prompt
 from apps.assistants.publishing import default_prompt
 from apps.knowledge.models import Collection
 from apps.tenants.admin_base import TenantAdmin, TenantForm
+from apps.tenants.admin_words import NOTHING
 
 HELP = {
     "name": "End users see it, and the prompt may use it.",
     "slug": "Its name in the API. Clients stop finding the assistant when this changes.",
     "description": "What it is for. Only your team reads this.",
     "prompt": "Instructs the model. You can edit it later, version by version, under Prompts.",
-    "endpoint": "Which model answers. Leave it empty for the first one that serves this tenant.",
+    "endpoint": "Which model answers. Left open, another one takes over when the first is down.",
     "temperature": "0 answers the same each time, 0.2 suits documentation, beyond 1 it becomes inventive.",
     "max_tokens": "In tokens; 512 are about 380 English words. Longer answers are cut off there.",
     "passages": "How many passages of its collections the model receives at most with each question. 0: none.",
@@ -39,7 +40,7 @@ class AssistantForm(TenantForm):
         Collection.objects.none(),
         label="Collections",
         required=False,
-        widget=UnfoldAdminCheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="It answers from these documents. Without any, the model knows only what it was trained on.",
     )
 
@@ -50,6 +51,9 @@ class AssistantForm(TenantForm):
         super().__init__(*args, **kwargs)
         collections: Any = self.fields["knowledge"]
         collections.queryset = Collection.objects.for_tenant(self.instance.tenant).order_by("name")
+        self.fields["description"].widget.attrs["rows"] = 2
+        endpoint: Any = self.fields["endpoint"]
+        endpoint.empty_label = "The first one that serves this tenant"
         if self.instance._state.adding:
             prompt: Any = self.fields["prompt"]
             prompt.required, prompt.empty_label = False, "The delivered one: answers from your documents, with sources"
@@ -107,16 +111,16 @@ class AssistantAdmin(TenantAdmin):
 
     @display(description="Collections")
     def knows(self, assistant: Assistant) -> str:
-        return ", ".join(collection.name for collection in assistant.collections.all()) or "None"
+        return ", ".join(collection.name for collection in assistant.collections.all()) or "No documents"
 
     @display(description="Model", ordering="endpoint__name")
     def answered_by(self, assistant: Assistant) -> str:
         return assistant.endpoint.name if assistant.endpoint else "First available"
 
-    @display(description="")
+    @display(description="Try it")
     def ask_link(self, assistant: Assistant) -> SafeString:
         if not assistant.is_active:
-            return SafeString()
+            return SafeString(NOTHING)
         return format_html('<a class="p-link" href="{}">Ask</a>', _ask_url(assistant))
 
     @action(description="Ask", url_path="ask", icon="forum")  # type: ignore[operator]

@@ -12,7 +12,7 @@ from apps.knowledge.models import Collection
 from apps.knowledge.search import search
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
-from chatbot.inference.client import Endpoint
+from chatbot.inference.endpoint import Endpoint
 from chatbot.prompt import Packed, instructions, pack
 
 

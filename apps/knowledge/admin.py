@@ -11,8 +11,9 @@ from django.core.paginator import Paginator
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce, JSONObject
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
@@ -29,6 +30,7 @@ from apps.tenants.admin_words import ago, number, size
 from chatbot.errors import ParleyError
 
 PASSAGES_A_PAGE = 20
+STATES = (("ready", "ready", "success"), ("unfinished", "in progress", "info"), ("failed", "failed", "danger"))
 NO_DOCUMENTS = {"documents": 0, "ready": 0, "failed": 0, "unfinished": 0, "passages": 0, "size": 0}
 
 
@@ -48,6 +50,16 @@ def totals_of_collection() -> Subquery:
 
 
 class CollectionForm(TenantForm):
+    class Meta:
+        help_texts = {
+            "slug": "Its name in the API. It cannot be changed later.",
+            "description": "What its documents are about. Only your team reads this.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["description"].widget.attrs["rows"] = 3
+
     def clean(self) -> dict[str, Any] | None:
         if self.instance._state.adding and self.tenant is not None:
             serving = Endpoint.objects.serving(self.tenant, Endpoint.Kind.EMBEDDING)
@@ -89,13 +101,15 @@ class CollectionAdmin(TenantAdmin):
         count = number((collection.totals or NO_DOCUMENTS)["documents"])
         return format_html('<a class="p-link" href="{}?collection__id__exact={}">{}</a>', url, collection.pk, count)
 
-    @display(description="State", label={"Ready": "success", "Failed": "danger", "In progress": "info"})
-    def states(self, collection: Any) -> tuple[str, str]:
+    @display(description="State")
+    def states(self, collection: Any) -> SafeString:
         totals = collection.totals or NO_DOCUMENTS
-        for key, word in (("failed", "Failed"), ("unfinished", "In progress"), ("ready", "Ready")):
-            if totals[key]:
-                return word, f"{totals[key]:,} {word.lower()}"
-        return "Empty", "Empty"
+        labels = [
+            render_to_string("unfold/helpers/label.html", {"text": f"{number(totals[key])} {word}", "type": variant})
+            for key, word, variant in STATES
+            if totals[key]
+        ]
+        return format_html_join(" ", "{}", ([label] for label in labels)) if labels else SafeString("Empty")
 
     @display(description="Passages")
     def passages(self, collection: Any) -> str:
@@ -213,7 +227,8 @@ class DocumentAdmin(TenantAdmin):
         context |= {
             "title": document.title,
             "subtitle": None,
-            "status": status_html(document),
+            # The page says in a note of its own why a document failed.
+            "status": status_html(document, words=document.status != Document.Status.FAILED),
             "finished": is_finished(document),
             "format": FORMATS.get(document.media_type, document.media_type),
             "page": pages.get_page(request.GET.get("page")),

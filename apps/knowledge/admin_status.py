@@ -21,7 +21,7 @@ def is_finished(document: Document) -> bool:
     return document.status in SETTLED
 
 
-def status_html(document: Document) -> SafeString:
+def status_html(document: Document, *, words: bool = True) -> SafeString:
     """A badge, a progress bar and a sentence. documents.js asks for it again until the document is finished."""
     finished = is_finished(document)
     percent = None
@@ -32,7 +32,7 @@ def status_html(document: Document) -> SafeString:
         "finished": finished,
         "percent": percent,
         "variant": VARIANTS.get(Document.Status(document.status), "default" if finished else "info"),
-        "words": _words(document),
+        "words": _words(document) if words else "",
     }
     # render_to_string escapes the document's own words; what comes out is markup.
     return mark_safe(render_to_string("admin/knowledge/document/status.html", context))  # noqa: S308

@@ -41,7 +41,7 @@ def upload_page(admin: TenantAdmin, request: HttpRequest, object_id: str) -> Htt
         **admin.admin_site.each_context(request),
         "opts": admin.opts,
         "title": f"Upload to {collection.name}",
-        "collection": collection,
+        "original": collection,
         "limit": settings.PARLEY_MAX_UPLOAD_BYTES,
         "formats": "PDF, Markdown and text",
         "accept": ACCEPT,

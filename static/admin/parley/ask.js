@@ -65,7 +65,7 @@
       this.sources = sources;
       const box = this.part(".p-found");
       box.hidden = false;
-      box.querySelector(".p-found-words").textContent = sources.length
+      box.querySelector("summary").textContent = sources.length
         ? `${sources.length} ${sources.length === 1 ? "passage goes" : "passages go"} to the model`
         : "No passage matches this question; the model is told so.";
       box.querySelector(".p-passages").replaceChildren(...sources.map((source) => passage(source)));
@@ -73,6 +73,7 @@
     }
 
     token(frame) {
+      if (!this.pieces.length) this.part(".p-found").open = false; // make room for the answer
       this.pieces.push({ at: place(frame.id), text: frame.text });
       this.show();
       say(`Answering. Cursor ${this.cursor}`);
@@ -124,6 +125,8 @@
       const found = [...this.element.querySelectorAll(".p-passage")].find(
         (element) => element.dataset.n === String(n) && !element.closest("[hidden]"));
       if (!found) return;
+      const list = found.parentElement.closest("details");
+      if (list) list.open = true;
       for (const target of this.element.querySelectorAll(".is-target")) target.classList.remove("is-target");
       found.open = true;
       found.classList.add("is-target");
@@ -149,9 +152,9 @@
       box.hidden = !others.length;
       box.open = reason === "sources_only";
       const noun = others.length === 1 ? "passage" : "passages";
-      box.querySelector("summary").textContent = cited
-        ? `${others.length} more ${noun} that the model received`
-        : `The answer cites none of the ${others.length} ${noun} that the model received`;
+      const received = `${others.length} ${cited ? "more " : ""}${noun} that the model received`;
+      const whole = reason === "stop" && !cited;
+      box.querySelector("summary").textContent = whole ? `The answer cites none of the ${received}` : received;
       box.querySelector(".p-passages").replaceChildren(...others.map((source) => passage(source, "is-quiet")));
     }
 
@@ -175,6 +178,8 @@
       const text = this.pieces.map((piece) => piece.text).join("");
       this.part(".p-text").replaceChildren(text);
       this.part(".p-text").hidden = !text;
+      this.part(".p-found").hidden = true;
+      this.rest(this.sources, 0, "");
       const fields = Object.values(frame.fields ?? {}).join(" ");
       const later = frame.retry_after ? ` Asking again may help in ${Math.ceil(frame.retry_after)} s.` : "";
       const head = text ? "The answer broke off" : "No answer";

@@ -38,7 +38,7 @@
   // --- Upload ---
 
   const size = (bytes) =>
-    bytes < 1024 * 1024 ? `${Math.max(1, Math.round(bytes / 1024))} KB` : `${(bytes / 1024 / 1024).toFixed(1)} MB`;
+    bytes < 1024 * 1024 ? `${Math.ceil(bytes / 1024)} KB` : `${(bytes / 1024 / 1024).toFixed(1)} MB`;
 
   function row(list, file) {
     const item = document.getElementById("file-row").content.firstElementChild.cloneNode(true);
