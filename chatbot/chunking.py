@@ -22,11 +22,12 @@ from chatbot.tokens import estimate
 
 MAX_TOKENS = 250
 OVERLAP_TOKENS = 25  # between two passages cut out of one section; a tenth
+WINDOW = 8_000  # characters; some ten passages
 SMALL = 4  # a section below this fraction of a passage is put together with its neighbour
 
 _BLOCK = re.compile(
-    r"^ {0,3}(?P<fence>`{3,}|~{3,}).*\n(?:.*\n)*? {0,3}(?P=fence).*(?:\n|\Z)"  # fenced code
-    r"|^[ \t]*\|.*\n(?=.*-)[ \t:|-]+(?:\n|\Z)(?:[ \t]*\|.*(?:\n|\Z))*",  # a table: head, rule, rows
+    r"^ {0,3}(?P<fence>`{3,}+|~{3,}+).*+\n(?:.*+\n)*? {0,3}(?P=fence).*(?:\n|\Z)"  # fenced code
+    r"|^[ \t]*+\|.*+\n(?=.*-)[ \t:|-]+(?:\n|\Z)(?:[ \t]*+\|.*+(?:\n|\Z))*",  # a table: head, rule, rows
     re.MULTILINE,
 )
 
@@ -46,12 +47,16 @@ class Passage:
     digest: str
 
 
+_Path = tuple[tuple[int, str], ...]  # level and title of each heading above a text, outermost first
+
+
 class _Section:
     """What stands between two headings."""
 
     def __init__(self, path: Sequence[tuple[int, str]], root: int, page: int | None) -> None:
-        self.path = tuple(path)  # level and title of each heading above it, outermost first
+        self.path: _Path = tuple(path)
         self.root = root  # which of the document's outermost headings that is under
+        self.is_blank = True
         self._lines: list[str] = []
         self._length = 0
         self._pages = [(0, page)]  # the page from an offset on, ascending
@@ -61,31 +66,24 @@ class _Section:
         return "\n".join(self._lines)
 
     @property
-    def headline(self) -> str:
-        return "{} {}".format("#" * self.path[-1][0], self.path[-1][1]) if self.path else ""
-
-    @property
     def tokens(self) -> int:
-        return estimate(self.headline) + estimate(self.text)
-
-    @property
-    def is_blank(self) -> bool:
-        return not any(line.strip() for line in self._lines)
+        return sum(estimate(f"## {title}") for _, title in self.path[-1:]) + estimate(self.text)
 
     def page_at(self, offset: int) -> int | None:
         return self._pages[bisect_right(self._pages, offset, key=lambda start: start[0]) - 1][1]
 
     def add(self, line: str, page: int | None) -> None:
-        if not any(self._lines):
+        if self.is_blank:
             self._pages = [(0, page)]
         elif self._pages[-1][1] != page:
             self._pages.append((self._length, page))
         self._lines.append(line)
+        self.is_blank = self.is_blank and not line.strip()
         self._length += len(line) + 1
 
-    def append(self, other: _Section, *, headline: bool) -> None:
-        if headline:
-            self.add(other.headline, other.page_at(0))
+    def append(self, other: _Section, headings: _Path) -> None:
+        for level, title in headings:
+            self.add(f"{'#' * level} {title}", other.page_at(0))
         offset = 0
         for line in other._lines:
             self.add(line, other.page_at(offset))
@@ -148,12 +146,21 @@ def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
     """The text as (start, end, whether it is a table or fenced code)."""
     end = 0
     for block in _BLOCK.finditer(text):
-        if block.start() > end:
-            yield end, block.start(), False
+        yield from _windows(text, end, block.start())
         yield *block.span(), True
         end = block.end()
-    if end < len(text):
-        yield end, len(text), False
+    yield from _windows(text, end, len(text))
+
+
+def _windows(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+    """Prose in pieces of about WINDOW characters: the splitter's time grows with the square of an unbroken text."""
+    while end - start > WINDOW:
+        breaks = (text.rfind(mark, start + WINDOW // 2, start + WINDOW) + len(mark) for mark in ("\n\n", "\n", " "))
+        cut = next((at for at in breaks if at > start + WINDOW // 2), start + WINDOW)
+        yield start, cut, False
+        start = cut
+    if end > start:
+        yield start, end, False
 
 
 def _halved(text: str, start: int, end: int, max_tokens: int) -> list[tuple[int, int]]:
@@ -216,10 +223,15 @@ def _merged(group: Sequence[_Section]) -> _Section:
     """One section under the headings that all of the group share; the others stand in its text."""
     shared = group[0].path
     for section in group[1:]:
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(shared, section.path, strict=False))
-        shared = tuple(mine for mine, _ in same)
+        shared = shared[: _common(shared, section.path)]
     merged = _Section(shared, group[0].root, group[0].page_at(0))
+    above = shared
     for section in group:
-        hidden = len(section.path) > len(shared)
-        merged.append(section, headline=hidden or (section.is_blank and len(group) == 1))
+        hidden = section.path[_common(above, section.path) :]
+        above = section.path
+        merged.append(section, hidden or section.path[-1:] * (section.is_blank and len(group) == 1))
     return merged
+
+
+def _common(one: _Path, other: _Path) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -11,8 +11,9 @@ _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(?=\S)|[ \t]*\Z)")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*\Z")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)\Z")
 _BLOCK = re.compile(r"[ \t]{4}|[ \t]*(?:[-*+>|]|\d+[.)])(?:\s|\Z)|[ \t]*[|>]")  # no paragraph, so no setext heading
-_STRUCTURAL = re.compile(r"\A(\s*)(?=#{1,6}(?:\s|\Z)|`{3}|~{3}|(?:=+|-+)[ \t]*\Z)")
-_ESCAPED = re.compile(r"\A(\s*)\\(?=#{1,6}(?:\s|\Z)|`{3}|~{3}|(?:=+|-+)[ \t]*\Z)")
+_SPECIAL = r"\\*(?:#{1,6}(?:\s|\Z)|`{3}|~{3}|(?:=+|-+)[ \t]*\Z)"
+_STRUCTURAL = re.compile(rf"\A(\s*)(?={_SPECIAL})")
+_ESCAPED = re.compile(rf"\A(\s*)\\(?={_SPECIAL})")
 
 
 class Line(NamedTuple):

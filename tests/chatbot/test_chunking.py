@@ -112,3 +112,10 @@ def test_every_word_is_in_a_passage_in_order(numbers: list[int], data: st.DataOb
     passages = split(markdown(text), title="Manual", max_tokens=40, overlap_tokens=0)
     words = [word.strip(".") for passage in passages for word in passage.text.split() if word.startswith("w")]
     assert words == [f"w{number}" for number in range(len(numbers))]
+
+
+@pytest.mark.parametrize("text", ["a" * 50_000, "`" * 50_000, "| a |\n" + "-" * 50_000 + "x", "[" * 50_000])
+def test_text_without_a_break_is_cut_all_the_same(text: str) -> None:
+    passages = split(markdown(text), title="Manual", overlap_tokens=0)
+    assert max(passage.tokens for passage in passages) <= 250
+    assert sum(passage.text.count(text[-1]) for passage in passages) == text.rstrip().count(text[-1])
