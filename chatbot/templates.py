@@ -115,9 +115,10 @@ def render(template: str, variables: Mapping[str, Any]) -> str:
     return "".join(pieces).strip()
 
 
-def variables_of(template: str) -> set[str]:
+@lru_cache(maxsize=256)
+def variables_of(template: str) -> frozenset[str]:
     """The names of VARIABLES that the template mentions. Raises TemplateInvalid."""
-    return {name.name for name in _parsed(template).find_all(nodes.Name)} & VARIABLES.keys()
+    return frozenset(name.name for name in _parsed(template).find_all(nodes.Name)) & VARIABLES.keys()
 
 
 @lru_cache(maxsize=256)
