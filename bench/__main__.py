@@ -49,8 +49,8 @@ class Questions:
         self.chance = random.Random(11)
 
     def body(self, pace: str) -> dict[str, str]:
-        # Some words of a question are in many passages and some in few; the very commonest are stop words.
-        chosen = self.chance.sample(self.words[20:200], 3) + self.chance.sample(self.words[200:], 3)
+        # As in a real question, one word is in about 4% of the passages and the others in fewer.
+        chosen = self.chance.sample(self.words[200:300], 1) + self.chance.sample(self.words[400:], 4)
         return {"text": f"{' '.join(chosen)}? every {pace}"}
 
     def in_conversation(self, pace: str) -> tuple[str, dict[str, str]]:
