@@ -19,7 +19,7 @@ from apps.edge.schema import ERRORS, UPLOADS
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
 from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
 from apps.knowledge.models import Collection, Document
-from apps.knowledge.parsers import BoundedJSONParser, UploadParser
+from apps.knowledge.parsers import BoundedJSONParser, UploadParser, refuse_unmeasured
 from apps.knowledge.search import search
 from apps.knowledge.serializers import (
     CollectionChangeSerializer,
@@ -163,6 +163,7 @@ class Documents(generics.ListAPIView[Document]):
     )
     def post(self, request: Request) -> Response:
         """Upload a document: a file in a multipart form, or a text as JSON."""
+        refuse_unmeasured(request)
         sent = valid(UploadSerializer(data=request.data))
         tenant = tenant_of(request)
         collection = find_collection(tenant, sent["collection"])
@@ -183,6 +184,7 @@ class OneDocument(APIView):
     )
     def put(self, request: Request, document_id: uuid.UUID) -> Response:
         """Replace its content. The old passages are found until the new ones are ready."""
+        refuse_unmeasured(request)
         tenant = tenant_of(request)
         document = find_document(tenant, document_id)
         document = replace_document(tenant, document, **content_of(valid(ReplaceSerializer(data=request.data))))

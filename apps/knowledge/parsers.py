@@ -17,13 +17,16 @@ from chatbot.errors import InvalidRequest, PayloadTooLarge, StorageFull
 ENVELOPE_BYTES = 64 * 1024  # what a form may weigh beyond its file
 
 
-def _length(context: Mapping[str, Any] | None) -> int:
-    """The body's length as its request declares it; servers cut off what goes beyond. Raises InvalidRequest without."""
-    request: Request = (context or {})["request"]
-    declared = request.META.get("CONTENT_LENGTH") or ""
-    if not declared.isdigit():
+def refuse_unmeasured(request: Request) -> None:
+    """Raise InvalidRequest for a body of unknown length, which Django would take for an empty one."""
+    if "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers:
         raise InvalidRequest("Send a Content-Length: bodies of unknown length are not read.")
-    return int(declared)
+
+
+def _length(context: Mapping[str, Any] | None) -> int:
+    """Bytes of the body as its request declares it; servers cut off what goes beyond."""
+    request: Request = (context or {})["request"]
+    return int(request.META["CONTENT_LENGTH"])  # a number: without one DRF does not parse
 
 
 class BoundedJSONParser(JSONParser):

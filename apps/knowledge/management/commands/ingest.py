@@ -80,7 +80,7 @@ class Command(BaseCommand):
         last: object = None
         changed = time.monotonic()
         while True:
-            documents = list(rows)
+            documents = list(rows.all())
             for document in documents:
                 if document.status in FINISHED and document.pk not in told:
                     told.add(document.pk)
