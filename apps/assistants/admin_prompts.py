@@ -7,6 +7,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.db.models import CASCADE, Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -111,7 +112,8 @@ class PromptAdmin(TenantAdmin):
                 prompt.tenant,
                 assistants.get(pk=_key(request.POST.get("assistant", ""))),
                 template=request.POST.get("template", "").replace("\r\n", "\n"),
-                question=request.POST.get("question", "").strip() or EXAMPLE_QUESTION,
+                question=request.POST.get("question", "")[: settings.PARLEY_MAX_QUESTION_CHARS].strip()
+                or EXAMPLE_QUESTION,
                 user=str(request.user),
             )
         except ParleyError as error:

@@ -25,7 +25,7 @@ from apps.knowledge.admin_status import is_finished, status_html
 from apps.knowledge.admin_upload import FORMATS, download, statuses, upload_page
 from apps.knowledge.collections import create_collection, delete_collection
 from apps.knowledge.models import Chunk, Collection, Document
-from apps.tenants.admin_base import TenantAdmin, TenantForm
+from apps.tenants.admin_base import ReadOnlyTenantAdmin, TenantAdmin, TenantForm
 from apps.tenants.admin_words import ago, number, size
 from chatbot.errors import ParleyError
 
@@ -170,7 +170,9 @@ class CollectionAdmin(TenantAdmin):
 
 
 @admin.register(Document)
-class DocumentAdmin(TenantAdmin):
+class DocumentAdmin(ReadOnlyTenantAdmin):
+    """Documents arrive by upload, which is a page of their collection."""
+
     empty_title = "No documents yet"
     empty_hint = "Open a collection and upload files to it: PDF, Markdown or text."
     list_display = ("title", "collection", "live_status", "live_passages", "bytes", "created_ago")
@@ -182,11 +184,8 @@ class DocumentAdmin(TenantAdmin):
         css = {"all": ["admin/parley/admin.css"]}
         js = ["admin/parley/documents.js"]
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False  # documents arrive by upload
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.permits(request, obj)
 
     @display(description="Status", ordering="status")
     def live_status(self, document: Document) -> SafeString:

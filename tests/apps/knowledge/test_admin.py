@@ -1,0 +1,224 @@
+"""The admin of collections and documents: uploading, following the ingestion, reading, deleting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from apps.inference.models import Endpoint
+from apps.knowledge.models import Collection, Document
+from apps.tenants.models import Tenant
+from tests import factories
+from tests.apps.admin_world import World, logged_in, make_world
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world() -> World:
+    return make_world()
+
+
+@pytest.fixture
+def bob(world: World) -> Client:
+    return logged_in(world.bob)
+
+
+def collection_of(tenant: Tenant) -> Collection:
+    found: Collection = Collection.objects.for_tenant(tenant).get()
+    return found
+
+
+def document_of(tenant: Tenant) -> Document:
+    found: Document = Document.objects.for_tenant(tenant).get()
+    return found
+
+
+def upload_url(collection: Collection) -> str:
+    return reverse("admin:knowledge_collection_upload", args=[collection.pk])
+
+
+def file(name: str = "cleaning.md", content: bytes = b"# Cleaning\n\nEvery week.") -> dict[str, Any]:
+    return {"file": SimpleUploadedFile(name, content)}
+
+
+# --- Upload -----------------------------------------------------------------------------------------------------------
+
+
+def test_uploaded_file_is_a_queued_document_of_its_uploader(world: World, bob: Client) -> None:
+    response = bob.post(upload_url(collection_of(world.acme)), file())
+    assert response.status_code == 202
+    document = Document.objects.for_tenant(world.acme).get(pk=response.json()["id"])
+    assert (document.status, document.file_name, document.created_by) == ("queued", "cleaning.md", world.bob)
+    assert "Queued" in response.json()["html"]
+    assert response.json()["finished"] is False
+
+
+def test_same_bytes_again_are_the_same_document(world: World, bob: Client) -> None:
+    url = upload_url(collection_of(world.acme))
+    first, second = bob.post(url, file()), bob.post(url, file("other name.md"))
+    assert second.status_code == 200
+    assert (second.json()["id"], second.json()["created"]) == (first.json()["id"], False)
+
+
+@pytest.mark.parametrize(
+    ("content", "refusal"),
+    [
+        (file("virus.exe", b"MZ\x90\x00"), (415, "")),
+        (file("letter.pdf", b"PK\x03\x04 a zip"), (415, "PDF")),
+        (file(content=b"a" * 3000), (413, "MiB")),
+        ({}, (400, "not valid")),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_in_words(
+    world: World, bob: Client, settings: Any, content: dict[str, Any], refusal: tuple[int, str]
+) -> None:
+    settings.PARLEY_MAX_UPLOAD_BYTES = 2048
+    response = bob.post(upload_url(collection_of(world.acme)), content)
+    assert response.status_code == refusal[0]
+    assert refusal[1] in response.json()["message"]
+    assert Document.objects.for_tenant(world.acme).count() == 1
+
+
+def test_upload_without_csrf_token_is_refused(world: World) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(world.bob, backend="django.contrib.auth.backends.ModelBackend")
+    assert client.post(upload_url(collection_of(world.acme)), file()).status_code == 403
+    assert Document.objects.for_tenant(world.acme).count() == 1
+
+
+def test_body_that_announces_too_much_is_refused_before_it_is_read(world: World) -> None:
+    client = Client(enforce_csrf_checks=True)  # the token stands in the body: checking it first would read everything
+    client.force_login(world.bob, backend="django.contrib.auth.backends.ModelBackend")
+    response = client.post(upload_url(collection_of(world.acme)), file(), headers={"content-length": str(10**9)})
+    assert (response.status_code, response.json()["code"]) == (413, "payload_too_large")
+
+
+def test_outsider_uploads_nowhere(world: World) -> None:
+    response = logged_in(world.charlie).post(upload_url(collection_of(world.acme)), file())
+    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    assert Document.objects.for_tenant(world.acme).count() == 1
+
+
+# --- Following the ingestion ------------------------------------------------------------------------------------------
+
+
+def test_status_tells_of_own_documents_only_and_escapes_what_people_wrote(world: World, bob: Client) -> None:
+    own, foreign = document_of(world.acme), document_of(world.globex)
+    own.status, own.failure_message = Document.Status.FAILED, "<b>Unreadable</b>"
+    own.save()
+    response = bob.get(reverse("admin:knowledge_document_status"), {"id": [str(own.pk), str(foreign.pk), "not-an-id"]})
+    (state,) = response.json()["documents"]
+    assert (state["id"], state["finished"]) == (str(own.pk), True)
+    assert "&lt;b&gt;Unreadable&lt;/b&gt;" in state["html"]
+
+
+def test_progress_is_shown_in_passages(world: World, bob: Client) -> None:
+    document = document_of(world.acme)
+    document.status, document.progress_done, document.progress_total = Document.Status.EMBEDDING, 1200, 4000
+    document.save()
+    page = bob.get(reverse("admin:knowledge_document_changelist")).content.decode()
+    assert "1,200 of 4,000 passages" in page
+    assert "width: 30%" in page
+
+
+def test_failure_is_told_and_retried_by_a_post_only(world: World, bob: Client) -> None:
+    document = document_of(world.acme)
+    document.status, document.failure_message = Document.Status.FAILED, "The PDF is encrypted."
+    document.save()
+    assert "The PDF is encrypted." in bob.get(reverse("admin:knowledge_document_change", args=[document.pk])).text
+    url = reverse("admin:knowledge_document_retry", args=[document.pk])
+    assert bob.get(url).status_code == 405
+    document.refresh_from_db()
+    assert document.status == Document.Status.FAILED
+    bob.post(url)
+    document.refresh_from_db()
+    assert (document.status, document.failure_message) == (Document.Status.QUEUED, "")
+
+
+# --- Documents --------------------------------------------------------------------------------------------------------
+
+
+def test_passages_come_in_pages_with_heading_and_page(
+    world: World, bob: Client, django_assert_max_num_queries: Any
+) -> None:
+    document = document_of(world.acme)
+    for position in range(45):
+        factories.make_passage(
+            tenant=world.acme,
+            document=document,
+            text=f"Passage text {position}.",
+            heading=["Installation", "First use"],
+            page=7,
+            position=position + 10,
+        )
+    url = reverse("admin:knowledge_document_change", args=[document.pk])
+    with django_assert_max_num_queries(25):
+        page = bob.get(url, {"page": "2"}).content.decode()
+    assert page.count('class="p-passage"') == 20
+    assert "Installation › First use" in page
+    assert "Page 7" in page
+
+
+def test_deleted_document_leaves_no_bytes(world: World, bob: Client, django_capture_on_commit_callbacks: Any) -> None:
+    document = document_of(world.acme)
+    with django_capture_on_commit_callbacks(execute=True):
+        bob.post(reverse("admin:knowledge_document_delete", args=[document.pk]), {"post": "yes"})
+    assert not Document.objects.for_tenant(world.acme).exists()
+    assert not default_storage.exists(document.stored)
+
+
+def test_download_never_opens_in_our_origin(world: World, bob: Client) -> None:
+    document = document_of(world.acme)
+    response = bob.get(reverse("admin:knowledge_document_download", args=[document.pk]))
+    assert b"".join(response.streaming_content) == b"The acme handbook."
+    assert response["Content-Disposition"].startswith("attachment")
+    assert response["Content-Security-Policy"] == "sandbox"
+
+
+# --- Collections ------------------------------------------------------------------------------------------------------
+
+
+def test_new_collection_gets_an_index_and_leads_to_the_upload(world: World, bob: Client) -> None:
+    response = bob.post(reverse("admin:knowledge_collection_add"), {"name": "FAQ", "slug": "faq", "description": ""})
+    collection = Collection.objects.for_tenant(world.acme).select_related("index__endpoint").get(slug="faq")
+    assert collection.index.endpoint.name == "acme embedding"
+    assert response["Location"] == upload_url(collection)
+
+
+def test_taken_slug_is_told_at_the_form(world: World, bob: Client) -> None:
+    response = bob.post(reverse("admin:knowledge_collection_add"), {"name": "Again", "slug": "acme-manuals"})
+    assert response.status_code == 200
+    assert "already exists" in response.content.decode()
+
+
+def test_collection_without_embedding_endpoint_is_refused_in_words(world: World, bob: Client) -> None:
+    Endpoint.objects.filter(kind=Endpoint.Kind.EMBEDDING).update(enabled=False)
+    response = bob.post(reverse("admin:knowledge_collection_add"), {"name": "FAQ", "slug": "faq"})
+    assert "No embedding endpoint serves this tenant yet" in response.content.decode()
+
+
+def test_list_counts_documents_by_state(world: World, bob: Client) -> None:
+    collection = collection_of(world.acme)
+    for status in ("failed", "queued", "embedding"):
+        factories.make_document(
+            tenant=world.acme, collection=collection, status=status, failure_message="Broken.", size=2 * 1024 * 1024
+        )
+    page = " ".join(bob.get(reverse("admin:knowledge_collection_changelist")).content.decode().split())
+    for words in ("1 ready", "2 in progress", "1 failed", "6.0 MB"):
+        assert words in page
+
+
+def test_list_costs_the_same_for_many_collections(
+    world: World, bob: Client, django_assert_max_num_queries: Any
+) -> None:
+    index = collection_of(world.acme).index
+    for _ in range(30):
+        factories.make_collection(tenant=world.acme, index=index)
+    with django_assert_max_num_queries(15):
+        bob.get(reverse("admin:knowledge_collection_changelist"))
