@@ -80,10 +80,10 @@ class EndpointAdmin(OperatorAdmin):
         "Assistants answer through a chat endpoint, documents become searchable through an embedding endpoint. "
         "Add one of each."
     )
-    list_display = ("name", "kind_label", "model", "base_url", "state", "key_state")
+    list_display = ("name_and_model", "kind_label", "base_url", "state", "key_state")
     list_filter = ("kind", "enabled", "tenants")
     search_fields = ("name", "model", "base_url")
-    filter_horizontal = ("tenants",)
+    autocomplete_fields = ("tenants",)
     actions_detail: Any = ("test_now",)
     actions_row: Any = ("test_now",)
     fieldsets = (
@@ -129,6 +129,10 @@ class EndpointAdmin(OperatorAdmin):
         return render(
             request, "admin/inference/probe_result.html", {"endpoint": endpoint, "result": result, "form": form}
         )
+
+    @display(description="Name and model", header=True, ordering="name")
+    def name_and_model(self, endpoint: Endpoint) -> list[str]:
+        return [endpoint.name, endpoint.model]
 
     @display(description="Kind", label={"Chat": "primary", "Embedding": "info"}, ordering="kind")
     def kind_label(self, endpoint: Endpoint) -> str:

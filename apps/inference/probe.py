@@ -14,7 +14,7 @@ from apps.inference.models import Endpoint
 from chatbot.errors import ParleyError
 from chatbot.events import Usage
 from chatbot.inference.client import Client
-from chatbot.inference.client import Endpoint as EngineEndpoint
+from chatbot.inference.endpoint import Endpoint as EngineEndpoint
 from chatbot.inference.wire import ChatRequest, Message
 
 QUESTION = "Say in one sentence what a library is."

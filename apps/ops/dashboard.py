@@ -25,7 +25,7 @@ from apps.tenants.admin_access import is_operator, tenants_of
 from apps.tenants.models import ApiKey, Tenant
 
 DAYS = 7
-SHOWN = 5
+SHOWN = 3
 State, Status = Turn.State, Document.Status
 # In the order in which the bars are stacked.
 STATES = (
@@ -94,7 +94,7 @@ def _week(turns: QuerySet[Turn]) -> dict[str, Any]:
         "week": states.total(),
         "tokens": sum(group["tokens"] for group in groups),
         "first_token_ms": recent.aggregate(median=Median("first_token_ms"))["median"] if groups else None,
-        "states": [(state.label, states[state]) for state, _ in STATES if states[state]],
+        "states": [(state.label, states[state], colour) for state, colour in STATES if states[state]],
         "chart": json.dumps(_chart(days, per_day, states)),
     }
 
@@ -108,6 +108,8 @@ def _chart(days: list[dt.date], per_day: Counter[tuple[dt.date, str]], states: C
                 "data": [per_day[day, state] for day in days],
                 "backgroundColor": colour,
                 "stack": "turns",
+                "maxBarThickness": 32,
+                "borderRadius": 3,
                 "displayYAxis": True,
             }
             for state, colour in STATES

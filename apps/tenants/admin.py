@@ -162,11 +162,15 @@ class TenantsAdmin(Page):
 
 @admin.register(EndUser)
 class EndUserAdmin(ReadOnlyTenantAdmin):
-    list_display = ("external_id", "first_seen")
+    list_display = ("name", "first_seen")
     search_fields = ("external_id",)
-    fields = ("external_id", "first_seen")
+    fields = ("name", "first_seen")
     readonly_fields = fields
     empty_hint = "People appear here with their first question: your application names them in `user`."
+
+    @display(description="Name in your application", ordering="external_id")
+    def name(self, end_user: EndUser) -> str:
+        return end_user.external_id
 
     @display(description="First seen", ordering="created")
     def first_seen(self, end_user: EndUser) -> str:

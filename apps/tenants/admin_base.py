@@ -16,6 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.text import capfirst
 from unfold.admin import ModelAdmin, StackedInline, TabularInline
+from unfold.views import ChangeList
 
 from apps.tenants.admin_access import Access, acts_for_several, is_operator, tenants_of
 from apps.tenants.admin_choices import offered_filters, within
@@ -49,6 +50,13 @@ class TenantForm(ModelForm):  # type: ignore[type-arg]
         return excluded - {"tenant"}
 
 
+class List(ChangeList):
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        if not self.query and not self.has_active_filters:
+            self.full_result_count = self.result_count  # so that the title does not offer to show all of what is shown
+
+
 # unfold's annotations contradict Django's stubs.
 class Page(Access, ModelAdmin):  # type: ignore[misc]
     """Lists and messages that are alike everywhere.
@@ -63,6 +71,9 @@ class Page(Access, ModelAdmin):  # type: ignore[misc]
     show_full_result_count = False
     list_per_page = 50
     warn_unsaved_form = True
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
+        return List
 
     def row(self, request: HttpRequest, object_id: str) -> Any:
         """The row that an own page or action is about. Raises Http404, for an unknown id as for a foreign one."""

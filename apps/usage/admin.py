@@ -17,7 +17,7 @@ from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 
 from apps.tenants.admin_base import ReadOnlyTenantAdmin
-from apps.tenants.admin_words import ago, number
+from apps.tenants.admin_words import NOTHING, ago, number
 from apps.usage.models import UsageRecord
 
 Bill = UsageRecord.Bill
@@ -59,13 +59,13 @@ class PeriodFilter(DropdownFilter):
 
 @admin.register(UsageRecord)
 class UsageRecordAdmin(ReadOnlyTenantAdmin):
-    list_display = ("when", "bill_label", "prompt", "completion", "end_user", "api_key", "endpoint")
+    list_display = ("when", "bill_label", "tokens", "end_user", "key", "endpoint")
     list_select_related = ("end_user", "api_key", "endpoint")
     list_filter = (PeriodFilter, "bill", "state")
     list_before_template: Any = "admin/usage/totals.html"
     empty_title = "Nothing was asked in this period"
     empty_hint = "Each question that is accepted makes one row here, settled when its answer ends."
-    fields = ("when", "bill_label", "prompt", "completion", "end_user", "api_key", "endpoint", "settled", "turn")
+    fields = ("when", "bill_label", "prompt", "completion", "end_user", "key", "endpoint", "settled", "turn")
     readonly_fields = fields
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
@@ -92,11 +92,19 @@ class UsageRecordAdmin(ReadOnlyTenantAdmin):
     def bill_label(self, record: UsageRecord) -> str:
         return str(record.get_bill_display()) if record.bill else OPEN
 
-    @display(description="Prompt tokens", ordering="prompt_tokens")
+    @display(description="Tokens", ordering="completion_tokens")
+    def tokens(self, record: UsageRecord) -> str:
+        return f"{self.prompt(record)} in, {self.completion(record)} out"
+
+    @display(description="API key")
+    def key(self, record: UsageRecord) -> str:
+        return str(record.api_key or NOTHING)
+
+    @display(description="Prompt tokens")
     def prompt(self, record: UsageRecord) -> str:
         return number(record.prompt_tokens)
 
-    @display(description="Answer tokens", ordering="completion_tokens")
+    @display(description="Answer tokens")
     def completion(self, record: UsageRecord) -> str:
         return f"about {number(record.completion_tokens)}" if record.estimated else number(record.completion_tokens)
 

@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 from apps.tenants.models import User
 from local.home import free_port
 from local.processes import healthy, spawn, stop, wait_until
-from tests.environment import HOME, ROOT, TestServers
+from tests.environment import HOME, ROOT, Backends
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def web(servers: TestServers) -> Iterator[str]:
+def web(servers: Backends) -> Iterator[str]:
     """The address of a web process as `make up` starts it."""
     subprocess.run(
         [sys.executable, "manage.py", "collectstatic", "--noinput"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
