@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_bytes_sync
 
 from chatbot import markdown
+from chatbot.furniture import is_contents, key, without_furniture
 
 # Structure takes 10 to 15 ms a page, text 4: beyond this many pages a document goes without headings rather than
 # beyond the time it is given.
@@ -25,19 +25,14 @@ _LARGER = 1.08  # times the body's type size; headings differ by a tenth or more
 _LEADING = 1.2  # distance of lines, in type sizes
 _SHORT = 0.8  # of the page's widest lines: a sentence that ends in a shorter one ends its paragraph
 _HEADING_LENGTH = 150  # characters
+_HEADING_LETTERS = 2  # the single letters of an index are none
 _HEADING_LINES = 5
-_EDGE_LINES = 2  # at the top and the bottom of a page, where running headers and page numbers stand
-_REPEATS = 3  # pages
-_CONTENTS_LINES = 4  # lines with dot leaders that make a page one of contents
 _LABELS = frozenset({"CHAPTER", "PART", "APPENDIX"})
 
 _NUMBERED = re.compile(
     r"(?:(?i:chapter|part|section|appendix)\s+(?:\d{1,3}|[A-Z])|\d{1,3}|[A-Z](?=\.\d))((?:\.\d{1,3})*)\.?:?\s+\S"
 )
 _SECTION = re.compile(r"(\d{1,3}(?:\.\d{1,3})+)\.?\s+[^\W\d_]")
-_CONTENTS = re.compile(r"(?:\s?\.){3,}\s*\w{1,5}\s*\Z|(?:\s\.){2,}\s*\w{1,5}\s*\Z")
-_ENDS_IN_NUMBER = re.compile(r"\s\d{1,4}\s*\Z")
-_PAGE_LABEL = re.compile(r"(?:page\s+)?(?:\d{1,4}|[ivxlc]{1,7})(?:\s*(?:/|of)\s*\d{1,4})?", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _BULLETS = frozenset("\u00b7\u2022\u2023\u25aa\u25e6\u2013-*")
 _SENTENCE_END = re.compile(r"[.:!?][\"'\u201d\u2019)\]]*\Z")
@@ -53,6 +48,7 @@ class _Heading:
     page: int
     level: int
     text: str
+    large: bool
 
 
 def warm_up() -> None:
@@ -76,10 +72,14 @@ def read(data: bytes) -> tuple[list[tuple[int, str]], str | None]:
             use_cache=False, pages=paged, output_format="markdown", include_document_structure=True
         )
         headings = list(_headings(_parsed(data, structured).document["nodes"]))
-    pages = _without_furniture(pages)
+    by_page: dict[int, list[_Heading]] = {number: [] for number in pages}
+    for heading in headings:
+        by_page[heading.page].append(heading)
+    large = {number: [heading.text for heading in found if heading.large] for number, found in by_page.items()}
+    pages = without_furniture(pages, large)
     title = (plain.metadata.get("title") or "").strip()
     return (
-        [(number, text) for number, lines in _marked_pages(pages, headings) if (text := _markdown(lines))],
+        [(number, text) for number, lines in _marked_pages(pages, by_page) if (text := _markdown(lines))],
         None if _WORTHLESS_TITLE.search(title) else title,
     )
 
@@ -115,17 +115,17 @@ def _headings(nodes: Iterable[dict[str, Any]]) -> Iterator[_Heading]:
         if text in _LABELS or len(label) == 1:
             label = [*label, text]
         elif label:
-            yield _Heading(node["page"], 1, " ".join([*label, text]))
+            yield _Heading(node["page"], 1, " ".join([*label, text]), large=True)
             label = []
-        elif (size > body * _LARGER or _SECTION.match(text)) and _may_be_heading(text):
-            yield _Heading(node["page"], _level(text, content["level"]), text)
+        elif ((large := size > body * _LARGER) or _SECTION.match(text)) and _may_be_heading(text):
+            yield _Heading(node["page"], _level(text, content["level"]), text, large)
 
 
 def _may_be_heading(text: str) -> bool:
     """Not a list item, the scale of a figure, an entry of the table of contents, or a paragraph."""
     letters = sum(character.isalpha() for character in text)
-    scale_or_item = letters * 3 < len(text) or text[0] in _BULLETS
-    return len(text) <= _HEADING_LENGTH and not scale_or_item and not _CONTENTS.search(text)
+    scale_or_item = letters * 3 < len(text) or letters < _HEADING_LETTERS or text[0] in _BULLETS
+    return len(text) <= _HEADING_LENGTH and not scale_or_item and not is_contents(text)
 
 
 def _size(node: dict[str, Any]) -> float:
@@ -155,58 +155,16 @@ def _level(text: str, found: int) -> int:
     return min(6, 1 + numbered[1].count(".")) if numbered else found
 
 
-def _without_furniture(pages: dict[int, list[str]]) -> dict[int, list[str]]:
-    """The pages without running headers and footers, page numbers, and the lines of tables of contents."""
-    offset = _label_offset(pages)
-    repeated = Counter(key for lines in pages.values() for key in {_repeat_key(lines[at]) for at in _edges(lines)})
-
-    def is_furniture(number: int, line: str) -> bool:
-        if line.strip() in _LABELS:
-            return False
-        labels = [int(label) for label in re.findall(r"\A\d{1,4}\b|\b\d{1,4}\Z", line.strip())]
-        running = offset is not None and number - offset in labels
-        return running or bool(_PAGE_LABEL.fullmatch(line.strip())) or repeated[_repeat_key(line)] >= _REPEATS
-
-    cleaned = {}
-    for number, lines in pages.items():
-        drop = {at for at in _edges(lines) if is_furniture(number, lines[at])}
-        if sum(bool(_CONTENTS.search(line)) for line in lines) >= _CONTENTS_LINES:
-            drop |= {at for at, line in enumerate(lines) if _CONTENTS.search(line) or _ENDS_IN_NUMBER.search(line)}
-        cleaned[number] = [line for at, line in enumerate(lines) if at not in drop]
-    return cleaned
-
-
-def _edges(lines: list[str]) -> list[int]:
-    """Where on a page the outermost lines with text are."""
-    filled = [at for at, line in enumerate(lines) if line.strip()]
-    return sorted({*filled[:_EDGE_LINES], *filled[-_EDGE_LINES:]})
-
-
-def _repeat_key(line: str) -> str:
-    return re.sub(r"\d+", "#", line.strip())
-
-
-def _label_offset(pages: dict[int, list[str]]) -> int | None:
-    """How far the printed page numbers are behind the pages' places, where enough pages agree."""
-    offsets = Counter(
-        number - int(label)
-        for number, lines in pages.items()
-        for at in _edges(lines)
-        for label in re.findall(r"\A\d{1,4}\b|\b\d{1,4}\Z", lines[at].strip())
-    )
-    # Not most_common(): it imports heapq when called, and by now the child may no longer read the standard library.
-    best, times = max(offsets.items(), key=lambda item: item[1], default=(0, 0))
-    return best if times >= max(_REPEATS, len(pages) // 4) else None
-
-
-def _marked_pages(pages: dict[int, list[str]], headings: list[_Heading]) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+def _marked_pages(
+    pages: dict[int, list[str]], headings: dict[int, list[_Heading]]
+) -> Iterator[tuple[int, list[tuple[str, int]]]]:
     """Each page's lines with their level, 0 for text. A line that carries the very section number due next is a heading
     even where its type says nothing.
     """
     last: tuple[int, ...] = ()
     for number, lines in pages.items():
         marked = []
-        for text, level in _marked(lines, [heading for heading in headings if heading.page == number]):
+        for text, level in _marked(lines, headings[number]):
             numbered = _SECTION.match(text)
             section = tuple(int(part) for part in numbered[1].split(".")) if numbered else ()
             is_due = section in _due_after(last) and _may_be_heading(text) and not _SENTENCE_END.search(text)
@@ -239,11 +197,11 @@ def _markdown(marked: list[tuple[str, int]]) -> str:
 
 def _marked(lines: list[str], headings: list[_Heading]) -> Iterator[tuple[str, int]]:
     """Each line with its level, 0 for text; a heading set in several lines becomes one."""
-    wanted = {_key(heading.text): heading for heading in reversed(headings)}
+    wanted = {key(heading.text): heading for heading in reversed(headings)}
     at = 0
     while at < len(lines):
         for count in range(1, _HEADING_LINES + 1):
-            heading = wanted.get(_key("".join(lines[at : at + count])))
+            heading = wanted.get(key("".join(lines[at : at + count])))
             if heading and lines[at].strip():
                 yield heading.text, heading.level
                 at += count
@@ -251,7 +209,3 @@ def _marked(lines: list[str], headings: list[_Heading]) -> Iterator[tuple[str, i
         else:
             yield lines[at], 0
             at += 1
-
-
-def _key(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())

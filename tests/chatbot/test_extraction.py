@@ -1,0 +1,311 @@
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reportlab.lib.pdfencrypt import StandardEncryption
+from reportlab.pdfgen.canvas import Canvas
+
+from chatbot import extraction
+from chatbot.chunking import split
+from chatbot.errors import ExtractionFailed, UnsupportedType
+from chatbot.extraction import MARKDOWN, PDF, TEXT, Extracted, Limits, Page, detect, extract
+
+ZIP = b"PK\x03\x04\x14\x00\x06\x00\x08\x00"
+ELF = b"\x7fELF\x02\x01\x01\x00"
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "media_type"),
+    [
+        ("a.pdf", b"%PDF-1.7\n", PDF),
+        ("A.PDF", b"\xef\xbb\xbf\n%PDF-1.4\n", PDF),
+        ("readme.md", b"# Hello", MARKDOWN),
+        ("x.markdown", b"", MARKDOWN),
+        ("notes.txt", "Grüße, 世界".encode(), TEXT),
+        ("notes.txt", "Grüße".encode("latin-1"), TEXT),
+        ("notes.txt", "Grüße".encode("utf-16"), TEXT),
+        ("cut.txt", "世界".encode()[:-1], TEXT),
+        ("coloured.log", b"\x1b[31mred\x1b[0m\t\r\n\f", TEXT),
+        ("about.txt", b"A file with %PDF-1.4 in its text", TEXT),
+    ],
+)
+def test_what_is_read(name: str, head: bytes, media_type: str) -> None:
+    assert detect(name, head) == media_type
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("a.pdf", ZIP),
+        ("a.pdf", ELF),
+        ("a.pdf", b"<html>"),
+        ("a.pdf", b""),
+        ("a.pdf", b" " * 1024 + b"%PDF-1.7"),
+        ("a.txt", ZIP),
+        ("a.md", ELF),
+        ("a.txt", b"%PDF-1.7\n"),
+        ("a.txt", b"NUL \x00 inside"),
+        ("a.txt", b"\x89PNG\r\n\x1a\n"),
+        ("a.docx", ZIP),
+        ("a.exe", b"MZ"),
+        ("a.html", b"<html>"),
+        ("pdf", b"%PDF-1.7"),
+        ("", b""),
+    ],
+)
+def test_what_is_refused(name: str, head: bytes) -> None:
+    with pytest.raises(UnsupportedType):
+        detect(name, head)
+
+
+@given(st.text(), st.binary(max_size=64))
+def test_detect_knows_or_refuses(name: str, head: bytes) -> None:
+    try:
+        assert detect(name, head) in {PDF, MARKDOWN, TEXT}
+    except UnsupportedType as refused:
+        assert refused.message.endswith(".")  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("Grüße, 世界\r\nzwei\rdrei".encode(), "Grüße, 世界\nzwei\ndrei"),
+        (b"\xef\xbb\xbfmarked", "marked"),
+        ("Grüße".encode("utf-16-le", "strict"), None),
+        ("\ufeffGrüße".encode("utf-16-be"), "Grüße"),
+        ("\ufeffGrüße".encode("utf-16-le"), "Grüße"),
+        ("“Grüße”".encode("cp1252"), "“Grüße”"),
+        (b"with \x00 NUL", "with  NUL"),
+        (b"# no heading\ntext", "\\# no heading\ntext"),
+    ],
+)
+def test_text_in_its_encodings(tmp_path: Path, data: bytes, text: str | None) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    extracted = extract(path, TEXT)
+    assert "\x00" not in extracted.pages[0].text
+    assert text is None or extracted == Extracted([Page(None, text)], None)
+
+
+def test_markdown_names_itself(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("intro\n\n# The *Guide*\n", encoding="utf-8")
+    assert extract(path, MARKDOWN).title == "The *Guide*"
+
+
+@pytest.mark.parametrize("data", [b"", b" \n\t", b"\x00"])
+def test_an_empty_file_says_so(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    with pytest.raises(ExtractionFailed, match="empty"):
+        extract(path, TEXT)
+
+
+def test_too_much_text_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 101)
+    with pytest.raises(ExtractionFailed, match="more than 100 characters"):
+        extract(path, TEXT, Limits(output_chars=100))
+
+
+# reportlab knows no types.
+new_canvas: Any = Canvas
+encryption: Any = StandardEncryption
+SENTENCE = "The maintainer of a package answers reports about it within a reasonable time."
+
+
+def manual(path: Path, *, chapters: int = 4, title: str = "The Manual", **options: object) -> Path:
+    """Two pages a chapter, with headings in larger type, running headers, page numbers and a table of contents."""
+    canvas = new_canvas(str(path), **options)
+    canvas.setTitle(title)
+    canvas.setFont("Helvetica-Bold", 20)
+    canvas.drawString(72, 780, "Contents")
+    canvas.setFont("Helvetica", 11)
+    for chapter in range(1, chapters + 1):
+        canvas.drawString(72, 760 - 15 * chapter, f"{chapter} Chapter about {chapter} . . . . . . . . {chapter * 2}")
+    canvas.showPage()
+    for number in range(2, chapters * 2 + 2):
+        chapter = number // 2
+        canvas.setFont("Helvetica", 9)
+        canvas.drawString(72, 810, f"The Manual, release 7    {number}")
+        canvas.setFont("Helvetica-Bold", 18)
+        heading = f"{chapter} Chapter about {chapter}" if number % 2 == 0 else f"{chapter}.1 Details of {chapter}"
+        canvas.drawString(72, 770, heading)
+        canvas.setFont("Helvetica", 11)
+        for line in range(20):
+            canvas.drawString(72, 740 - 15 * line, f"{SENTENCE} ({number}/{line})")
+        canvas.drawString(72, 740 - 15 * 20, f"# Comment {number} in some code.")
+        canvas.showPage()
+    canvas.save()
+    return path
+
+
+def test_a_manual_has_pages_headings_and_no_furniture(tmp_path: Path) -> None:
+    extracted = extract(manual(tmp_path / "file"), PDF)
+    assert extracted.title == "The Manual"
+    by_number = {page.number: page.text for page in extracted.pages}
+    assert by_number[2].startswith(f"# 1 Chapter about 1\n\n{SENTENCE} (2/0)")
+    assert by_number[5].startswith("## 2.1 Details of 2\n")
+    everything = "\n".join(by_number.values())
+    assert "release 7" not in everything
+    assert ". . ." not in everything
+    assert everything.count(SENTENCE) == 8 * 20
+
+
+def test_passages_of_a_manual_know_chapter_and_page(tmp_path: Path) -> None:
+    passages = split(extract(manual(tmp_path / "file"), PDF), title="The Manual")
+    about = next(passage for passage in passages if "(7/3)" in passage.text)
+    assert (about.heading, about.page) == (("3 Chapter about 3", "3.1 Details of 3"), 7)
+    assert any("\n# Comment 7 in some code." in passage.text for passage in passages)
+
+
+def test_a_protected_pdf_says_so(tmp_path: Path) -> None:
+    path = manual(tmp_path / "file", encrypt=encryption("secret"))
+    with pytest.raises(ExtractionFailed, match="password"):
+        extract(path, PDF)
+
+
+def test_an_unprotected_reading_right_is_enough(tmp_path: Path) -> None:
+    path = manual(tmp_path / "file", encrypt=encryption("", ownerPassword="secret"))
+    assert len(extract(path, PDF).pages) == 9
+
+
+def test_a_pdf_without_text_says_so(tmp_path: Path) -> None:
+    canvas = new_canvas(str(tmp_path / "file"))
+    canvas.rect(10, 10, 100, 100, fill=1)
+    canvas.save()
+    with pytest.raises(ExtractionFailed, match="no text"):
+        extract(tmp_path / "file", PDF)
+
+
+@pytest.mark.parametrize("keep", [9, 400, 2000])
+def test_a_broken_pdf_says_so(tmp_path: Path, keep: int) -> None:
+    path = manual(tmp_path / "file")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ExtractionFailed, match="damaged"):
+        extract(path, PDF)
+
+
+def test_a_pdf_with_too_much_text_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ExtractionFailed, match="more than 1,000 characters"):
+        extract(manual(tmp_path / "file"), PDF, Limits(output_chars=1000))
+
+
+def test_a_worthless_title_is_none(tmp_path: Path) -> None:
+    assert extract(manual(tmp_path / "file", chapters=1, title="Microsoft Word - draft.doc"), PDF).title is None
+
+
+Run = Callable[..., bytes]
+PATIENT = Limits(seconds=10)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """A Python program in the place of the parser, within the same walls; leaves no process behind."""
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+
+    def run_program(program: str, limits: Limits = PATIENT) -> bytes:
+        with file.open("rb") as stdin:
+            return extraction._supervise([sys.executable, "-c", program], stdin, limits, str(tmp_path))
+
+    yield run_program
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def _runs(pid: int) -> bool:
+    """Not so for a zombie, which only waits for whoever adopted it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class TestWalls:
+    def test_a_child_gets_the_file_and_nothing_of_our_environment(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SECRET_KEY", "canary")
+        assert run("import sys, os; print(sys.stdin.read(), 'canary' in str(os.environ))") == b"content False\n"
+
+    def test_spinning_ends(self, run: Run) -> None:
+        with pytest.raises(ExtractionFailed, match="longer than 1 seconds"):
+            run("while True: pass", Limits(seconds=1))
+
+    def test_sleeping_ends(self, run: Run) -> None:
+        with pytest.raises(ExtractionFailed, match=r"longer than 0\.8 seconds"):
+            run("import time; time.sleep(60)", Limits(seconds=0.2))
+
+    def test_sleeping_with_closed_output_ends(self, run: Run) -> None:
+        with pytest.raises(ExtractionFailed, match=r"longer than 0\.8 seconds"):
+            run("import os, time; os.close(1); time.sleep(60)", Limits(seconds=0.2))
+
+    def test_eating_memory_ends(self, run: Run) -> None:
+        with pytest.raises(ExtractionFailed, match="more than 100 MB"):
+            run("import time; eaten = b'x' * (300 << 20); time.sleep(60)", Limits(seconds=10, memory_mb=100))
+
+    def test_crashing_is_told(self, run: Run) -> None:
+        with pytest.raises(ExtractionFailed, match="crash"):
+            run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+
+    def test_endless_output_ends(self, run: Run) -> None:
+        with pytest.raises(ExtractionFailed, match="more than 1,000 characters"):
+            run("while True: print('x' * 10000)", Limits(seconds=10, output_chars=1000))
+
+    def test_its_children_die_with_it(self, run: Run) -> None:
+        child = int(run("import os, time\npid = os.fork()\nif not pid:\n os.close(1)\n time.sleep(600)\nprint(pid)"))
+        deadline = time.monotonic() + 10
+        while _runs(child):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def test_no_core_is_dumped(self, run: Run) -> None:
+        assert run("import resource; print(resource.getrlimit(resource.RLIMIT_CORE))") == b"(0, 0)\n"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        b"",
+        b"nonsense",
+        b"[]",
+        b"{}",
+        b'"error"',
+        b'{"pages": 3, "title": null}',
+        b'{"pages": [[1]], "title": null}',
+        b'{"pages": [["x", "y"]], "title": null}',
+        b'{"pages": [[1, "y"]]}',
+    ],
+)
+def test_a_senseless_answer_of_the_child_is_a_failure(output: bytes) -> None:
+    with pytest.raises(ExtractionFailed):
+        extraction._answer(output, Limits())
+
+
+def test_a_childs_answer_is_data() -> None:
+    answer = extraction._answer(b'{"pages": [[1, "a\\u0000b"]], "title": "t\\u0000"}', Limits())
+    assert answer == Extracted([Page(1, "ab")], "t")
+
+
+def test_the_parser_is_not_loaded_here() -> None:
+    # A worker process must never parse a PDF itself.
+    assert "kreuzberg" not in sys.modules
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
+def test_the_child_gives_up_its_rights_before_it_reads() -> None:
+    program = (
+        "import ctypes, os, resource; from chatbot import extraction; extraction._confine(ctypes.CDLL(None));"
+        "print(os.getuid(), os.getgid(), os.getgroups(), resource.getrlimit(resource.RLIMIT_FSIZE),"
+        "[line.split()[1] for line in open('/proc/self/status') if line.startswith('NoNewPrivs')])"
+    )
+    with Path(os.devnull).open("rb") as nothing:
+        said = extraction._supervise([sys.executable, "-c", program], nothing, Limits(), "/nonexistent")
+    assert said.decode().strip() == "65534 65534 [] (0, 0) ['1']"
