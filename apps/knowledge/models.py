@@ -170,7 +170,8 @@ class Chunk(TenantOwned):
         ordering = ("document", "position")
         verbose_name = "passage"
         indexes = [
-            models.Index(fields=["tenant", "collection"], condition=Q(live=True), name="chunk_live"),
+            # With the id, a search by vectors reads this index alone and no passage but those it returns.
+            models.Index(fields=["tenant", "collection"], include=["id"], condition=Q(live=True), name="chunk_live"),
             GinIndex(fields=["tenant", "tsv"], name="chunk_words"),
         ]
         constraints = [models.UniqueConstraint(fields=["document", "live", "position"], name="chunk_position_once")]

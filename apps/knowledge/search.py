@@ -124,10 +124,11 @@ _STATEMENT = """
             ORDER BY rank DESC, c.id LIMIT %(depth)s
         ) best
     )
-    SELECT c.id, c.document_id, d.title, c.heading, c.page, c.text, near.place, worded.place
-    FROM near FULL JOIN worded USING (id)
-    JOIN knowledge_chunk c USING (id) JOIN knowledge_document d ON d.id = c.document_id
-    WHERE c.tenant_id = %(tenant)s AND d.tenant_id = %(tenant)s
+    SELECT c.id, c.document_id,
+        (SELECT d.title FROM knowledge_document d WHERE d.tenant_id = %(tenant)s AND d.id = c.document_id),
+        c.heading, c.page, c.text, near.place, worded.place
+    FROM near FULL JOIN worded USING (id) JOIN knowledge_chunk c USING (id)
+    WHERE c.tenant_id = %(tenant)s
 """
 
 
