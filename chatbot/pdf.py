@@ -74,12 +74,14 @@ def read(data: bytes) -> tuple[list[tuple[int, str]], str | None]:
         headings = list(_headings(_parsed(data, structured).document["nodes"]))
     by_page: dict[int, list[_Heading]] = {number: [] for number in pages}
     for heading in headings:
-        by_page[heading.page].append(heading)
+        by_page.setdefault(heading.page, []).append(heading)
     large = {number: [heading.text for heading in found if heading.large] for number, found in by_page.items()}
-    pages = without_furniture(pages, large)
+    text = without_furniture(pages, large)
+    # Labels and cards repeat what a book would have as its header.
+    pages = text if any(map(any, text.values())) else pages
     title = (plain.metadata.get("title") or "").strip()
     return (
-        [(number, text) for number, lines in _marked_pages(pages, by_page) if (text := _markdown(lines))],
+        [(number, content) for number, lines in _marked_pages(pages, by_page) if (content := _markdown(lines))],
         None if _WORTHLESS_TITLE.search(title) else title,
     )
 

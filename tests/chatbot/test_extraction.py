@@ -1,6 +1,7 @@
 import os
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,48 @@ def test_a_broken_pdf_says_so(tmp_path: Path, keep: int) -> None:
 def test_a_pdf_with_too_much_text_says_so(tmp_path: Path) -> None:
     with pytest.raises(ExtractionFailed, match="more than 1,000 characters"):
         extract(manual(tmp_path / "file"), PDF, Limits(output_chars=1000))
+
+
+def bomb(path: Path, page: bytes) -> Path:
+    """A PDF of a few kilobytes whose only page is `page`, packed twice."""
+    packed = zlib.compress(zlib.compress(page, 1))
+    objects = [
+        b"<</Type /Catalog /Pages 2 0 R>>",
+        b"<</Type /Pages /Kids [3 0 R] /Count 1>>",
+        b"<</Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources <</Font <</F 5 0 R>>>>>>",
+        b"<</Length %d /Filter [/FlateDecode /FlateDecode]>>\nstream\n%s\nendstream" % (len(packed), packed),
+        b"<</Type /Font /Subtype /Type1 /BaseFont /Helvetica>>",
+    ]
+    numbered = (b"%d 0 obj\n%s\nendobj\n" % (number, content) for number, content in enumerate(objects, start=1))
+    path.write_bytes(b"%PDF-1.4\n" + b"".join(numbered) + b"trailer <</Size 6 /Root 1 0 R>>\n%%EOF")
+    return path
+
+
+def test_a_packed_page_is_read(tmp_path: Path) -> None:
+    extracted = extract(bomb(tmp_path / "file", b"BT /F 12 Tf 72 700 Td (hello) Tj ET\n"), PDF)
+    assert extracted.pages == [Page(1, "hello")]
+
+
+def test_a_bomb_of_memory_is_stopped(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "file", b" " * (256 << 20))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ExtractionFailed, match="more than 200 MB of memory"):
+        extract(path, PDF, Limits(memory_mb=200))
+
+
+def test_a_bomb_of_work_is_stopped(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "file", b"BT /F 12 Tf 72 700 Td (hello) Tj ET\n" * 1_000_000)
+    with pytest.raises(ExtractionFailed, match="longer than 1 seconds"):
+        extract(path, PDF, Limits(seconds=1, memory_mb=4096))
+
+
+def test_pages_that_are_all_alike_are_still_text(tmp_path: Path) -> None:
+    canvas = new_canvas(str(tmp_path / "file"))
+    for _ in range(5):
+        canvas.drawString(72, 700, "Danger")
+        canvas.showPage()
+    canvas.save()
+    assert extract(tmp_path / "file", PDF).pages == [Page(number, "Danger") for number in range(1, 6)]
 
 
 def test_a_worthless_title_is_none(tmp_path: Path) -> None:
