@@ -1,0 +1,64 @@
+"""What a question costs the database before its first token, counted by the database itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+
+from apps.inference import gateway
+from apps.tenants import authentication
+from tests.apps.conversations.conftest import Api, World, read_sse
+from tests.environment import HOME, Backends
+
+TRANSACTIONS = 3
+STATEMENTS = 9
+_LINE = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
+
+
+class Statements:
+    """What the app's role sent since `begin()`, from the server's own log."""
+
+    def __init__(self) -> None:
+        self.log = HOME / "postgres.log"
+        self.start = 0
+
+    def begin(self) -> None:
+        self.start = self.log.stat().st_size
+
+    def sent(self) -> list[str]:
+        with self.log.open("rb") as file:
+            file.seek(self.start)
+            return _LINE.findall(file.read().decode())
+
+
+@pytest.fixture
+def statements(servers: Backends, database: None) -> Iterator[Statements]:
+    servers.superuser.execute("ALTER ROLE parley_app SET log_statement = 'all'")
+    connection.close_pool()  # the setting is for new connections
+    yield Statements()
+    servers.superuser.execute("ALTER ROLE parley_app RESET log_statement")
+    connection.close_pool()
+
+
+async def test_what_a_question_costs_before_its_first_token(
+    statements: Statements, world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authentication, "CACHE_SECONDS", 60.0)
+    monkeypatch.setattr(gateway, "FRESH_SECONDS", 60.0)
+    world.script("Prime", " it.", always=True, delay=0.5)
+    await api.ask(world.turns, "how do I start the pump?")  # now the process knows the key and the endpoints
+
+    statements.begin()
+    response = await api.ask(world.turns, "and how do I stop it?", Accept="text/event-stream")
+    async for event in read_sse(response):
+        if event.type == "token":
+            break
+    sent = statements.sent()
+    transactions = [statement for statement in sent if statement.startswith("BEGIN")]
+    work = [statement for statement in sent if not statement.startswith(("BEGIN", "COMMIT"))]
+    assert any("INSERT" in statement for statement in work), sent
+    assert len(transactions) <= TRANSACTIONS, work
+    assert len(work) <= STATEMENTS, work
