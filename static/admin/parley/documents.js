@@ -101,6 +101,7 @@
     const list = document.querySelector(".p-files");
     const input = form.querySelector("input[type=file]");
     const drop = form.querySelector(".p-drop");
+    input.hasChangeListener = true; // keeps unfold from looking for the text box of its own file widget
     const limit = Number(form.dataset.limit);
     const queue = [];
     let running = 0;
