@@ -48,7 +48,8 @@ _POLL = 0.05  # seconds between two looks at the child's memory
 _WALL = 4  # how much longer than its processor time a child may take: workers share cores
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # \x1b stays: logs are coloured
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_CLONE_NEWUSER, _CLONE_NEWNET, _PR_SET_NO_NEW_PRIVS = 0x10000000, 0x40000000, 38  # linux/sched.h, linux/prctl.h
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +237,8 @@ def _confine(libc: ctypes.CDLL) -> None:
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # Nobody watches the memory of an orphan. Set last: a change of user clears it.
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 if __name__ == "__main__":

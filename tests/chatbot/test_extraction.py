@@ -345,10 +345,11 @@ def test_the_parser_is_not_loaded_here() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
 def test_the_child_gives_up_its_rights_before_it_reads() -> None:
     program = (
-        "import ctypes, os, resource; from chatbot import extraction; extraction._confine(ctypes.CDLL(None));"
+        "import ctypes, os, resource; from chatbot import extraction; libc = ctypes.CDLL(None);"
+        "extraction._confine(libc); dies_with_parent = ctypes.c_int(); libc.prctl(2, ctypes.byref(dies_with_parent));"
         "print(os.getuid(), os.getgid(), os.getgroups(), resource.getrlimit(resource.RLIMIT_FSIZE),"
-        "[line.split()[1] for line in open('/proc/self/status') if line.startswith('NoNewPrivs')])"
+        "[line.split()[1] for line in open('/proc/self/status') if line.startswith('NoNewPrivs')], dies_with_parent.value)"
     )
     with Path(os.devnull).open("rb") as nothing:
         said = extraction._supervise([sys.executable, "-c", program], nothing, Limits(), "/nonexistent")
-    assert said.decode().strip() == "65534 65534 [] (0, 0) ['1']"
+    assert said.decode().strip() == "65534 65534 [] (0, 0) ['1'] 9"
