@@ -90,7 +90,7 @@ def test_an_uploaded_pdf_becomes_ready_and_is_found(walk: Walk) -> None:
     upload, asked = walk.printed["Upload a PDF and ask about it"]
     assert upload.split()[-1] == "ready"
     (found,) = documents_in(asked.partition("\n[1]")[0])
-    manual = [source for source in found["results"] if "vacuum cleaner" in source["text"]]
+    manual = [source for source in found["results"] if "vacuum cleaner" in " ".join(source["text"].split())]
     assert [(source["title"], source["page"]) for source in manual] == [("Larkspur Duo espresso machine", 9)]
     assert re.search(r"^\[\d\] Larkspur Duo espresso machine › Error codes, page 9$", asked, re.MULTILINE)
 
