@@ -348,7 +348,8 @@ def test_the_child_gives_up_its_rights_before_it_reads() -> None:
         "import ctypes, os, resource; from chatbot import extraction; libc = ctypes.CDLL(None);"
         "extraction._confine(libc); dies_with_parent = ctypes.c_int(); libc.prctl(2, ctypes.byref(dies_with_parent));"
         "print(os.getuid(), os.getgid(), os.getgroups(), resource.getrlimit(resource.RLIMIT_FSIZE),"
-        "[line.split()[1] for line in open('/proc/self/status') if line.startswith('NoNewPrivs')], dies_with_parent.value)"
+        "[line.split()[1] for line in open('/proc/self/status') if line.startswith('NoNewPrivs')],"
+        "dies_with_parent.value)"
     )
     with Path(os.devnull).open("rb") as nothing:
         said = extraction._supervise([sys.executable, "-c", program], nothing, Limits(), "/nonexistent")
