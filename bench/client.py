@@ -29,6 +29,7 @@ _LONGEST = 64  # bytes that a token or an end may be cut in
 class Tally:
     """What the streams of one run brought. Times are microseconds; an arrival is (time, tokens)."""
 
+    flows_at: int = 0  # when all answers began to flow
     first_us: array[float] = field(default_factory=lambda: array("d"))
     late_us: array[float] = field(default_factory=lambda: array("d"))
     arrivals: list[tuple[int, int]] = field(default_factory=list)
@@ -156,7 +157,8 @@ def text_frame(body: dict[str, str]) -> bytes:
 @dataclass(frozen=True)
 class Profile:
     """`streams` at a time, each `rounds` answers of `tokens`, one every `interval_us`; the starts spread over
-    `ramp` seconds, by default over an answer's length, so that questions come evenly."""
+    `ramp` seconds, by default over an answer's length, so that questions come evenly. With `hold`, all answers wait
+    after their first token until so many seconds have passed, and then flow at once."""
 
     name: str
     streams: int
@@ -164,6 +166,7 @@ class Profile:
     tokens: int
     rounds: int
     ramp: float = 0.0
+    hold: float = 0.0
 
     @property
     def spread(self) -> float:
@@ -173,14 +176,15 @@ class Profile:
     def questions(self) -> int:
         return self.streams * self.rounds
 
-    @property
-    def pace(self) -> str:
-        return f"every {self.interval_us} us, {self.tokens} tokens"
+    def pace(self, flows_at: int) -> str:
+        pace = f"every {self.interval_us} us, {self.tokens} tokens"
+        return f"{pace} from {flows_at} us" if self.hold else pace
 
 
 async def drive(door: Door, profile: Profile) -> Tally:
     """Run a profile through a door. Each question has a connection of its own, opened before the clock starts."""
-    tally = Tally()
+    tally = Tally(flows_at=now_us() + int(profile.hold * 1e6))
+    pace = profile.pace(tally.flows_at)
 
     async def ask_again_and_again(worker: int) -> None:
         await asyncio.sleep(profile.spread * worker / profile.streams)
@@ -190,7 +194,7 @@ async def drive(door: Door, profile: Profile) -> Tally:
             except (OSError, TimeoutError) as error:
                 tally.errors.append(type(error).__name__)
                 continue
-            await connection.ask(door.question(worker * profile.rounds + turn, profile.pace), profile.tokens)
+            await connection.ask(door.question(worker * profile.rounds + turn, pace), profile.tokens)
             connection.transport.close()
 
     async with asyncio.TaskGroup() as group:

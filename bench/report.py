@@ -49,12 +49,11 @@ def row(profile: Profile, door: str, tally: Tally, meter: Meter) -> Row:
 
 
 def _steady(profile: Profile, tally: Tally, meter: Meter) -> float:
-    """Tokens for a second of CPU between the last stream's first token and the first stream's end; 0 without such a
-    time."""
-    if profile.rounds > 1 or not tally.spans:
-        return 0.0
-    start, end = max(first for first, _ in tally.spans), min(last for _, last in tally.spans)
-    cpu = meter.between(start, end) if end > start else 0.0
+    """Tokens for a second of CPU while all answers flow, from one common moment to the first one's end."""
+    start, end = tally.flows_at, min((last for _, last in tally.spans), default=0)
+    if not profile.hold or max((first for first, _ in tally.spans), default=end) > start:
+        return 0.0  # nothing waited, or somebody still did when the rest began
+    cpu = meter.between(start, end)
     return sum(count for at, count in tally.arrivals if start < at <= end) / cpu if cpu else 0.0
 
 

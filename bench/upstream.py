@@ -1,6 +1,7 @@
 """A mock model server that costs little: paced streams of tokens that say when they were sent, and instant embeddings.
 
-The question sets the pace: "every 20000 us, 100 tokens". A token is " t" and twelve digits, the monotonic clock in
+The question sets the pace: "every 20000 us, 100 tokens", or "… from <clock> us" for a first token at once and the rest
+from then on. A token is " t" and twelve digits, the monotonic clock in
 microseconds, which every process of one machine shares: whoever receives it knows how long it was on its way.
 """
 
@@ -18,7 +19,7 @@ import uvloop
 DIMENSION = 384
 TOKEN_CHARS = 14
 
-_PACE = re.compile(rb"every (\d+) us, (\d+) tokens")
+_PACE = re.compile(rb"every (\d+) us, (\d+) tokens(?: from (\d+) us)?")
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _EVENT = (
     b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1767225600,"model":"bench","choices":'
@@ -88,24 +89,24 @@ class Model(asyncio.Protocol):
             self.transport.write(_VECTOR if b"/embeddings " in head else _json({"status": "ok"}))
 
     def _begin(self, body: bytes) -> None:
-        pace = _PACE.findall(body)
-        self.interval, self.tokens = (int(pace[-1][0]) / 1e6, int(pace[-1][1])) if pace else (0.0, 1)
-        self.sent = 0
-        self.began = asyncio.get_running_loop().time()
+        interval, tokens, start = pace[-1] if (pace := _PACE.findall(body)) else (b"0", b"1", b"")
+        self.interval, self.tokens, self.sent = int(interval) / 1e6, int(tokens), 0
+        wait = max((int(start) - now_us()) / 1e6, 0.0) if start else self.interval
+        self.second_at = asyncio.get_running_loop().time() + wait
         self.transport.write(_STREAM)
         self._speak()
 
     def _speak(self) -> None:
         """Send what is due. A server that cannot keep up with its clock catches up with several tokens at once."""
         loop = asyncio.get_running_loop()
-        due = self.tokens
-        if self.interval:
-            due = min(self.tokens, int((loop.time() - self.began) / self.interval + 1e-6) + 1)
+        due, late = 1, loop.time() - self.second_at
+        if self.tokens > 1 and late >= -1e-6:
+            due = min(self.tokens, int(late / self.interval + 1e-6) + 2)
         if due > self.sent:
             self.transport.write(_chunk(_EVENT % now_us()) * (due - self.sent))
             self.sent = due
         if self.sent < self.tokens:
-            self.timer = loop.call_at(self.began + self.sent * self.interval, self._speak)
+            self.timer = loop.call_at(self.second_at + (self.sent - 1) * self.interval, self._speak)
         else:
             self.transport.write(_chunk(_FINISH % (self.tokens, 1000 + self.tokens)) + b"0\r\n\r\n")
 

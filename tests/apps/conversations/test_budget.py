@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connections
 
 from apps.inference import gateway
 from apps.tenants import authentication
@@ -36,11 +37,12 @@ class Statements:
 
 @pytest.fixture
 def statements(servers: Backends, database: None) -> Iterator[Statements]:
+    pooled: Any = connections["default"]
     servers.superuser.execute("ALTER ROLE parley_app SET log_statement = 'all'")
-    connection.close_pool()  # the setting is for new connections
+    pooled.close_pool()  # the setting is for new connections
     yield Statements()
     servers.superuser.execute("ALTER ROLE parley_app RESET log_statement")
-    connection.close_pool()
+    pooled.close_pool()
 
 
 async def test_what_a_question_costs_before_its_first_token(
