@@ -12,6 +12,7 @@ from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.html import format_html
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget
 
@@ -148,8 +149,8 @@ class EndpointAdmin(OperatorAdmin):
 
 
 def last_test(probed: Probed | None) -> str:
-    """ "3 minutes ago, 84 ms"."""
+    """ "tested 3 minutes ago, 84 ms"."""
     if probed is None:
-        return "never"
+        return "never tested"
     when = ago(dt.datetime.fromisoformat(probed.at))
-    return when + (f", {duration(probed.total_ms)}" if probed.ok else ", failed")
+    return format_html("tested {}, {}", when, duration(probed.total_ms) if probed.ok else "failed")

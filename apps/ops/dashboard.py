@@ -26,6 +26,7 @@ from apps.tenants.models import ApiKey, Tenant
 
 DAYS = 7
 SHOWN = 3
+ENDPOINTS_SHOWN = 8
 State, Status = Turn.State, Document.Status
 # In the order in which the bars are stacked.
 STATES = (
@@ -133,7 +134,7 @@ def _documents(request: HttpRequest) -> dict[str, Any]:
 
 
 def _endpoints() -> list[dict[str, Any]]:
-    rows = list(Endpoint.objects.all())
+    rows = list(Endpoint.objects.order_by("-enabled", "name")[:ENDPOINTS_SHOWN])
     outcomes = last_probed(rows)
     return [
         {
