@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
@@ -73,5 +74,5 @@ def delete_collection(tenant: Tenant, collection: Collection) -> None:
         stored = list(documents.select_for_update().values_list("stored", flat=True))
         Chunk.objects.for_tenant(tenant).filter(collection=collection).discard()
         collection.delete()
-    for name in stored:
-        storage.discard(name)
+        for name in stored:
+            transaction.on_commit(partial(storage.discard, name), robust=True)

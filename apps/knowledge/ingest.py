@@ -13,12 +13,11 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from apps.knowledge import pipeline, queue, storage
-from apps.knowledge.models import Chunk, Collection, Document
+from apps.knowledge.models import TITLE_CHARS, Chunk, Collection, Document
 from apps.tenants.models import Tenant, User
 from chatbot.errors import InvalidRequest, NotFound
 from chatbot.extraction import detect
 
-TITLE_CHARS = 300
 # A text that came without a file is read as Markdown, of which plain text is a kind.
 UNNAMED = "text.md"
 
@@ -98,7 +97,7 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
             current.save()
             # A worker may be at the old bytes: it notices that its lease is gone before it writes anything.
             Chunk.objects.for_tenant(tenant).filter(document=current, live=False).discard()
-            transaction.on_commit(partial(storage.discard, old))
+            transaction.on_commit(partial(storage.discard, old), robust=True)
             queue.send_due(tenant.pk)
     except IntegrityError as error:
         storage.discard(stored)
@@ -129,7 +128,7 @@ def delete_document(tenant: Tenant, document: Document) -> None:
             return
         Chunk.objects.for_tenant(tenant).filter(document=current).discard()
         current.delete()
-        transaction.on_commit(partial(storage.discard, current.stored))
+        transaction.on_commit(partial(storage.discard, current.stored), robust=True)
 
 
 def ingest(tenant_id: uuid.UUID | str, document_id: uuid.UUID | str) -> None:

@@ -17,6 +17,8 @@ from apps.inference.models import Endpoint
 from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
+TITLE_CHARS = 300  # of a document, and of each heading above a passage
+
 
 class EmbeddingIndex(TenantOwned):
     """A model and its dimension: vectors of one index can be compared with each other and with nothing else."""
@@ -87,7 +89,7 @@ class Document(TenantOwned):
         FAILED = "failed", "Failed"
 
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="documents")
-    title = models.CharField(max_length=300)
+    title = models.CharField(max_length=TITLE_CHARS)
     file_name = models.CharField(max_length=255, blank=True)
     media_type = models.CharField(max_length=100)
     size = models.PositiveBigIntegerField(help_text="Bytes")
@@ -154,7 +156,7 @@ class Chunk(TenantOwned):
     live = models.BooleanField(default=False)
     position = models.PositiveIntegerField()
     text = models.TextField()
-    heading = ArrayField(models.CharField(max_length=300), default=list)
+    heading = ArrayField(models.CharField(max_length=TITLE_CHARS), default=list)
     page = models.PositiveIntegerField(null=True)
     tokens = models.PositiveIntegerField()
     digest = models.CharField(max_length=64)

@@ -20,13 +20,13 @@ from pathlib import Path
 import orjson
 import structlog
 from django.core.files.storage import default_storage
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models import F
 from django.utils import timezone
 
 from apps.knowledge import lease, metrics, queue, storage, vectors
 from apps.knowledge.lease import SupersededError
-from apps.knowledge.models import Chunk, ChunkQuerySet, Document
+from apps.knowledge.models import TITLE_CHARS, Chunk, ChunkQuerySet, Document
 from apps.tenants.scoping import unit
 from chatbot.chunking import Passage, split
 from chatbot.errors import ExtractionFailed, ModelError
@@ -77,7 +77,7 @@ async def _attempt(document: Document) -> str:
         return await unit(_fail, document, error.code, error.message)
     except ModelError as error:
         return await unit(_back_off, document, error.code, error.message)
-    except (DatabaseError, InterfaceError, OSError) as error:
+    except (OperationalError, InterfaceError, OSError) as error:
         # The sentence is for whoever owns the document; the log has the rest.
         log.warning("document.attempt_failed", exc_info=error)
         return await unit(_back_off, document, "storage", "Parley's own storage did not answer.")
@@ -139,7 +139,7 @@ def _extracted(document: Document) -> Extracted:
 def _title(document: Document, extracted: Extracted) -> str:
     """What its owner called it, else what it calls itself."""
     given: str = document.title
-    return (extracted.title or given) if given == storage.title_of(document.file_name) else given
+    return (extracted.title or given)[:TITLE_CHARS] if given == storage.title_of(document.file_name) else given
 
 
 def _store_passages(document: Document, title: str, pages: int, passages: list[Passage]) -> None:
@@ -154,7 +154,7 @@ def _store_passages(document: Document, title: str, pages: int, passages: list[P
                 collection_id=document.collection_id,
                 position=passage.position,
                 text=passage.text,
-                heading=list(passage.heading),
+                heading=[part[:TITLE_CHARS] for part in passage.heading],
                 page=passage.page,
                 tokens=passage.tokens,
                 digest=passage.digest,

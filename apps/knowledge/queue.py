@@ -48,7 +48,8 @@ def send_due(tenant_id: uuid.UUID) -> int:
             status=Document.Status.QUEUED, next_attempt_at=now + RESEND_AFTER, updated=now
         )
         if ids:
-            transaction.on_commit(partial(_send, tenant_id, ids))
+            # Robust: the rows are committed by then, and whatever happens to a message does not undo that.
+            transaction.on_commit(partial(_send, tenant_id, ids), robust=True)
     return len(ids)
 
 

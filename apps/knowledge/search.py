@@ -56,6 +56,8 @@ async def search(tenant: Tenant, collections: Sequence[Collection], text: str, *
     One database unit, with one statement for each embedding index, if the collections come with `index__endpoint`
     (find_collection() brings it).
     """
+    if not collections:
+        return []
     text = text.replace("\0", " ")
     scopes = await _scopes(tenant, collections, text)
     depth = max(CANDIDATES, 2 * limit)

@@ -1,0 +1,41 @@
+"""A real Celery worker on the real broker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+
+from apps.knowledge.ingest import add_document
+from apps.knowledge.models import Collection, Document
+from apps.tenants.models import Tenant
+from tests.apps.knowledge.ingesting import manual, until
+
+
+@pytest.fixture
+def worker(database: None, tmp_path: Path) -> Iterator[Path]:
+    """Its log."""
+    log = tmp_path / "worker.log"
+    command = [sys.executable, "-m", "celery", "-A", "config.celery", "worker", "--concurrency=2", "--loglevel=INFO"]
+    environment = {**os.environ, "PARLEY_HOME": str(django_settings.MEDIA_ROOT.parent)}
+    with (
+        log.open("w") as out,
+        subprocess.Popen([*command, "--without-gossip", "--without-mingle"], env=environment, stderr=out) as process,
+    ):
+        yield log
+        process.terminate()
+
+
+def test_a_worker_ingests_what_was_uploaded(acme: Tenant, manuals: Collection, worker: Path) -> None:
+    documents = [
+        add_document(acme, manuals, name="manual.md", content=manual(3, version=f"v{n}"))[0].pk for n in range(7)
+    ]
+    until(lambda: Document.objects.filter(status="ready").count() == len(documents), seconds=60)
+    lines = worker.read_text()
+    assert lines.count('"event": "document.ready"') == len(documents)
+    assert '"tenant": "acme"' in lines
