@@ -22,6 +22,7 @@ from apps.inference.probe import last_probed
 from apps.knowledge.models import Collection, Document
 from apps.ops.navigation import visible_pages
 from apps.tenants.admin_access import is_operator, tenants_of
+from apps.tenants.admin_choices import within
 from apps.tenants.models import ApiKey, Tenant
 
 DAYS = 7
@@ -149,7 +150,9 @@ def _endpoints() -> list[dict[str, Any]]:
 
 
 def _steps(request: HttpRequest) -> list[Step]:
-    kinds = set(Endpoint.objects.filter(enabled=True).values_list("kind", flat=True))
+    enabled = Endpoint.objects.filter(enabled=True)
+    serving = enabled if is_operator(request) else within(enabled, tenants_of(request))
+    kinds = set(serving.values_list("kind", flat=True))
     done: dict[type[Model], bool] = {
         Tenant: not is_operator(request) or Tenant.objects.exists(),
         Endpoint: {Endpoint.Kind.CHAT, Endpoint.Kind.EMBEDDING} <= kinds,

@@ -112,3 +112,11 @@ def test_search_finds_rows_by_name(world: World) -> None:
     assert "acme assistant" in text
     assert "acme handbook" in text
     assert "acme key" not in text  # owners only
+
+
+def test_another_tenants_endpoints_are_no_step_done(world: World) -> None:
+    Turn.objects.all().delete()
+    for endpoint in Endpoint.objects.all():
+        endpoint.tenants.set([world.globex])
+    done = {step.title: step.done for step in logged_in(world.bob).get(reverse(INDEX)).context["steps"]}
+    assert not done["Add a chat and an embedding endpoint"]
