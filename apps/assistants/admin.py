@@ -26,7 +26,7 @@ HELP = {
     "name": "End users see it, and the prompt may use it.",
     "slug": "Its name in the API. Clients stop finding the assistant when this changes.",
     "description": "What it is for. Only your team reads this.",
-    "prompt": "Instructs the model. You can edit it later, version by version, under Prompts.",
+    "prompt": "Instructs the model; the delivered one answers from your documents and cites. Edit it under Prompts.",
     "endpoint": "Which model answers. Left open, another one takes over when the first is down.",
     "temperature": "0 answers the same each time, 0.2 suits documentation, beyond 1 it becomes inventive.",
     "max_tokens": "In tokens; 512 are about 380 English words. Longer answers are cut off there.",
@@ -56,7 +56,7 @@ class AssistantForm(TenantForm):
         endpoint.empty_label = "The first one that serves this tenant"
         if self.instance._state.adding:
             prompt: Any = self.fields["prompt"]
-            prompt.required, prompt.empty_label = False, "The delivered one: answers from your documents, with sources"
+            prompt.required, prompt.empty_label = False, "The delivered prompt"
         else:
             self.initial["knowledge"] = self.instance.collections.values_list("pk", flat=True)
 
