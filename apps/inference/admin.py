@@ -36,7 +36,17 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Endpoint
-        fields = ("name", "kind", "base_url", "model", "context_length", "dimension", "enabled", "tenants")
+        fields = (
+            "name",
+            "kind",
+            "base_url",
+            "model",
+            "context_length",
+            "first_token_seconds",
+            "dimension",
+            "enabled",
+            "tenants",
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,7 +99,7 @@ class EndpointAdmin(OperatorAdmin):
     actions_row: Any = ("test_now",)
     fieldsets = (
         (None, {"fields": ("name", "kind", "base_url", "model", "new_key", "forget_key")}),
-        ("Limits", {"fields": ("context_length", "dimension")}),
+        ("Limits", {"fields": ("context_length", "first_token_seconds", "dimension")}),
         ("Who is served", {"fields": ("enabled", "tenants")}),
     )
 

@@ -9,7 +9,7 @@ from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import ModelUnavailable
 from chatbot.inference.client import Client
-from chatbot.inference.endpoint import Endpoint
+from chatbot.inference.endpoint import Deadlines, Endpoint
 from chatbot.inference.pool import Pool
 
 # How long a process may use endpoints as they were before an operator's change.
@@ -30,6 +30,7 @@ def engine_endpoint(row: Row) -> Endpoint:
         context_length=row.context_length,
         dimension=row.dimension,
         api_key=row.api_key,
+        deadlines=Deadlines(first_token=row.first_token_seconds),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -50,6 +50,12 @@ class Endpoint(models.Model):
     dimension = models.PositiveIntegerField(
         null=True, blank=True, help_text="Numbers in a vector; embedding endpoints only."
     )
+    first_token_seconds = models.PositiveSmallIntegerField(
+        "longest wait for the first token",
+        default=15,
+        validators=[MinValueValidator(1), MaxValueValidator(120)],
+        help_text="In seconds. A slow machine that reads long prompts needs more.",
+    )
     enabled = models.BooleanField(default=True)
     tenants = models.ManyToManyField(
         Tenant, blank=True, related_name="+", help_text="Leave empty to serve every tenant."
@@ -68,6 +74,9 @@ class Endpoint(models.Model):
                 violation_error_message="An embedding endpoint needs the dimension of its vectors (1 to 4000).",
             ),
             models.CheckConstraint(condition=Q(context_length__gte=256), name="endpoint_context_length"),
+            models.CheckConstraint(
+                condition=Q(first_token_seconds__gte=1, first_token_seconds__lte=120), name="endpoint_first_token"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -15,11 +15,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.edge.parsers import BoundedJSONParser
 from apps.edge.schema import ERRORS, UPLOADS
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
 from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
 from apps.knowledge.models import Collection, Document
-from apps.knowledge.parsers import BoundedJSONParser, UploadParser, refuse_unmeasured
+from apps.knowledge.parsers import UploadParser, refuse_unmeasured
 from apps.knowledge.search import search
 from apps.knowledge.serializers import (
     CollectionChangeSerializer,

@@ -8,11 +8,12 @@ from typing import IO, Any
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from rest_framework.exceptions import ParseError
-from rest_framework.parsers import DataAndFiles, JSONParser, MultiPartParser
+from rest_framework.parsers import DataAndFiles, MultiPartParser
 from rest_framework.request import Request
 
+from apps.edge.parsers import declared_length
 from apps.knowledge import storage
-from chatbot.errors import InvalidRequest, PayloadTooLarge, StorageFull
+from chatbot.errors import InvalidRequest, StorageFull
 
 ENVELOPE_BYTES = 64 * 1024  # what a form may weigh beyond its file
 
@@ -23,33 +24,13 @@ def refuse_unmeasured(request: Request) -> None:
         raise InvalidRequest("Send a Content-Length: bodies of unknown length are not read.")
 
 
-def _length(context: Mapping[str, Any] | None) -> int:
-    """Bytes of the body as its request declares it; servers cut off what goes beyond."""
-    request: Request = (context or {})["request"]
-    return int(request.META["CONTENT_LENGTH"])  # a number: without one DRF does not parse
-
-
-class BoundedJSONParser(JSONParser):
-    """JSON up to DATA_UPLOAD_MAX_MEMORY_SIZE, which DRF's own parser does not heed, and not nested beyond reason."""
-
-    def parse(
-        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> Any:
-        if _length(parser_context) > (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0):
-            raise PayloadTooLarge("The request's body is too large. Send a long text as a file.")
-        try:
-            return super().parse(stream, media_type, parser_context)
-        except RecursionError as error:
-            raise ParseError from error
-
-
 class UploadParser(MultiPartParser):
     """A form with a file, of which no byte is kept when the declared length is beyond the limit of documents."""
 
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> DataAndFiles[Any, Any]:
-        if _length(parser_context) > settings.PARLEY_MAX_UPLOAD_BYTES + ENVELOPE_BYTES:
+        if declared_length(parser_context) > settings.PARLEY_MAX_UPLOAD_BYTES + ENVELOPE_BYTES:
             raise storage.too_large()
         try:
             return super().parse(stream, media_type, parser_context)

@@ -12,7 +12,7 @@ from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.wire import ChatRequest, Delta, InputType
 
-FIRST_TOKEN: Final = 20.0  # seconds until the first token, both attempts together
+RETRY_SECONDS: Final = 5.0  # for the second attempt, beyond what the first endpoint may take to its first token
 ATTEMPTS: Final = 2  # one retry, on another endpoint: more would multiply an overload
 
 
@@ -38,11 +38,14 @@ class Answer:
 
 
 class Pool:
-    """Process-wide; knows endpoints by id. `first_token`: seconds that all attempts of one question share."""
+    """Process-wide; knows endpoints by id. All attempts of one question share the time to its first token: what the
+    first endpoint may take, and `retry_seconds`."""
 
-    def __init__(self, client: Client, endpoints: Iterable[Endpoint] = (), *, first_token: float = FIRST_TOKEN) -> None:
+    def __init__(
+        self, client: Client, endpoints: Iterable[Endpoint] = (), *, retry_seconds: float = RETRY_SECONDS
+    ) -> None:
         self._client = client
-        self._first_token = first_token
+        self._retry_seconds = retry_seconds
         self.replace(endpoints)
 
     def replace(self, endpoints: Iterable[Endpoint]) -> None:
@@ -75,7 +78,8 @@ class Pool:
 
     async def _begin(self, ids: Sequence[str], request: ChatRequest) -> Answer:
         *others, last = self._known(ids, "chat")[:ATTEMPTS]
-        until = asyncio.get_running_loop().time() + self._first_token
+        patience = (*others, last)[0].deadlines.first_token + self._retry_seconds
+        until = asyncio.get_running_loop().time() + patience
         for endpoint in others:
             try:
                 return await self._start(endpoint, request, until)

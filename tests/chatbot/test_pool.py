@@ -104,7 +104,7 @@ async def test_a_prompt_that_is_too_long_is_too_long_everywhere(pool: Pool, fake
 async def test_all_attempts_share_one_deadline_to_the_first_token(fake: FakeInference, client: Client) -> None:
     patient = Deadlines(first_token=3600.0)
     endpoints = [make_endpoint(fake, id="a", deadlines=SHORT), make_endpoint(fake, id="b", deadlines=patient)]
-    pool = Pool(client, endpoints, first_token=0.8)
+    pool = Pool(client, endpoints, retry_seconds=0.2)
     fake.script(Reply(hang_after=0, always=True))
     with pytest.raises(ModelTimeout):
         await hear(pool, "a", "b")
@@ -112,7 +112,7 @@ async def test_all_attempts_share_one_deadline_to_the_first_token(fake: FakeInfe
 
 
 async def test_after_the_first_token_that_deadline_is_over(fake: FakeInference, client: Client) -> None:
-    pool = Pool(client, [make_endpoint(fake, id="a")], first_token=0.5)
+    pool = Pool(client, [make_endpoint(fake, id="a", deadlines=Deadlines(first_token=0.4))], retry_seconds=0.1)
     fake.script(Reply(tokens=["a", "b", "c"], delay=0.4))
     assert await hear(pool, "a") == ("a", "abc")
 

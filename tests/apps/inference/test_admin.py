@@ -27,7 +27,7 @@ def form_of(endpoint: Endpoint, **changes: str) -> dict[str, str]:
         "kind": endpoint.kind,
         "base_url": endpoint.base_url,
         "model": endpoint.model,
-        "context_length": str(endpoint.context_length),
+        "context_length": , "first_token_seconds": 15str(endpoint.context_length),
         "dimension": str(endpoint.dimension or ""),
         "enabled": "on",
         **changes,

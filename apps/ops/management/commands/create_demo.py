@@ -99,6 +99,8 @@ def _refresh_endpoint(name: str, url: str, model: str, kind: Endpoint.Kind) -> N
             "kind": kind,
             "dimension": dimension,
             "context_length": length,
+            # Two busy cores may take half a minute to read a long prompt.
+            "first_token_seconds": 60,
         },
     )
 
@@ -112,7 +114,7 @@ def _refresh_assistant(tenant: Tenant, collection: Collection) -> None:
             "description": "Answers questions about Parley from its documentation.",
             "prompt": default_prompt(tenant),
             "max_tokens": 256,
-            # The local model reads a few hundred tokens a second, and has 15 s for its first one.
+            # The local model reads a hundred tokens a second or two.
             "passages": 3,
         },
     )
