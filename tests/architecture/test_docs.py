@@ -39,7 +39,7 @@ def variables_read(path: Path) -> set[str]:
             continue
         name = node.args[0]
         if _READER.fullmatch(ast.unparse(node.func)) and isinstance(name, ast.Constant) and str(name.value).isupper():
-            found.add(name.value)
+            found.add(str(name.value))
     return found
 
 
