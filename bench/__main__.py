@@ -29,11 +29,11 @@ from bench import fixture, machine, report
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
-    Profile("c1", streams=1, interval_us=10_000, tokens=50, rounds=8),
-    Profile("c32", streams=32, interval_us=20_000, tokens=100, rounds=3),
-    Profile("c128", streams=128, interval_us=50_000, tokens=60, rounds=2),
-    Profile("flood", streams=128, interval_us=4_000, tokens=1000, rounds=1, ramp=4.0, hold=6.0),
-    Profile("turns", streams=4, interval_us=0, tokens=1, rounds=50, ramp=0.1),
+    Profile("c1", streams=1, interval_us=10_000, tokens=40, rounds=8),
+    Profile("c32", streams=32, interval_us=20_000, tokens=100, rounds=2),
+    Profile("c128", streams=128, interval_us=50_000, tokens=80, rounds=1, ramp=4.0, hold=5.0),
+    Profile("flood", streams=128, interval_us=4_000, tokens=750, rounds=1, ramp=4.0, hold=5.0),
+    Profile("turns", streams=4, interval_us=0, tokens=1, rounds=40, ramp=0.1),
 )
 WARM_UP = Profile("warm-up", streams=4, interval_us=1_000, tokens=5, rounds=3)
 IDLE_SOCKETS = 1_000

@@ -25,6 +25,7 @@ class Row:
     late_p99: float
     cpu_us_a_token: float  # everything included, authentication, search and storing too
     cpu_ms_an_answer: float
+    tokens_a_read: float  # how many arrived together; the more, the cheaper each
     tokens_a_cpu_second: float  # while all streams flow, where they do so at once; else over the whole run
     error: str  # the first one
 
@@ -43,6 +44,7 @@ def row(profile: Profile, door: str, tally: Tally, meter: Meter) -> Row:
         late_p99=_percentile(tally.late_us, 99) / 1000,
         cpu_us_a_token=cpu / max(tally.tokens, 1) * 1e6,
         cpu_ms_an_answer=cpu / profile.questions * 1000,
+        tokens_a_read=tally.tokens / max(len(tally.arrivals), 1),
         tokens_a_cpu_second=_steady(profile, tally, meter) or tally.tokens / max(cpu, 1e-9),
         error=tally.errors[0] if tally.errors else "",
     )
@@ -64,9 +66,9 @@ def _percentile(values: Sequence[float], percent: int) -> float:
 
 _HEAD = (
     f"{'profile':8} {'door':12} {'errors':>6} {'first token +ms':>17} {'a token +ms':>15} "
-    f"{'µs CPU':>8} {'ms CPU':>8} {'tokens a':>9} {'to bare':>8}\n"
+    f"{'µs CPU':>8} {'ms CPU':>9} {'tokens':>7} {'tokens a':>8} {'to bare':>8}\n"
     f"{'':8} {'':12} {'':>6} {'p50 / p99':>17} {'p50 / p99':>15} "
-    f"{'a token':>8} {'an answer':>9} {'CPU-s':>8} {'':>8}"
+    f"{'a token':>8} {'an answer':>9} {'a read':>7} {'CPU-s':>8} {'':>8}"
 )
 
 
@@ -84,6 +86,7 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(
             f"{one.profile:8} {one.door:12} {one.errors:6} {first[0]:8.1f} / {first[1]:6.1f} "
             f"{late[0]:6.2f} / {late[1]:6.2f} {one.cpu_us_a_token:8.0f} {one.cpu_ms_an_answer:9.1f} "
+            f"{one.tokens_a_read:7.1f} "
             f"{one.tokens_a_cpu_second:8.0f} {ratio}" + (f"  first error: {one.error}" if one.error else "")
         )
     return "\n".join(lines)

@@ -8,6 +8,7 @@ microseconds, which every process of one machine shares: whoever receives it kno
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import sys
 import time
@@ -17,7 +18,7 @@ import orjson
 import uvloop
 
 DIMENSION = 384
-TOKEN_CHARS = 14
+GOLDEN = 0.618034
 
 _PACE = re.compile(rb"every (\d+) us, (\d+) tokens(?: from (\d+) us)?")
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -33,6 +34,9 @@ _FINISH = (
     b"data: [DONE]\n\n"
 )
 _STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+_turns = itertools.count()
 
 
 def now_us() -> int:
@@ -91,7 +95,10 @@ class Model(asyncio.Protocol):
     def _begin(self, body: bytes) -> None:
         interval, tokens, start = pace[-1] if (pace := _PACE.findall(body)) else (b"0", b"1", b"")
         self.interval, self.tokens, self.sent = int(interval) / 1e6, int(tokens), 0
-        wait = max((int(start) - now_us()) / 1e6, 0.0) if start else self.interval
+        wait = self.interval
+        if start:
+            # Spread over one interval, lest all streams that flow from then on keep step.
+            wait = max((int(start) - now_us()) / 1e6, 0.0) + self.interval * (next(_turns) * GOLDEN % 1)
         self.second_at = asyncio.get_running_loop().time() + wait
         self.transport.write(_STREAM)
         self._speak()
