@@ -16,6 +16,7 @@ handler500 = "apps.edge.errors.handler500"
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
+    path("favicon.ico", RedirectView.as_view(url="/static/brand/mark.svg")),
     path("admin/", admin.site.urls),
     path("api/v1/", include("apps.knowledge.api")),
     path("api/v1/", include("apps.conversations.api")),

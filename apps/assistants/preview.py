@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.utils import timezone
-
 from apps.assistants.models import Assistant
+from apps.assistants.prompting import prompt_for
 from apps.inference import gateway
 from apps.knowledge.models import Collection
 from apps.knowledge.search import search
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.inference.endpoint import Endpoint
-from chatbot.prompt import Packed, instructions, pack
+from chatbot.prompt import Packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +40,15 @@ async def preview(tenant: Tenant, assistant: Assistant, *, template: str, questi
     """Raises TemplateInvalid, PromptTooLong, or ModelUnavailable where no chat endpoint serves the tenant."""
     collections, endpoints = await unit(_setting, tenant, assistant)
     found = await search(tenant, collections, question, limit=assistant.passages) if collections else []
-    variables = {
-        "assistant": assistant.name,
-        "tenant": tenant.name,
-        "user": user,
-        "date": timezone.now().date().isoformat(),
-    }
-    context_length = min(endpoint.context_length for endpoint in endpoints)
-    packed = pack(
-        instructions=instructions(template, variables),
-        history=[],
-        question=question,
-        passages=found,
-        context_length=context_length,
-        max_tokens=assistant.max_tokens,
+    packed = prompt_for(
+        tenant, assistant, template=template, question=question, user=user, found=found, endpoints=endpoints
     )
+    context_length = min(endpoint.context_length for endpoint in endpoints)
     return Preview(packed, context_length, len(found))
 
 
 def _setting(tenant: Tenant, assistant: Assistant) -> tuple[list[Collection], list[Endpoint]]:
-    endpoints = gateway.chat_endpoints(tenant, assistant.endpoint)
+    endpoints = gateway.chat_endpoints(tenant, assistant.endpoint_id)
     if not assistant.passages:
         return [], endpoints
     collections = Collection.objects.for_tenant(tenant).filter(assistants=assistant).select_related("index__endpoint")

@@ -6,20 +6,17 @@ import time
 import uuid
 from dataclasses import replace
 
-from django.utils import timezone
-
+from apps.assistants.prompting import prompt_for
 from apps.conversations import metrics, turn
 from apps.conversations.log import Log
 from apps.conversations.models import Turn
 from apps.inference import gateway
 from apps.knowledge.search import search
-from apps.tenants.scoping import unit
 from apps.usage.models import UsageRecord
 from chatbot.citations import MarkerFilter
 from chatbot.errors import ModelUnavailable
 from chatbot.events import Source, Sources, Timings, Token, Usage
 from chatbot.inference.wire import ChatRequest
-from chatbot.prompt import Packed, instructions, pack
 from chatbot.tokens import estimate
 
 
@@ -30,9 +27,16 @@ async def answer(opened: turn.Opened, outcome: turn.Outcome, log: Log, started: 
     """
     found = await search(opened.tenant, opened.collections, opened.text, limit=opened.assistant.passages)
     outcome.timings = Timings(search_ms=_since(started))
-    endpoints = await unit(turn.endpoints_for, opened)
-    context_length = min(endpoint.context_length for endpoint in endpoints)
-    packed = _pack(opened, found, context_length)
+    packed = prompt_for(
+        opened.tenant,
+        opened.assistant,
+        template=opened.prompt.template,
+        question=opened.text,
+        user=opened.end_user,
+        found=found,
+        endpoints=opened.endpoints,
+        history=opened.history,
+    )
     outcome.sources = list(packed.sources)
     outcome.usage = Usage(packed.prompt_tokens, 0, estimated=True)
     log.append(Sources(outcome.sources))
@@ -40,7 +44,7 @@ async def answer(opened: turn.Opened, outcome: turn.Outcome, log: Log, started: 
         messages=packed.messages, max_tokens=packed.max_tokens, temperature=opened.assistant.temperature
     )
     try:
-        await _stream([endpoint.id for endpoint in endpoints], request, outcome, log, started)
+        await _stream([endpoint.id for endpoint in opened.endpoints], request, outcome, log, started)
     except ModelUnavailable:
         if outcome.text or not outcome.sources:
             raise
@@ -83,24 +87,6 @@ async def _stream(ids: list[str], request: ChatRequest, outcome: turn.Outcome, l
 def _cited(sources: list[Source], numbers: list[int]) -> list[Source]:
     by_number = {source.n: source for source in sources}
     return [by_number[n] for n in numbers]
-
-
-def _pack(opened: turn.Opened, found: list[Source], context_length: int) -> Packed:
-    assistant = opened.assistant
-    variables = {
-        "assistant": assistant.name,
-        "tenant": opened.tenant.name,
-        "user": opened.end_user,
-        "date": timezone.now().date().isoformat(),
-    }
-    return pack(
-        instructions=instructions(opened.prompt.template, variables),
-        history=opened.history,
-        question=opened.text,
-        passages=found,
-        context_length=context_length,
-        max_tokens=assistant.max_tokens,
-    )
 
 
 def _since(started: float) -> float:

@@ -42,7 +42,7 @@ def turn_of(tenant: Tenant, turn_id: uuid.UUID, *, user: str = "") -> Turn:
     return turn
 
 
-async def follow(
+def follow(
     tenant: Tenant, turn_id: uuid.UUID, after: Cursor, *, idle: float | None = None
 ) -> AsyncIterator[list[Entry]]:
     """The turn's events beyond `after` until its terminal one; an empty list after `idle` seconds of silence.
@@ -50,12 +50,7 @@ async def follow(
     The caller has checked whose turn it is.
     """
     log = runner.log_of(turn_id)
-    if log is None:
-        async for batch in _stored(tenant, turn_id, after, idle):
-            yield batch
-        return
-    async for batch in log.follow(after, idle=idle):
-        yield batch
+    return _stored(tenant, turn_id, after, idle) if log is None else log.follow(after, idle=idle)
 
 
 async def _stored(tenant: Tenant, turn_id: uuid.UUID, after: Cursor, idle: float | None) -> AsyncIterator[list[Entry]]:

@@ -20,7 +20,7 @@ class Log:
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.entries: list[Entry] = []
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[asyncio.Future[bool]] = []
 
     @property
     def ended(self) -> bool:
@@ -34,8 +34,7 @@ class Log:
         self.entries.append(Entry(Cursor(self.epoch, self.next_seq), event))
         waiting, self._waiting = self._waiting, []
         for future in waiting:
-            if not future.done():
-                future.set_result(None)
+            _wake(future, True)
 
     async def follow(self, after: Cursor, *, idle: float | None = None) -> AsyncIterator[list[Entry]]:
         """Everything beyond `after` as it comes, to the terminal event; [] after `idle` seconds of silence."""
@@ -60,12 +59,19 @@ class Log:
 
     async def _grown(self, idle: float | None) -> bool:
         """Wait for the next append; False when `idle` seconds passed without one."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
         self._waiting.append(future)
+        if idle is None:
+            return await future
+        # A bare timer: asyncio.timeout() costs several times as much, and this runs for every token of every reader.
+        timer = loop.call_later(idle, _wake, future, False)
         try:
-            async with asyncio.timeout(idle):
-                await future
-        except TimeoutError:
-            self._waiting.remove(future)
-            return False
-        return True
+            return await future
+        finally:
+            timer.cancel()
+
+
+def _wake(future: asyncio.Future[bool], grown: bool) -> None:
+    if not future.done():
+        future.set_result(grown)

@@ -98,6 +98,9 @@ class Turn(TenantOwned):
         indexes = [
             models.Index(fields=["tenant", "conversation", "created"], name="turn_listing"),
             models.Index(fields=["created"], condition=Q(state__in=["queued", "running"]), name="turn_open"),
+            # The admin's lists, newest first: a tenant's, and the operators' of all.
+            models.Index(fields=["tenant", "-created", "-id"], name="turn_of_tenant"),
+            models.Index(fields=["-created", "-id"], name="turn_newest"),
         ]
         constraints = [
             # TurnInProgress, decided by the database.

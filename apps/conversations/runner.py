@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -40,11 +39,11 @@ class Running:
     outcome: turn.Outcome = field(default_factory=turn.Outcome)
     started: float = field(default_factory=time.perf_counter)
     stopping: bool = False
-    answering: asyncio.Task[None] | None = None
+    answering: asyncio.Task[None] | None = None  # ends with the last token, or when the turn is stopped
+    task: asyncio.Task[None] | None = None  # ends when the turn is stored and its readers know
 
 
-_running: dict[uuid.UUID, Running] = {}
-_tasks: set[asyncio.Task[None]] = set()
+_running: dict[uuid.UUID, Running] = {}  # keeps the tasks, too: the loop itself holds them weakly
 
 
 def start(opened: turn.Opened) -> Log:
@@ -52,9 +51,7 @@ def start(opened: turn.Opened) -> Log:
     running = Running(opened, Log(opened.epoch))
     _running[opened.turn_id] = running
     running.log.append(TurnStarted(str(opened.turn_id), str(opened.conversation_id), str(opened.question_id)))
-    task = asyncio.create_task(_run(running))
-    _tasks.add(task)  # the loop itself holds tasks weakly
-    task.add_done_callback(_tasks.discard)
+    running.task = asyncio.create_task(_run(running))
     return running.log
 
 
@@ -83,8 +80,7 @@ async def _run(running: Running) -> None:
         await asyncio.wait([running.answering])
         _conclude(running, running.answering)
         await _close(running)
-    await asyncio.sleep(LINGER_SECONDS)
-    _running.pop(opened.turn_id, None)
+    asyncio.get_running_loop().call_later(LINGER_SECONDS, _running.pop, opened.turn_id, None)
 
 
 def _conclude(running: Running, answered: asyncio.Task[None]) -> None:
@@ -173,13 +169,14 @@ def _tell(running: Running, answer_id: uuid.UUID) -> None:
     )
 
 
-async def drain(timeout: float) -> Sequence[uuid.UUID]:
-    """Wait for running turns; those that are not done by then are interrupted and closed. Returns the latter's ids."""
-    unfinished = [r for r in _running.values() if r.answering and not r.log.ended]
-    if unfinished:
-        await asyncio.wait([r.answering for r in unfinished if r.answering], timeout=timeout)
-    late = [r for r in unfinished if r.answering and not r.answering.done()]
-    for running in late:
-        if running.answering:
-            running.answering.cancel()
-    return [r.opened.turn_id for r in late]
+async def drain(timeout: float) -> None:
+    """Wait for running turns, at most `timeout` seconds; those that are not done by then are ended as they stand."""
+    unfinished = {r.task: r for r in _running.values() if r.task and not r.task.done()}
+    if not unfinished:
+        return
+    _, late = await asyncio.wait(unfinished, timeout=timeout)
+    for task in late:
+        if answering := unfinished[task].answering:
+            answering.cancel()
+    if late:
+        await asyncio.wait(late)

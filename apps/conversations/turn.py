@@ -59,6 +59,7 @@ class Opened:
     prompt: PromptVersion
     collections: Sequence[Collection]
     history: Sequence[tuple[str, str]]
+    endpoints: Sequence[Endpoint]  # that may answer, first one first
 
 
 @dataclass(slots=True)
@@ -80,9 +81,7 @@ class Outcome:
 
 def conversation_of(tenant: Tenant, conversation_id: uuid.UUID, *, user: str = "", lock: bool = False) -> Conversation:
     """A tenant's conversation, and `user`'s where one is named. Raises NotFound, the same for another's as for none."""
-    rows = Conversation.objects.for_tenant(tenant).select_related(
-        "end_user", "assistant__prompt__published", "assistant__endpoint"
-    )
+    rows = Conversation.objects.for_tenant(tenant).select_related("end_user", "assistant__prompt__published")
     if user:
         rows = rows.filter(end_user__external_id=user)
     if lock:
@@ -115,8 +114,8 @@ def delete_conversation(tenant: Tenant, conversation: Conversation) -> None:
 def open_turn(caller: Caller, conversation_id: uuid.UUID, question: Question, *, replica: uuid.UUID) -> Opened | Turn:
     """Write question, turn and ledger row: from here on nothing is lost. A repeat (by idempotency key) gets its turn.
 
-    Call it as one unit. Raises NotFound, TurnInProgress, IdempotencyConflict, or ModelUnavailable where no chat
-    endpoint serves the tenant.
+    Call it as one unit. Raises NotFound, TurnInProgress, IdempotencyConflict, or InvalidRequest where the assistant
+    is not ready to answer.
     """
     tenant = caller.tenant
     conversation = conversation_of(tenant, conversation_id, user=question.user, lock=True)
@@ -155,7 +154,6 @@ def _answerable(tenant: Tenant, conversation: Conversation, question: Question) 
         raise InvalidRequest("This assistant is switched off.")
     if assistant.prompt.published is None:
         raise InvalidRequest("This assistant's prompt has no published version.")
-    gateway.refresh()
     collections = Collection.objects.for_tenant(tenant).filter(assistants=assistant).select_related("index__endpoint")
     return Opened(
         tenant=tenant,
@@ -169,6 +167,7 @@ def _answerable(tenant: Tenant, conversation: Conversation, question: Question) 
         prompt=assistant.prompt.published,
         collections=list(collections) if assistant.passages else [],
         history=_history(tenant, conversation),
+        endpoints=gateway.chat_endpoints(tenant, assistant.endpoint_id),
     )
 
 
@@ -272,8 +271,3 @@ def close_turn(
         )
     ledger.settle(tenant, turn_id=turn_id, bill=outcome.bill, usage=outcome.usage, endpoint_id=outcome.endpoint_id)
     return True
-
-
-def endpoints_for(opened: Opened) -> list[Endpoint]:
-    """The chat endpoints that may answer, first one first. Database work where the pool has aged."""
-    return gateway.chat_endpoints(opened.tenant, opened.assistant.endpoint)

@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 from django.core.exceptions import RequestDataTooBig, ValidationError
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
@@ -150,17 +151,27 @@ def json_error(error: Exception, *, turn: str | None = None) -> JsonResponse:
     return JsonResponse(body_of(ours, turn=turn), status=status_of(ours), headers=headers_of(ours))
 
 
-def handler404(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return json_error(errors.NotFound())
+def _page(request: HttpRequest, error: errors.ParleyError, title: str) -> HttpResponse:
+    """An error that Django itself answers: a page for people in the admin, our body for programs."""
+    if not request.path.startswith("/admin/"):
+        return json_error(error)
+    context = {"title": title, "message": error.message, "request_id": current_request_id()}
+    return HttpResponse(render_to_string("error.html", context), status=status_of(error))
 
 
-def handler500(request: HttpRequest) -> JsonResponse:
-    return json_error(errors.ParleyError())
+def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _page(request, errors.InvalidRequest(), "This request cannot be read")
 
 
-def handler400(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return json_error(errors.InvalidRequest())
+def handler403(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _page(request, errors.NotPermitted("You are not allowed to do this."), "Not allowed")
 
 
-def handler403(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return json_error(errors.NotPermitted())
+def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _page(
+        request, errors.NotFound("It may have been deleted, or it is not yours to see."), "There is nothing here"
+    )
+
+
+def handler500(request: HttpRequest) -> HttpResponse:
+    return _page(request, errors.ParleyError(), "Something went wrong")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+import uuid
+from typing import NamedTuple
 
 from apps.inference.models import Endpoint as Row
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
-from chatbot.errors import ModelUnavailable
 from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Deadlines, Endpoint
 from chatbot.inference.pool import Pool
@@ -15,7 +16,14 @@ from chatbot.inference.pool import Pool
 # How long a process may use endpoints as they were before an operator's change.
 FRESH_SECONDS = 2.0
 
+
+class _Known(NamedTuple):
+    endpoint: Endpoint
+    tenants: frozenset[uuid.UUID]  # that may use it; empty for all
+
+
 _pool = Pool(Client())
+_known: list[_Known] = []
 _fresh_until = 0.0
 
 
@@ -36,10 +44,12 @@ def engine_endpoint(row: Row) -> Endpoint:
 
 def refresh() -> None:
     """Read the endpoints again if they may have changed. Database work: call it inside a unit or a task."""
-    global _fresh_until  # noqa: PLW0603 - the pool is the process's, and so is its age
+    global _fresh_until, _known  # noqa: PLW0603 - the pool is the process's, and so is its age
     if time.monotonic() < _fresh_until:
         return
-    _pool.replace([engine_endpoint(row) for row in Row.objects.filter(enabled=True)])
+    rows = Row.objects.filter(enabled=True).order_by("created").prefetch_related("tenants")
+    _known = [_Known(engine_endpoint(row), frozenset(tenant.pk for tenant in row.tenants.all())) for row in rows]
+    _pool.replace(known.endpoint for known in _known)
     _fresh_until = time.monotonic() + FRESH_SECONDS
 
 
@@ -49,18 +59,16 @@ def forget() -> None:
     _fresh_until = 0.0
 
 
-def chat_endpoints(tenant: Tenant, chosen: Row | None) -> list[Endpoint]:
-    """The chat endpoints to try for a tenant, first one first; a chosen one goes alone.
-
-    Raises ModelUnavailable where there is none.
-    """
+def chat_endpoints(tenant: Tenant, chosen_id: uuid.UUID | None) -> list[Endpoint]:
+    """The chat endpoints to try for a tenant, first one first; a chosen one goes alone. Calls refresh()."""
     refresh()
-    rows = Row.objects.serving(tenant, Row.Kind.CHAT)
-    if chosen is not None:
-        rows = rows.filter(pk=chosen.pk)
-    if not rows:
-        raise ModelUnavailable("No chat endpoint is configured for this tenant.")
-    return [engine_endpoint(row) for row in rows]
+    return [
+        endpoint
+        for endpoint, tenants in _known
+        if endpoint.kind == "chat"
+        and (not tenants or tenant.pk in tenants)
+        and (chosen_id is None or endpoint.id == str(chosen_id))
+    ]
 
 
 async def pool() -> Pool:

@@ -69,7 +69,8 @@ class Endpoint(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(kind__in=["chat", "embedding"]), name="endpoint_kind"),
             models.CheckConstraint(
-                condition=~Q(kind="embedding") | Q(dimension__gte=1, dimension__lte=4000),
+                # The explicit NULL test, because a CHECK that comes out as NULL passes.
+                condition=~Q(kind="embedding") | Q(dimension__isnull=False, dimension__gte=1, dimension__lte=4000),
                 name="endpoint_dimension",
                 violation_error_message="An embedding endpoint needs the dimension of its vectors (1 to 4000).",
             ),

@@ -24,7 +24,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Assistants", "smart_toy", "assistants.assistant", ""),
             ("Prompts", "edit_note", "assistants.prompt", ""),
             ("Conversations", "forum", "conversations.conversation", ""),
-            ("Turns", "question_answer", "conversations.turn", ""),
+            ("Turns", "quickreply", "conversations.turn", ""),
         ],
     ),
     (
@@ -89,7 +89,16 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         ]
         if items:
             groups.append({"title": title, "items": items, "separator": True})
+    _mark_active(groups, request.path)
     return groups
+
+
+def _mark_active(groups: list[dict[str, Any]], path: str) -> None:
+    """Only the entry whose address is the longest beginning of the page's: the Ask page lies below Conversations."""
+    items = [item for group in groups for item in group["items"]]
+    below = [item["link"] for item in items if path.startswith(item["link"])]
+    for item in items:
+        item["active"] = bool(below) and item["link"] == max(below, key=len)
 
 
 def _address(model: str, own_page: str = "") -> str:

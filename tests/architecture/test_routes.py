@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from django.test import AsyncClient
+from django.test import AsyncClient, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver
 
-PUBLIC = {"", "api/schema", "api/docs", "healthz/live", "healthz/ready", "metrics"}
+from apps.edge.errors import handler404
+
+PUBLIC = {"", "favicon.ico", "api/schema", "api/docs", "healthz/live", "healthz/ready", "metrics"}
 STREAMING = {
     "api/v1/conversations/<uuid:conversation_id>/turns",
     "api/v1/turns/<uuid:turn_id>",
@@ -67,3 +69,9 @@ async def test_probes_answer(database: None) -> None:
 async def test_an_unknown_address_has_an_error_body(database: None) -> None:
     response = await AsyncClient().get("/nowhere")
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
+
+
+def test_people_in_the_admin_get_a_page() -> None:
+    error = handler404(RequestFactory().get("/admin/nowhere"), Exception())
+    assert (error.status_code, error["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert b"There is nothing here" in error.content

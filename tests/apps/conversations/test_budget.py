@@ -14,8 +14,8 @@ from apps.tenants import authentication
 from tests.apps.conversations.conftest import Api, World, read_sse
 from tests.environment import HOME, Backends
 
-TRANSACTIONS = 3
-STATEMENTS = 9
+TRANSACTIONS = 2
+STATEMENTS = 8
 _LINE = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
 
 
