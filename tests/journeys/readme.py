@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.home import Home, free_port
-from local.processes import ours, sweep
+from local.processes import sweep
 from tests.environment import ENVIRONMENT, ROOT
 
 # The suite that runs this cannot run itself.
@@ -64,11 +64,6 @@ def walked(steps: list[Block]) -> Iterator[Walk]:
     finally:
         sweep(home)
         shutil.rmtree(home.path)
-
-
-def left_behind(walk: Walk) -> list[int]:
-    """The processes of the walk that still run."""
-    return ours(walk.home)
 
 
 def _run(steps: list[Block], walk: Walk, environment: dict[str, str]) -> Walk:
