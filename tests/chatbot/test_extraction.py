@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -258,9 +259,10 @@ def run(tmp_path: Path) -> Iterator[Run]:
         with file.open("rb") as stdin:
             return extraction._supervise([sys.executable, "-c", program], stdin, limits, str(tmp_path))
 
+    us = psutil.Process()
+    before = set(us.children())  # the servers of other tests
     yield run_program
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert set(us.children()) <= before
 
 
 def _runs(pid: int) -> bool:
@@ -279,7 +281,8 @@ class TestWalls:
         assert run("import sys, os; print(sys.stdin.read(), 'canary' in str(os.environ))") == b"content False\n"
 
     def test_spinning_ends(self, run: Run) -> None:
-        with pytest.raises(ExtractionFailed, match="longer than 1 seconds"):
+        # By its own time, or on a busy machine by the clock.
+        with pytest.raises(ExtractionFailed, match="longer than [14] seconds"):
             run("while True: pass", Limits(seconds=1))
 
     def test_sleeping_ends(self, run: Run) -> None:
