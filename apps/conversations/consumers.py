@@ -136,6 +136,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if self.credential:
             return await authenticate(self.credential)
         caller = await unit(self._member, **about)
+        structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
         self.deadline.cancel()
         return caller
 

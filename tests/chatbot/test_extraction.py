@@ -228,7 +228,7 @@ def test_a_bomb_of_memory_is_stopped(tmp_path: Path) -> None:
 
 def test_a_bomb_of_work_is_stopped(tmp_path: Path) -> None:
     path = bomb(tmp_path / "file", b"BT /F 12 Tf 72 700 Td (hello) Tj ET\n" * 1_000_000)
-    with pytest.raises(ExtractionFailed, match="longer than 1 seconds"):
+    with pytest.raises(ExtractionFailed, match=r"longer than [14] seconds"):
         extract(path, PDF, Limits(seconds=1, memory_mb=4096))
 
 
@@ -282,7 +282,7 @@ class TestWalls:
 
     def test_spinning_ends(self, run: Run) -> None:
         # By its own time, or on a busy machine by the clock.
-        with pytest.raises(ExtractionFailed, match="longer than [14] seconds"):
+        with pytest.raises(ExtractionFailed, match=r"longer than [14] seconds"):
             run("while True: pass", Limits(seconds=1))
 
     def test_sleeping_ends(self, run: Run) -> None:
