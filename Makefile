@@ -7,6 +7,9 @@ BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes
 PRODUCT := config apps chatbot local manage.py
 
+# The tests call make as a user does; its own chatter about directories is not theirs.
+MAKEFLAGS += --no-print-directory
+
 .DEFAULT_GOAL := help
 .PHONY: help up down check test bench lock
 
