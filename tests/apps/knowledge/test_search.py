@@ -81,6 +81,66 @@ def test_words_find_what_no_vector_is_near_to(acme: Tenant, manuals: Collection,
     assert "E4711" in " ".join(source.text for source in find(acme, manuals, text=question, limit=3))
 
 
+def test_a_rare_word_counts_more_than_common_ones(acme: Tenant, manuals: Collection, document: Document) -> None:
+    for n in range(60):
+        make_passage(
+            tenant=acme, document=document, text=f"Error {n}: the meaning of this error, and what errors mean."
+        )
+    make_passage(tenant=acme, document=document, text="E05: the door stands open.")
+    assert find(acme, manuals, text="What does the error E05 mean?")[0].text == "E05: the door stands open."
+
+
+@pytest.mark.parametrize("identifier", ["E05", "x-request-id", "PARLEY_HOME"])
+def test_an_identifier_finds_its_passage(
+    acme: Tenant, manuals: Collection, document: Document, identifier: str
+) -> None:
+    for n in range(60):
+        make_passage(tenant=acme, document=document, text=f"Parley {n}: which request, what setting, which header?")
+        make_passage(
+            tenant=acme, document=document, text=f"Setting {n} of x is the id of your home, a header set at x."
+        )
+    make_passage(tenant=acme, document=document, text=f"Here stands `{identifier}`.")
+    question = f"What is the header or setting {identifier} set to?"
+    assert find(acme, manuals, text=question)[0].text == f"Here stands `{identifier}`."
+
+
+def test_rarity_is_judged_within_what_is_searched(
+    acme: Tenant, globex: Tenant, manuals: Collection, document: Document
+) -> None:
+    """`seal` is rare among the manuals, however often others write it, and `rotor` common, however rarely they do."""
+    for tenant, collection in (
+        (acme, create_collection(acme, name="Other")),
+        (globex, create_collection(globex, name="A")),
+    ):
+        other = make_document(tenant=tenant, collection=collection)
+        for n in range(60):
+            make_passage(tenant=tenant, document=other, text=f"Seal {n}.")
+    for n in range(20):
+        make_passage(tenant=acme, document=document, text=f"The rotor {n}, a rotor.")
+        make_passage(tenant=acme, document=document, text=f"The seal {n}.", live=False)
+    make_passage(tenant=acme, document=document, text="Among so many other things, this speaks of a seal.")
+    assert "seal" in find(acme, manuals, text="rotor seal")[0].text
+
+
+def test_a_heading_decides_between_passages_with_the_same_words(
+    acme: Tenant, manuals: Collection, document: Document
+) -> None:
+    for n in range(50):
+        make_passage(tenant=acme, document=document, text=f"Number {n} mentions a seal.")
+    make_passage(tenant=acme, document=document, text="Number 51 is about it.", heading=["The seal"])
+    assert find(acme, manuals, text="seal", limit=1)[0].heading == ["The seal"]
+
+
+def test_a_question_may_be_as_long_as_it_likes(acme: Tenant, manuals: Collection, document: Document) -> None:
+    """Its rarest words decide: hundreds that are everywhere do not add up to more."""
+    common = " ".join(f"word{n}" for n in range(500))
+    for n in range(100):
+        make_passage(tenant=acme, document=document, text=f"{common} {n}")
+    make_passage(tenant=acme, document=document, text="Replace the seal.")
+    question = f"{common} seal? {' '.join(f'unknown{n}' for n in range(20_000))}"
+    assert find(acme, manuals, text=question)[0].text == "Replace the seal."
+
+
 def test_both_kinds_of_evidence_beat_one(acme: Tenant, manuals: Collection, document: Document) -> None:
     make_passage(tenant=acme, document=document, text="Somewhere near.", vector=toward(1, 1))
     make_passage(tenant=acme, document=document, text="Replace the seal so.", vector=toward(2, 2))
@@ -156,7 +216,18 @@ def test_an_endpoint_that_changed_its_model_is_not_asked(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "   ", "the of and", "\0", "'; DROP TABLE x; --", "a & b | !c <-> 'd", "%s %(x)s", "😀" * 500]
+    "text",
+    [
+        "",
+        "   ",
+        "the of and",
+        "\0",
+        "'; DROP TABLE x; --",
+        "a & b | !c <-> 'd",
+        r"o'clock \\ C:\\it's /a'b",
+        "%s %(x)s",
+        "😀" * 500,
+    ],
 )
 def test_no_question_breaks_a_search(acme: Tenant, manuals: Collection, document: Document, text: str) -> None:
     make_passage(tenant=acme, document=document, text="Replace the seal.", vector=toward(1, 10))
