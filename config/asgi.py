@@ -6,25 +6,48 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-from django.core.asgi import get_asgi_application
+import django
 
-django = get_asgi_application()
+django.setup(set_prefix=False)
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
-from django.urls import path
+from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpResponseBadRequest
+from django.urls import path, re_path
 from servestatic import ServeStaticASGI
 
 from apps.conversations.consumers import ChatConsumer
 
+
+class Handler(ASGIHandler):
+    """Django, refusing what it would fail on before any middleware of ours could answer."""
+
+    def create_request(self, scope: Any, body_file: Any) -> Any:
+        # Daphne lets any client choose this prefix of all our addresses, by a header.
+        scope = {**scope, "root_path": ""}
+        try:
+            return super().create_request(scope, body_file)
+        except ValueError:  # a Content-Type whose parameters cannot be decoded
+            return None, HttpResponseBadRequest()
+
+
+async def no_socket(_scope: Any, _receive: Any, send: Any) -> None:
+    """Refuse the handshake of an address that has no sockets."""
+    await send({"type": "websocket.close"})
+
+
 application = ProtocolTypeRouter(
     {
         "http": ServeStaticASGI(
-            django, root=settings.STATIC_ROOT, prefix=settings.STATIC_URL, max_age=31_536_000, autorefresh=False
+            Handler(), root=settings.STATIC_ROOT, prefix=settings.STATIC_URL, max_age=31_536_000, autorefresh=False
         ),
-        "websocket": URLRouter([path("ws/chat", ChatConsumer.as_asgi())]),
+        "websocket": URLRouter(
+            [path("ws/chat", ChatConsumer.as_asgi()), re_path("", no_socket)]  # type: ignore[arg-type]
+        ),
     }
 )

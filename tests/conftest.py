@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +21,9 @@ from django.conf import settings
 from django.db import connections
 from django.test import TransactionTestCase, override_settings
 
-from tests.environment import Backends
+from local.home import free_port
+from local.processes import healthy, spawn, stop, wait_until
+from tests.environment import HOME, ROOT, Backends
 
 LOOPBACK_NAMES = {"localhost"}
 
@@ -54,6 +59,25 @@ def redis(servers: Backends) -> Iterator[None]:
 @pytest.fixture
 def database(redis: None, transactional_db: None) -> None:
     """Committed rows, and Redis, for sync and async tests alike; both are emptied afterwards."""
+
+
+@pytest.fixture(scope="session")
+def web(servers: Backends) -> Iterator[str]:
+    """The address of a web process as `make up` starts it, on this process's database and Redis."""
+    subprocess.run(
+        [sys.executable, "manage.py", "collectstatic", "--noinput"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+    )
+    port = free_port()
+    log = HOME / "web.log"
+    address = f"http://127.0.0.1:{port}"
+    process = spawn(
+        [sys.executable, "-m", "daphne", "-e", f"tcp:port={port}:interface=127.0.0.1", "config.asgi:application"],
+        log=log,
+        env={**os.environ, "PARLEY_BASE_URL": address},
+    )
+    wait_until(lambda: healthy(f"{address}/healthz/ready"), name="web", process=process, log=log)
+    yield address
+    stop(process)
 
 
 @pytest.fixture(scope="session", autouse=True)

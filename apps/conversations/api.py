@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -14,6 +15,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 
 from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
@@ -31,14 +33,16 @@ from apps.conversations.turn import conversation_of, delete_conversation
 from apps.edge.errors import STATUS_OF_CODE, NotAcceptable
 from apps.edge.frames import KEEP_ALIVE, sse
 from apps.edge.pagination import ByCursor
+from apps.edge.request_ids import current_request_id
 from apps.edge.schema import CONFLICT, ERRORS
-from apps.tenants.authentication import Caller
+from apps.tenants.authentication import Caller, credential_of, still_valid
 from apps.tenants.doors import Door, read_body
 from apps.tenants.scoping import unit
-from chatbot.errors import InvalidRequest
+from chatbot.errors import InvalidRequest, NotAuthenticated
 from chatbot.events import START, Cursor, Failed
 
 HEARTBEAT_SECONDS = 15.0
+RECHECK_SECONDS = 2.0  # how often a stream asks whether its key still holds
 
 
 def caller_of(request: Request) -> Caller:
@@ -111,6 +115,13 @@ class OneConversation(generics.RetrieveUpdateDestroyAPIView[Conversation]):
         user = self.request.query_params.get("user", "")
         return conversation_of(caller_of(self.request).tenant, self.kwargs["conversation_id"], user=user)
 
+    def perform_update(self, serializer: BaseSerializer[Conversation]) -> None:
+        # Not save(): it would write a row anew that was deleted meanwhile, and take back what a question just wrote.
+        if serializer.validated_data:
+            rows = Conversation.objects.for_tenant(caller_of(self.request).tenant)
+            rows.filter(pk=self.kwargs["conversation_id"]).update(**serializer.validated_data)
+        serializer.instance = self.get_object()
+
     def perform_destroy(self, instance: Conversation) -> None:
         delete_conversation(caller_of(self.request).tenant, instance)
 
@@ -153,7 +164,7 @@ class Turns(Door):
         )
         turn_id = await asking.ask(caller, conversation_id, question)
         if streaming:
-            return stream(caller, turn_id, START)
+            return stream(request, caller, turn_id, START)
         return await finished(caller, turn_id)
 
 
@@ -183,7 +194,7 @@ class TurnEvents(Door):
         except ValueError as error:
             raise InvalidRequest(fields={"after": "A cursor looks like 1-12."}) from error
         await unit(following.turn_of, caller.tenant, turn_id, user=request.GET.get("user", ""))
-        return stream(caller, turn_id, cursor)
+        return stream(request, caller, turn_id, cursor)
 
 
 class StopTurn(Door):
@@ -216,17 +227,25 @@ async def finished(caller: Caller, turn_id: uuid.UUID) -> JsonResponse:
     return JsonResponse(await unit(_turn_body, caller, turn_id))
 
 
-def stream(caller: Caller, turn_id: uuid.UUID, after: Cursor) -> StreamingHttpResponse:
+def stream(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, after: Cursor) -> StreamingHttpResponse:
     """The turn's events. The reader's leaving ends the response and nothing else."""
+    entries = following.follow(caller.tenant, turn_id, after, idle=HEARTBEAT_SECONDS)
     return StreamingHttpResponse(
-        _blocks(following.follow(caller.tenant, turn_id, after, idle=HEARTBEAT_SECONDS)),
+        _blocks(entries, credential_of(request), turn_id),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-async def _blocks(entries: AsyncIterator[list[Entry]]) -> AsyncIterator[bytes]:
+async def _blocks(entries: AsyncIterator[list[Entry]], credential: str, turn_id: uuid.UUID) -> AsyncIterator[bytes]:
+    checked = time.monotonic()
     async for batch in entries:
+        if (now := time.monotonic()) - checked > RECHECK_SECONDS:
+            checked = now
+            if not await still_valid(credential):
+                error = NotAuthenticated()
+                yield sse(Failed(error.code, error.message, str(turn_id), current_request_id()), None)
+                return
         yield b"".join(sse(event, cursor) for cursor, event in batch) or KEEP_ALIVE
 
 

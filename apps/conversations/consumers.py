@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ import orjson
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.http.request import validate_host
 
 from apps.assistants.models import Assistant
@@ -24,7 +26,7 @@ from apps.conversations.models import Conversation, Turn
 from apps.edge.errors import body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.request_ids import accept_request_id
-from apps.tenants.authentication import Caller, authenticate, key_in
+from apps.tenants.authentication import Caller, authenticate, key_in, still_valid
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from apps.tenants.sessions import user_of
@@ -36,6 +38,7 @@ log = structlog.get_logger(__name__)
 MAX_FRAME_CHARS = 256 * 1024
 MAX_FOLLOWED = 20  # turns that one socket follows at a time
 AUTH_SECONDS = 10.0  # a socket that has not said who it is by then is closed
+RECHECK_SECONDS = 2.0  # how often an open socket is asked whether it may still be
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
@@ -48,13 +51,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.following: dict[uuid.UUID, asyncio.Task[None]] = {}
         # Accepted before it may be closed: closed earlier, a browser sees 1006 and no reason.
         await self.accept()
-        self.deadline = asyncio.create_task(self._close_unless_authenticated())
+        self.authenticated = asyncio.Event()
+        self.watch = asyncio.create_task(self._watch())
         if self.credential:
             await self._guarded(self._auth, {"key": self.credential}, fatal=True)
 
     async def disconnect(self, code: int) -> None:
         # The readers end; the turns do not.
-        for task in [*self.following.values(), self.deadline]:
+        for task in [*self.following.values(), self.watch]:
             task.cancel()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -94,7 +98,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         key = data.get("key")
         caller = await authenticate(key if isinstance(key, str) else "")
         self.credential = str(key)
-        self.deadline.cancel()
+        self.authenticated.set()
         await self.send(text_data=orjson.dumps({"type": "ready", "tenant": caller.tenant.slug}).decode())
 
     async def _ask(self, data: dict[str, Any]) -> None:
@@ -106,10 +110,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
             conversation_id = _uuid_in(data, "conversation")
         else:
             name = data.get("assistant")
-            if not isinstance(name, str) or not name:
+            if not isinstance(name, str) or not name or "\0" in name:
                 raise InvalidRequest(fields={"assistant": "Name a conversation or an assistant."})
             begun = await unit(asking.begin, caller, name, user=question.user)
             conversation_id = begun.pk
+        self._refuse_more()
         turn_id = await asking.ask(caller, conversation_id, question)
         self._follow(caller, turn_id, START, client_id=question.client_id)
 
@@ -137,7 +142,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             return await authenticate(self.credential)
         caller = await unit(self._member, **about)
         structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
-        self.deadline.cancel()
+        self.authenticated.set()
         return caller
 
     def _member(self, *, conversation: Any = None, assistant: Any = None, turn: uuid.UUID | None = None) -> Caller:
@@ -161,25 +166,53 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     def _same_origin(self) -> bool:
         """Browsers send cookies across origins; only a page of ours may use them."""
-        origin = urlsplit(self.headers.get("origin", ""))
+        try:
+            origin = urlsplit(self.headers.get("origin", ""))
+        except ValueError:
+            return False
         host = self.headers.get("host", "")
         return bool(origin.netloc) and origin.netloc == host and validate_host(origin.hostname or "", _hosts())
 
-    async def _close_unless_authenticated(self) -> None:
-        await asyncio.sleep(AUTH_SECONDS)
+    async def _watch(self) -> None:
+        """Close the socket unless it says in time who it is, and once its key, session or membership has ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AUTH_SECONDS):
+                await self.authenticated.wait()
+        # What it waits for happens in the database, which sets no events.
+        while self.authenticated.is_set() and await self._still_allowed():  # noqa: ASYNC110
+            await asyncio.sleep(RECHECK_SECONDS)
+        for task in self.following.values():
+            task.cancel()
         await self._send_error(NotAuthenticated())
         await self.close(close_code_of(NotAuthenticated()))
+
+    async def _still_allowed(self) -> bool:
+        if self.credential:
+            return await still_valid(self.credential)
+        try:
+            return await unit(self._still_member, list(self.following))
+        except (OperationalError, InterfaceError):
+            return True  # as still_valid() has it
+
+    def _still_member(self, turns: list[uuid.UUID]) -> bool:
+        user = user_of(self.headers.get("cookie", ""))
+        if user is None:
+            return False
+        return not Turn.objects.filter(pk__in=turns).exclude(tenant__in=Tenant.objects.of(user)).exists()
 
     # --- Turns --------------------------------------------------------------------------------------------------------
 
     def _follow(self, caller: Caller, turn_id: uuid.UUID, after: Cursor, *, client_id: str) -> None:
         if earlier := self.following.pop(turn_id, None):
             earlier.cancel()
-        if len(self.following) >= MAX_FOLLOWED:
-            raise InvalidRequest(f"A socket follows at most {MAX_FOLLOWED} turns at a time.")
+        self._refuse_more()
         task = asyncio.create_task(self._send_turn(caller, turn_id, after, client_id))
         self.following[turn_id] = task
         task.add_done_callback(lambda done: self._forget(turn_id, done))
+
+    def _refuse_more(self) -> None:
+        if len(self.following) >= MAX_FOLLOWED:
+            raise InvalidRequest(f"A socket follows at most {MAX_FOLLOWED} turns at a time.")
 
     def _forget(self, turn_id: uuid.UUID, done: asyncio.Task[None]) -> None:
         if self.following.get(turn_id) is done:

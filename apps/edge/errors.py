@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
-from django.core.exceptions import RequestDataTooBig, ValidationError
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, ValidationError
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
@@ -107,6 +107,8 @@ _FOREIGN: tuple[tuple[type[Exception], Callable[[Any], errors.ParleyError]], ...
     (drf.UnsupportedMediaType, lambda _: errors.UnsupportedType("This address does not read that content type.")),
     (drf.Throttled, lambda error: errors.RateLimited(retry_after=error.wait)),
     (RequestDataTooBig, lambda _: errors.PayloadTooLarge("The request's body is too large.")),
+    # Too many parameters, a malformed host or form: Django answers these 400, too, where it is the one to answer.
+    (SuspiciousOperation, lambda _: errors.InvalidRequest("This request cannot be read.")),
     (ValidationError, lambda error: errors.InvalidRequest(fields={"": " ".join(error.messages)})),
 )
 

@@ -113,9 +113,10 @@ class OneCollection(APIView):
     @extend_schema(request=CollectionChangeSerializer, responses={200: CollectionSerializer, **ERRORS})
     def patch(self, request: Request, key: str) -> Response:
         """Change its name or description."""
-        serializer = CollectionChangeSerializer(find_collection(tenant_of(request), key), request.data, partial=True)
-        serializer.is_valid(raise_exception=True)
-        serializer.save()
+        collection = find_collection(tenant_of(request), key)
+        # Not save(): it would write a row anew that was deleted meanwhile.
+        if changed := valid(CollectionChangeSerializer(collection, request.data, partial=True)):
+            Collection.objects.for_tenant(tenant_of(request)).filter(pk=collection.pk).update(**changed)
         return self.get(request, key)
 
     @extend_schema(responses={204: None, **ERRORS})

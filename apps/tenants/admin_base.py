@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import Field, ForeignKey, ManyToManyField, Model, QuerySet
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -99,6 +101,14 @@ class Page(Access, ModelAdmin):  # type: ignore[misc]
             offered = {path.split("__")[0] for path in [*paths, self.date_hierarchy] if isinstance(path, str)}
             return column in offered and super().lookup_allowed(lookup, value, request)
         return super().lookup_allowed(lookup, value, request)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *where: Any) -> Any:
+        try:
+            for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(chosen)
+        except ValidationError as error:  # Django would let it become a 500
+            raise BadRequest from error
+        return super().response_action(request, queryset, *where)
 
     def get_deleted_objects(self, objs: Any, _request: HttpRequest) -> Any:
         return summary_of_deletion(objs)

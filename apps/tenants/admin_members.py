@@ -54,6 +54,8 @@ class MemberFormSet(PaginationInlineFormSet):
         emails = [form.cleaned_data["email"] for form in kept]
         if len(set(emails)) < len(emails):
             raise forms.ValidationError("The same person cannot be added twice.")
+        if self.instance._state.adding:
+            return
         owners = Membership.objects.for_tenant(self.instance).filter(role=Membership.Role.OWNER)
         if owners.exists() and all(form.cleaned_data["role"] != Membership.Role.OWNER for form in kept):
             raise forms.ValidationError("A tenant needs an owner: make somebody else an owner first.")

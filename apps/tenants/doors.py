@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from apps.edge.errors import MethodNotAllowed
 from apps.edge.middleware import ahead_of_middleware
-from apps.tenants.authentication import authenticate, key_in
+from apps.tenants.authentication import authenticate, credential_of
 from chatbot.errors import InvalidRequest, UnsupportedType
 
 
@@ -23,8 +23,7 @@ class Door(APIView):
             handler = getattr(cls(), (request.method or "").lower(), None)
             if handler is None or request.method not in {"GET", "POST", "PUT", "PATCH", "DELETE"}:
                 raise MethodNotAllowed
-            credential = key_in(request.headers.get("Authorization"), request.headers.get("X-Api-Key"))
-            caller = await authenticate(credential)
+            caller = await authenticate(credential_of(request))
             response: HttpResponseBase = await handler(request, caller, **parts)
             return response
 

@@ -1,4 +1,4 @@
-"""The product in Chromium: a web process on the test's own database, and a browser that watches for anything amiss.
+"""The product in Chromium: a browser that watches for anything amiss.
 
 Write rows before `browser` starts, or in a thread: Playwright's event loop runs in the test's thread, and there Django
 refuses to query.
@@ -6,10 +6,7 @@ refuses to query.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -20,9 +17,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from apps.tenants.models import User
-from local.home import free_port
-from local.processes import healthy, spawn, stop, wait_until
-from tests.environment import HOME, ROOT, Backends
+from tests.environment import ROOT
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -34,25 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tests/browser/" in str(item.path):
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.timeout(300))
-
-
-@pytest.fixture(scope="session")
-def web(servers: Backends) -> Iterator[str]:
-    """The address of a web process as `make up` starts it."""
-    subprocess.run(
-        [sys.executable, "manage.py", "collectstatic", "--noinput"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
-    )
-    port = free_port()
-    log = HOME / "web.log"
-    address = f"http://127.0.0.1:{port}"
-    process = spawn(
-        [sys.executable, "-m", "daphne", "-e", f"tcp:port={port}:interface=127.0.0.1", "config.asgi:application"],
-        log=log,
-        env={**os.environ, "PARLEY_BASE_URL": address},
-    )
-    wait_until(lambda: healthy(f"{address}/healthz/ready"), name="web", process=process, log=log)
-    yield address
-    stop(process)
 
 
 @pytest.fixture
