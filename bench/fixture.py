@@ -23,7 +23,9 @@ _COPY_CHUNKS = (
     "COPY knowledge_chunk (id, tenant_id, document_id, collection_id, live, position, text, heading, tokens, digest)"
     " FROM STDIN"
 )
-_COPY_VECTORS = "COPY knowledge_embedding (id, tenant_id, index_id, chunk_id, dimension, vector) FROM STDIN"
+_COPY_VECTORS = (
+    "COPY knowledge_embedding (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector) FROM STDIN"
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def _load_passages(
     def vectors() -> Iterator[tuple[Any, ...]]:
         for passage in passages:
             vector = str([byte - 128 for byte in chance.randbytes(DIMENSION)])
-            yield _uuid(chance), tenant, index, passage, DIMENSION, vector
+            yield _uuid(chance), tenant, index, passage, collection.pk, True, DIMENSION, vector
 
     for statement, rows in ((_COPY_CHUNKS, chunks()), (_COPY_VECTORS, vectors())):
         with servers.superuser.cursor().copy(statement) as copy:

@@ -102,6 +102,8 @@ def make_passage(
             tenant=tenant,
             index=document.collection.index,
             chunk=chunk,
+            collection=document.collection,
+            live=chunk.live,
             dimension=document.collection.index.dimension,
             vector=vector,
         )

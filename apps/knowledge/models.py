@@ -142,6 +142,11 @@ class Document(TenantOwned):
 
 
 class ChunkQuerySet(TenantQuerySet["Chunk"]):
+    def publish(self) -> int:
+        """Let searches find these passages and their vectors; how many."""
+        Embedding.objects.filter(chunk__in=self.order_by().values("pk")).update(live=True)
+        return self.update(live=True)
+
     def discard(self) -> None:
         """Delete these passages and their vectors in two statements, where Model.delete() would send one a hundred."""
         Embedding.objects.filter(chunk__in=self.order_by().values("pk"))._raw_delete(self.db)
@@ -183,13 +188,20 @@ class Chunk(TenantOwned):
 
 
 class Embedding(TenantOwned):
-    """A passage's vector in one index. The database refuses a vector whose dimension is not its index's."""
+    """A passage's vector in one index. The database refuses a vector whose dimension is not its index's.
+
+    What decides whether a search may find it stands here again: comparing vectors then reads no passage.
+    """
 
     index = models.ForeignKey(EmbeddingIndex, on_delete=models.CASCADE, related_name="+")
     chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, related_name="embeddings")
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="+")
+    live = models.BooleanField(default=False)
     dimension = models.PositiveIntegerField()
     vector = HalfVectorField()
 
     class Meta:
-        indexes = [models.Index(fields=["tenant", "index"], name="embedding_tenant_index")]
+        indexes = [
+            models.Index(fields=["tenant", "index", "collection"], condition=Q(live=True), name="embedding_live")
+        ]
         constraints = [models.UniqueConstraint(fields=["index", "chunk"], name="embedding_once")]

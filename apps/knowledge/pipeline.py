@@ -41,7 +41,9 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 600.0  # seconds
 FIRST_BATCH, LARGEST_BATCH = 8, 128
 QUICK, SLOW = 0.25, 1.0  # seconds that a batch took, below which the next is doubled and above which it is halved
 
-_COPY_VECTORS = "COPY knowledge_embedding (id, tenant_id, index_id, chunk_id, dimension, vector) FROM STDIN"
+_COPY_VECTORS = (
+    "COPY knowledge_embedding (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector) FROM STDIN"
+)
 
 
 class NoTextError(ExtractionFailed):
@@ -173,8 +175,10 @@ def _reuse_vectors(document: Document) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            INSERT INTO knowledge_embedding (id, tenant_id, index_id, chunk_id, dimension, vector)
-            SELECT DISTINCT ON (new.id) gen_random_uuid(), new.tenant_id, e.index_id, new.id, e.dimension, e.vector
+            INSERT INTO knowledge_embedding
+                (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
+            SELECT DISTINCT ON (new.id)
+                gen_random_uuid(), new.tenant_id, e.index_id, new.id, new.collection_id, false, e.dimension, e.vector
             FROM knowledge_chunk new
             JOIN knowledge_chunk old ON old.document_id = new.document_id AND old.live AND old.digest = new.digest
             JOIN knowledge_embedding e ON e.chunk_id = old.id AND e.index_id = %(index)s
@@ -220,12 +224,12 @@ def _next_batch(document: Document, after: int, size: int) -> list[Chunk]:
 
 def _store_vectors(document: Document, chunks: list[Chunk], made: list[list[float]]) -> None:
     lease.write(document, attempts=0, progress_done=F("progress_done") + len(chunks))
-    index = document.collection.index
+    tenant, collection, index = document.tenant_id, document.collection_id, document.collection.index
     # COPY, and orjson for the numbers: four times as fast as bulk_create, which writes each number in Python.
     with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(_COPY_VECTORS) as rows:
         for chunk, vector in zip(chunks, made, strict=True):
             literal = orjson.dumps(vector).decode()
-            rows.write_row((uuid.uuid4(), document.tenant_id, index.pk, chunk.pk, index.dimension, literal))
+            rows.write_row((uuid.uuid4(), tenant, index.pk, chunk.pk, collection, False, index.dimension, literal))
     metrics.EMBEDDED.inc(len(chunks))
 
 
@@ -234,7 +238,7 @@ def _swap(document: Document) -> None:
     now = timezone.now()
     lease.write(document, status=Document.Status.READY)
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=True).discard()
-    passages = _pending(document).update(live=True)
+    passages = _pending(document).publish()
     lease.write(
         document,
         passages=passages,
