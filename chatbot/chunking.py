@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile, tee, zip_longest
 
@@ -30,6 +30,8 @@ _BLOCK = re.compile(
     r"|^[ \t]*+\|.*+\n(?=.*-)[ \t:|-]+(?:\n|\Z)(?:[ \t]*+\|.*+(?:\n|\Z))*",  # a table: head, rule, rows
     re.MULTILINE,
 )
+_FENCE = re.compile(r"^ {0,3}(?:`{3,}|~{3,}).*$", re.MULTILINE)
+_WORD = re.compile(r"[^\W_]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +130,16 @@ def _pieces(text: str, splitter: MarkdownSplitter, max_tokens: int) -> Iterator[
     for start, end, is_block in _blocks(text):
         whole = is_block and estimate(text[start:end]) <= max_tokens
         cuts = [(0, text[start:end])] if whole else splitter.chunk_indices(text[start:end])
-        for number, (offset, piece) in enumerate(cuts):
-            span = (start + offset, start + offset + len(piece))
+        within = ((start + offset, start + offset + len(piece)) for offset, piece in cuts)
+        # Within its block a fence goes with the code, and only what is nothing but markup with the text beside it.
+        for number, span in enumerate(_with_words(text, within, max_tokens)):
             beside = (whole or last_is_block) and number == 0 and spans
             if beside and estimate(text[spans[-1][0] : span[1]]) <= max_tokens:
                 spans[-1] = (spans[-1][0], span[1])
             else:
                 spans += _halved(text, *span, max_tokens)
         last_is_block = whole
-    for start, end in spans:
+    for start, end in _with_words(text, spans, max_tokens):
         piece = text[start:end]
         if piece.strip():
             yield start + len(piece) - len(piece.lstrip("\n")), piece.strip("\n").rstrip()
@@ -163,11 +166,30 @@ def _windows(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]
         yield start, end, False
 
 
+def _with_words(text: str, spans: Iterable[tuple[int, int]], max_tokens: int) -> list[tuple[int, int]]:
+    """The spans, those without a word (a fence, a rule, brackets) put together with the one before, or else after."""
+    joined: list[tuple[int, int]] = []
+    wordless = False
+    for start, end in spans:
+        last_wordless, wordless = wordless, not _has_words(text, start, end)
+        if joined and (last_wordless or wordless):
+            joined[-1:] = _halved(text, joined[-1][0], end, max_tokens)
+            wordless = not _has_words(text, *joined[-1])
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _has_words(text: str, start: int, end: int) -> bool:
+    return bool(_WORD.search(_FENCE.sub("", text[start:end])))
+
+
 def _halved(text: str, start: int, end: int, max_tokens: int) -> list[tuple[int, int]]:
-    """The span, in halves where the splitter misjudged it: estimates do not add up to the token."""
+    """The span, in halves where it is too long: the splitter misjudges some, since estimates do not add up."""
     if end - start <= 1 or estimate(text[start:end].strip()) <= max_tokens:
         return [(start, end)]
-    middle = (start + end) // 2
+    breaks = (text.rfind(mark, start, (start + end) // 2) + 1 for mark in "\n ")
+    middle = next((at for at in breaks if at - start > (end - start) // 4), (start + end) // 2)
     return _halved(text, start, middle, max_tokens) + _halved(text, middle, end, max_tokens)
 
 

@@ -51,6 +51,29 @@ def test_a_block_that_fits_stays_whole(block: str) -> None:
     assert any(block.strip() in passage.text for passage in passages)
 
 
+CODE = "".join(f'  "number {n}": "of the lines in this block",\n' for n in range(16))
+ROW = "| a cell | another |\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{LONG}\n\n```json\n{{\n{CODE * times}}}\n```\n\n{LONG}" for times in (1, 2, 3)),
+        f"{LONG}\n\n~~~\n" + "one statement of many\n" * 100 + "~~~",
+        "```\n" + "word " * 2000 + "\n```",
+        f"| a | b |\n|---|---|\n{ROW * 20}\n\n---\n\n| a | b |\n|---|---|\n{ROW * 20}",
+        f"{LONG}\n\n***\n\n{'-' * 60}\n\n---\n\n{LONG}",
+    ],
+)
+@pytest.mark.parametrize("max_tokens", [*range(150, 250, 7), 250])
+def test_no_passage_is_markup_alone(text: str, max_tokens: int) -> None:
+    passages = split(markdown(f"# A\n\n{text}"), title="Manual", max_tokens=max_tokens)
+    assert max(passage.tokens for passage in passages) <= max_tokens
+    for passage in passages:
+        lines = [line for line in passage.text.splitlines() if not line.startswith(("```", "~~~"))]
+        assert any(character.isalnum() for line in lines for character in line), passage.text
+
+
 def test_the_page_is_that_of_the_first_character() -> None:
     passages = split(markdown(f"# A\n\n{LONG}", "carried over\n", f"# B\n\n{LONG}"), title="Manual")
     assert [page for page, _ in itertools.groupby(passage.page for passage in passages if passage.heading)] == [1, 3]
