@@ -1,0 +1,158 @@
+"""Suspending, demoting or revoking ends every credential, stream and open socket within five seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.utils import timezone
+
+from apps.conversations import api as rest
+from apps.conversations import consumers, runner
+from apps.conversations.models import Turn
+from apps.tenants import authentication
+from apps.tenants.models import ApiKey, Membership, Tenant, User
+from apps.tenants.scoping import unit
+from tests import factories
+from tests.apps.conversations.conftest import Api, World, read_sse
+from tests.apps.conversations.test_websocket import Socket
+from tests.browser.conftest import session_of
+
+WITHIN = 5.0
+
+
+def test_the_parts_of_the_delay_are_within_the_promise() -> None:
+    for recheck in (rest.RECHECK_SECONDS, consumers.RECHECK_SECONDS):
+        assert authentication.CACHE_SECONDS + recheck < WITHIN
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, sooner."""
+    monkeypatch.setattr(authentication, "CACHE_SECONDS", 0.1)
+    monkeypatch.setattr(rest, "RECHECK_SECONDS", 0.1)
+    monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.1)
+
+
+@pytest.fixture(autouse=True)
+async def stopped(world: World) -> AsyncIterator[None]:
+    """Stop what a test leaves running: nobody listens any more."""
+    yield
+    for turn in await unit(lambda: list(Turn.objects.filter(state__in=Turn.OPEN))):
+        runner.stop(turn.pk)
+
+
+def revoke_key(world: World) -> None:
+    ApiKey.objects.for_tenant(world.tenant).get().revoke()
+
+
+def let_key_expire(world: World) -> None:
+    ApiKey.objects.for_tenant(world.tenant).update(expires_at=timezone.now())
+
+
+def suspend_tenant(world: World) -> None:
+    Tenant.objects.filter(pk=world.tenant.pk).update(is_active=False)
+
+
+def delete_key(world: World) -> None:
+    ApiKey.objects.for_tenant(world.tenant).all().delete()
+
+
+KEY_ENDS = [revoke_key, let_key_expire, suspend_tenant, delete_key]
+
+
+@pytest.mark.parametrize("end", KEY_ENDS)
+async def test_a_stream_ends_with_its_key(world: World, api: Api, end: Callable[[World], None]) -> None:
+    world.script(*["word "] * 500, delay=0.02)
+    response = await api.ask(world.turns, "Tell me everything", Accept="text/event-stream")
+    seen = []
+    started = time.monotonic()
+    async for event in read_sse(response):
+        seen.append(event)
+        if len(seen) == 5:
+            await unit(end, world)
+    assert time.monotonic() - started < WITHIN
+    assert seen[-1].type == "error"
+    assert seen[-1].body["code"] == "not_authenticated"
+    assert (await api.get(f"/api/v1/turns/{seen[0].body['turn']}")).status_code == 401
+
+
+@pytest.mark.parametrize("end", KEY_ENDS)
+async def test_a_socket_ends_with_its_key(world: World, end: Callable[[World], None]) -> None:
+    world.script(*["word "] * 500, delay=0.02)
+    socket = Socket(Authorization=f"Bearer {world.key}")
+    await socket.connect()
+    await socket.hear()
+    await socket.say(type="ask", assistant="guide", text="Tell me everything")
+    await socket.hear()
+    await unit(end, world)
+    assert await closed(socket) == 4401
+
+
+async def test_an_idle_socket_ends_with_its_key(world: World) -> None:
+    socket = Socket(Authorization=f"Bearer {world.key}")
+    await socket.connect()
+    await socket.hear()
+    await unit(revoke_key, world)
+    assert await closed(socket) == 4401
+
+
+def log_out(user: User) -> None:
+    Session.objects.all().delete()
+
+
+def deactivate(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+
+def change_password(user: User) -> None:
+    user.set_password("another battery staple")
+    user.save()
+
+
+def dismiss(user: User) -> None:
+    Membership.objects.filter(user=user).delete()
+
+
+def suspend(user: User) -> None:
+    Tenant.objects.filter(memberships__user=user).update(is_active=False)
+
+
+@pytest.mark.parametrize("end", [log_out, deactivate, change_password, dismiss, suspend])
+async def test_a_socket_ends_with_its_session(world: World, end: Callable[[User], None]) -> None:
+    world.script(*["word "] * 500, delay=0.02)
+    bob = await unit(lambda: factories.make_member(tenant=world.tenant))
+    session = await unit(session_of, bob)
+    socket = Socket(Cookie=f"sessionid={session}", Origin="http://testserver", Host="testserver")
+    await socket.connect()
+    await socket.say(type="ask", assistant=str(world.assistant.pk), text="Tell me everything")
+    assert (await socket.hear())["type"] == "turn.started"
+    await unit(end, bob)
+    assert await closed(socket) == 4401
+
+
+async def test_demotion_ends_what_owners_may(world: World) -> None:
+    """The admin asks the database at every request; nothing is remembered in the session."""
+    alice = await unit(lambda: factories.make_member(tenant=world.tenant, role=Membership.Role.OWNER))
+    session = await unit(session_of, alice)
+    client = Api()
+    client.cookies["sessionid"] = session
+    assert (await client.get("/admin/tenants/apikey/")).status_code == 200
+    await unit(lambda: Membership.objects.filter(user=alice).update(role=Membership.Role.MEMBER))
+    assert (await client.get("/admin/tenants/apikey/")).status_code == 403
+
+
+async def closed(socket: Socket) -> int:
+    """The code that the socket is closed with, and nothing of the turn after the error frame."""
+    refused = False
+    async with asyncio.timeout(WITHIN):
+        while True:
+            message: dict[str, Any] = await socket.receive_output(WITHIN)
+            if message["type"] == "websocket.close":
+                return int(message["code"])
+            assert not refused, "a frame came after the refusal"
+            refused = '"not_authenticated"' in message["text"]
