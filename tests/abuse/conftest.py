@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
 
+from apps.conversations import runner
+from apps.conversations.models import Turn
+from apps.tenants.scoping import unit
 from config.asgi import application
-from tests.apps.conversations.conftest import api, fake, world
+from tests.apps.conversations.conftest import World, api, fake
+from tests.apps.conversations.conftest import world as undisturbed
 from tests.browser.conftest import browser
 
-__all__ = ["api", "browser", "fake", "world"]
+__all__ = ["api", "browser", "fake", "undisturbed"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def storage(settings: Any, tmp_path: Any) -> None:
     """Each test's uploads in a directory of its own."""
     settings.MEDIA_ROOT = tmp_path / "media"
+
+
+@pytest.fixture
+async def world(undisturbed: World) -> AsyncIterator[World]:
+    """The cast; what an attack leaves running is stopped, since nobody listens any more."""
+    yield undisturbed
+    for turn in await unit(lambda: list(Turn.objects.filter(state__in=Turn.OPEN))):
+        runner.stop(turn.pk)
 
 
 class Answer(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,8 +12,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from apps.conversations import api as rest
-from apps.conversations import consumers, runner
-from apps.conversations.models import Turn
+from apps.conversations import consumers
 from apps.tenants import authentication
 from apps.tenants.models import ApiKey, Membership, Tenant, User
 from apps.tenants.scoping import unit
@@ -36,14 +35,6 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authentication, "CACHE_SECONDS", 0.1)
     monkeypatch.setattr(rest, "RECHECK_SECONDS", 0.1)
     monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.1)
-
-
-@pytest.fixture(autouse=True)
-async def stopped(world: World) -> AsyncIterator[None]:
-    """Stop what a test leaves running: nobody listens any more."""
-    yield
-    for turn in await unit(lambda: list(Turn.objects.filter(state__in=Turn.OPEN))):
-        runner.stop(turn.pk)
 
 
 def revoke_key(world: World) -> None:

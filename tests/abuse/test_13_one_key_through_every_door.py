@@ -1,0 +1,81 @@
+"""A key opens the same through Bearer, x-api-key and a socket, and where one refuses it, all of them do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.utils import timezone
+
+from apps.tenants.models import ApiKey, Tenant
+from apps.tenants.scoping import unit
+from tests import factories
+from tests.abuse.conftest import send
+from tests.apps.conversations.conftest import World
+from tests.apps.conversations.test_websocket import Socket
+from tests.browser.conftest import session_of
+
+READ, DOOR = "/api/v1/conversations", "/api/v1/turns/00000000-0000-0000-0000-000000000000"
+
+
+async def opened(key: str) -> dict[str, bool]:
+    """Which ways in accept the key."""
+    found = {}
+    for name, value in (("authorization", f"Bearer {key}"), ("x-api-key", key)):
+        for path in (READ, DOOR):
+            answer = await send("GET", path, {name.encode(): value.encode()})
+            assert answer.status in {200, 404, 401}
+            found[f"{name} {path}"] = answer.status != 401
+    for name, value in (("Authorization", f"Bearer {key}"), ("X-Api-Key", key)):
+        socket = Socket(**{name: value})
+        await socket.connect()
+        found[f"socket {name}"] = (await socket.hear())["type"] == "ready"
+        await socket.disconnect()
+    socket = Socket()
+    await socket.connect()
+    await socket.say(type="auth", key=key)
+    found["socket frame"] = (await socket.hear())["type"] == "ready"
+    await socket.disconnect()
+    return found
+
+
+async def test_a_good_key_opens_every_door(world: World) -> None:
+    assert set((await opened(world.key)).values()) == {True}
+
+
+def revoked(world: World) -> None:
+    ApiKey.objects.for_tenant(world.tenant).update(revoked_at=timezone.now())
+
+
+def expired(world: World) -> None:
+    ApiKey.objects.for_tenant(world.tenant).update(expires_at=timezone.now())
+
+
+def suspended(world: World) -> None:
+    Tenant.objects.filter(pk=world.tenant.pk).update(is_active=False)
+
+
+@pytest.mark.parametrize("end", [revoked, expired, suspended])
+async def test_an_ended_key_opens_none(world: World, end: Callable[[World], None]) -> None:
+    await unit(end, world)
+    assert set((await opened(world.key)).values()) == {False}
+
+
+async def test_parts_of_two_keys_open_none(world: World) -> None:
+    _, key_id, secret = world.key.split("_")
+    _, other_id, other_secret = world.outsider_key.split("_")
+    for key in (f"parley_{key_id}_{other_secret}", f"parley_{other_id}_{secret}", world.key[:-1], world.key.lower()):
+        assert set((await opened(key)).values()) == {False}
+
+
+async def test_the_authorization_header_goes_first(world: World) -> None:
+    """A second, better credential does not repair a bad one."""
+    headers = [(b"authorization", b"Bearer nonsense"), (b"x-api-key", world.key.encode())]
+    assert (await send("GET", READ, headers)).status == 401
+
+
+async def test_a_session_is_no_credential_of_the_api(world: World) -> None:
+    """Or a foreign page could use a member's cookies."""
+    session = await unit(lambda: session_of(factories.make_member(tenant=world.tenant)))
+    for path in (READ, DOOR):
+        assert (await send("GET", path, {b"cookie": f"sessionid={session}".encode()})).status == 401
