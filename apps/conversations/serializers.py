@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from apps.assistants.models import Assistant
 from apps.conversations.models import Conversation, Message, Turn
+from apps.knowledge.serializers import SourceSerializer
 
 
 class AskSerializer(serializers.Serializer[Any]):
@@ -47,19 +48,6 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
         model = Conversation
         fields = ("id", "assistant", "user", "title", "created", "active_at")
         read_only_fields = ("id", "created", "active_at")
-
-
-class SourceSerializer(serializers.Serializer[Any]):
-    """A passage, numbered as the answer's [n] refer to it."""
-
-    n = serializers.IntegerField()
-    chunk = serializers.UUIDField()
-    document = serializers.UUIDField()
-    title = serializers.CharField()
-    heading = serializers.ListField(child=serializers.CharField())
-    page = serializers.IntegerField(allow_null=True)
-    text = serializers.CharField()
-    score = serializers.FloatField()
 
 
 class MessageSerializer(serializers.ModelSerializer[Message]):

@@ -113,8 +113,8 @@ class SearchSerializer(serializers.Serializer[Any]):
     limit = serializers.IntegerField(min_value=1, max_value=50, required=False, default=6)
 
 
-class FoundSerializer(serializers.Serializer[Any]):
-    """A passage that was found, best first."""
+class SourceSerializer(serializers.Serializer[Any]):
+    """A passage, best first; an answer's [n] refer to its number."""
 
     n = serializers.IntegerField()
     chunk = serializers.UUIDField()
@@ -127,4 +127,4 @@ class FoundSerializer(serializers.Serializer[Any]):
 
 
 class ResultsSerializer(serializers.Serializer[Any]):
-    results = FoundSerializer(many=True)
+    results = SourceSerializer(many=True)
