@@ -193,6 +193,10 @@ LOGIN_REDIRECT_URL = "admin:index"
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+# Axes would look for `email`, our USERNAME_FIELD, which Django's login form does not send: it then counts failures of
+# nobody, and a locked account still opens to the right guess.
+AXES_USERNAME_FORM_FIELD = "username"
+AXES_USERNAME_CALLABLE = "apps.tenants.sessions.login_name"
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 

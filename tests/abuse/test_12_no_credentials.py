@@ -31,7 +31,7 @@ async def test_every_page_of_the_admin_asks_for_a_login(database: None, method: 
     assert len(pages) > 50
     for route in pages:
         path = address(route)
-        assert resolve(path).func == ROUTES[route].callback, route
+        assert resolve(path).route == route.replace("admin/^", "admin/"), route
         answer = await send(method, path)
         # A POST of a stranger already lacks the CSRF token.
         login = answer.status == 302 and answer.headers["location"].startswith("/admin/login/")
