@@ -31,7 +31,7 @@ def without_furniture(pages: Pages, headings: Mapping[int, Sequence[str]]) -> di
     """The pages with only the lines that are text. `headings`, by page, are what is set large: it stays, but for a
     title that stands on page after page.
     """
-    offset = _label_offset(pages)
+    offset = label_offset(pages)
     repeated = Counter(text for lines in pages.values() for text in {lines[at].strip() for at in _edges(lines)})
 
     def is_furniture(number: int, line: str) -> bool:
@@ -73,7 +73,7 @@ def _edges(lines: Sequence[str]) -> list[int]:
     return sorted({*filled[:_EDGE_LINES], *filled[-_EDGE_LINES:]})
 
 
-def _label_offset(pages: Pages) -> int | None:
+def label_offset(pages: Pages) -> int | None:
     """How far the printed page numbers are behind the pages' places, where enough pages agree."""
     offsets = Counter(
         number - int(found)

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_bytes_sync
 
 from chatbot import markdown
-from chatbot.furniture import is_contents, key, without_furniture
+from chatbot.furniture import is_contents, key, label_offset, without_furniture
 
 # Structure takes 10 to 15 ms a page, text 4: beyond this many pages a document goes without headings rather than
 # beyond the time it is given.
 STRUCTURED_PAGES = 1000
 
 _LARGER = 1.08  # times the body's type size; headings differ by a tenth or more, measuring errors stay below
-_LEADING = 1.2  # distance of lines, in type sizes
+_LEADING = 1.2  # distance of lines, in type sizes; the usual one, and that of headings
+_LEADINGS = [_LEADING, *(1 + step / 20 for step in range(21))]  # of the body's text
+_ALIKE = 0.03  # of a size: how far apart two measurements of it may lie
+_FEW_LINES = 4  # longer paragraphs are often several, with gaps between them
 _SHORT = 0.8  # of the page's widest lines: a sentence that ends in a shorter one ends its paragraph
 _HEADING_LENGTH = 150  # characters
 _HEADING_LETTERS = 2  # the single letters of an index are none
@@ -71,7 +75,7 @@ def read(data: bytes) -> tuple[list[tuple[int, str]], str | None]:
         structured = ExtractionConfig(
             use_cache=False, pages=paged, output_format="markdown", include_document_structure=True
         )
-        headings = list(_headings(_parsed(data, structured).document["nodes"]))
+        headings = list(_headings(_parsed(data, structured).document["nodes"], label_offset(pages)))
     by_page: dict[int, list[_Heading]] = {number: [] for number in pages}
     for heading in headings:
         by_page.setdefault(heading.page, []).append(heading)
@@ -105,22 +109,29 @@ def _cleaned(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def _headings(nodes: Iterable[dict[str, Any]]) -> Iterator[_Heading]:
-    sized = [(node, _size(node)) for node in nodes]
-    body = _body_size(sized)
+def _headings(nodes: Sequence[dict[str, Any]], offset: int | None) -> Iterator[_Heading]:
+    body = _body_size(nodes)
     label: list[str] = []  # "CHAPTER", "TWO": set in lines of their own above the title, as Sphinx does
-    for node, size in sized:
+    for node in nodes:
         content = node["content"]
         if content["node_type"] != "heading" or "page" not in node:
             continue
-        text = _cleaned(" ".join(content["text"].split()))
+        set_text = _unlabelled(content["text"], node["page"], offset)
+        large = _height(node) / (1 + _LEADING * _breaks(set_text)) > body * _LARGER
+        text = _cleaned(" ".join(set_text.split()))
         if text in _LABELS or len(label) == 1:
             label = [*label, text]
         elif label:
             yield _Heading(node["page"], 1, " ".join([*label, text]), large=True)
             label = []
-        elif ((large := size > body * _LARGER) or _SECTION.match(text)) and _may_be_heading(text):
+        elif (large or _SECTION.match(text)) and _may_be_heading(text):
             yield _Heading(node["page"], _level(text, content["level"]), text, large)
+
+
+def _unlabelled(text: str, page: int, offset: int | None) -> str:
+    """Without the page's printed number, drawn before a heading and taken for its first line."""
+    first, _, rest = text.partition("\n")
+    return rest if offset is not None and rest and first.strip() == str(page - offset) else text
 
 
 def _may_be_heading(text: str) -> bool:
@@ -130,24 +141,45 @@ def _may_be_heading(text: str) -> bool:
     return len(text) <= _HEADING_LENGTH and not scale_or_item and not is_contents(text)
 
 
-def _size(node: dict[str, Any]) -> float:
-    """Type size in points, from the height of the box around one or more lines; 0 where there is no box."""
-    box, text = node.get("bbox"), node["content"].get("text")
-    if not box or not text:
-        return 0.0
-    height: float = box["y1"] - box["y0"]
-    breaks: int = text.strip().count("\n")
-    return height / (1 + _LEADING * breaks)
+def _height(node: dict[str, Any]) -> float:
+    """Of the box around the node's lines, in points; 0 where there is none."""
+    box = node.get("bbox")
+    return box["y1"] - box["y0"] if box else 0.0
 
 
-def _body_size(sized: Iterable[tuple[dict[str, Any], float]]) -> float:
-    """The size that most characters are set in."""
-    weighted: list[tuple[float, int]] = sorted((size, len(node["content"]["text"])) for node, size in sized if size)
-    half = sum(length for _, length in weighted) / 2
-    for size, length in weighted:
-        half -= length
+def _breaks(text: str) -> int:
+    return text.strip().count("\n")
+
+
+def _body_size(nodes: Sequence[dict[str, Any]]) -> float:
+    """The type size, in points, that most characters are set in.
+
+    A box tells the size only together with the leading, which differs from book to book: the one at which the most
+    characters come out alike is taken.
+    """
+    texts = [
+        (_height(node), node["content"].get("text") or "")
+        for node in nodes
+        if node["content"]["node_type"] != "heading"
+    ]
+    boxes = [(height, _breaks(text), len(text)) for height, text in texts if height and text]
+    boxes = [box for box in boxes if box[1] < _FEW_LINES] or boxes
+
+    def measured(leading: float) -> tuple[int, float]:
+        sized = sorted((height / (1 + leading * breaks), length) for height, breaks, length in boxes)
+        body = _median(sized)
+        return sum(weight for size, weight in sized if abs(size - body) <= body * _ALIKE), body
+
+    return max(map(measured, _LEADINGS), key=itemgetter(0))[1]
+
+
+def _median(weighted: Sequence[tuple[float, int]]) -> float:
+    """Of values in ascending order, each counted as often as its weight says; 0 of none."""
+    half = sum(weight for _, weight in weighted) / 2
+    for value, weight in weighted:
+        half -= weight
         if half <= 0:
-            return size
+            return value
     return 0.0
 
 

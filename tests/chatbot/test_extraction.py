@@ -167,6 +167,43 @@ def test_passages_of_a_manual_know_chapter_and_page(tmp_path: Path) -> None:
     assert any("\n# Comment 7 in some code." in passage.text for passage in passages)
 
 
+def headed(path: Path, *, leading: float, heading: float = 12, label: str = "{page}", pages: int = 6) -> Path:
+    """Text of 10 points with a heading a page; `label` is drawn at the foot of each page, before its text."""
+    canvas = new_canvas(str(path))
+    for page in range(1, pages + 1):
+        canvas.setFont("Helvetica", 8)
+        canvas.drawRightString(520, 40, label.format(page=page))
+        canvas.setFont("Helvetica-Bold", heading)
+        canvas.drawString(72, 770, f"About {page} pumps")
+        y = 770.0
+        for paragraph, lines in enumerate((1, 2, 3, 5, 9, 2, 1)):
+            y -= 16
+            canvas.setFont("Helvetica", 10)
+            for line in range(lines):
+                y -= 10 * leading
+                canvas.drawString(72, y, f"{SENTENCE} ({page}/{paragraph}/{line})")
+        canvas.showPage()
+    canvas.save()
+    return path
+
+
+def headings(extracted: Extracted) -> list[str]:
+    lines = "\n".join(page.text for page in extracted.pages).splitlines()
+    return [line.lstrip("# ") for line in lines if line.startswith("#")]
+
+
+@pytest.mark.parametrize("leading", [1.1, 1.2, 1.4, 1.6, 1.8])
+def test_headings_a_little_larger_are_found_however_far_apart_lines_are(tmp_path: Path, leading: float) -> None:
+    path = headed(tmp_path / "file", leading=leading, label="")
+    assert headings(extract(path, PDF)) == [f"About {page} pumps" for page in range(1, 7)]
+
+
+def test_a_page_number_before_the_text_is_no_part_of_the_heading(tmp_path: Path) -> None:
+    extracted = extract(headed(tmp_path / "file", leading=1.2, heading=18), PDF)
+    assert headings(extracted) == [f"About {page} pumps" for page in range(1, 7)]
+    assert all(page.text.startswith(f"# About {page.number}") for page in extracted.pages)
+
+
 def test_a_protected_pdf_says_so(tmp_path: Path) -> None:
     path = manual(tmp_path / "file", encrypt=encryption("secret"))
     with pytest.raises(ExtractionFailed, match="password"):
