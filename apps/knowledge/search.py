@@ -117,11 +117,11 @@ async def _vector(index: EmbeddingIndex, text: str) -> list[float] | None:
 _STATEMENT = """
     WITH near AS (
         SELECT id, row_number() OVER (ORDER BY distance, id) AS place FROM (
-            SELECT c.id, e.vector <=> %(vector)s::halfvec AS distance
-            FROM knowledge_embedding e JOIN knowledge_chunk c ON c.id = e.chunk_id
+            SELECT e.chunk_id AS id, e.vector <=> %(vector)s::halfvec AS distance
+            FROM knowledge_embedding e
             WHERE %(vector)s::halfvec IS NOT NULL AND e.tenant_id = %(tenant)s AND e.index_id = %(index)s
-              AND c.tenant_id = %(tenant)s AND c.collection_id = ANY(%(collections)s) AND c.live
-            ORDER BY distance, c.id LIMIT %(depth)s
+              AND e.collection_id = ANY(%(collections)s) AND e.live
+            ORDER BY distance, e.chunk_id LIMIT %(depth)s
         ) nearest
     ), words AS (
         SELECT array_to_tsvector(ARRAY[lexeme])::text::tsquery AS word

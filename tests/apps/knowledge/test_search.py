@@ -299,5 +299,10 @@ def test_a_vector_of_another_dimension_cannot_be_stored(acme: Tenant, manuals: C
     for dimension in (3, DIMENSION):
         with pytest.raises(IntegrityError):
             Embedding.objects.create(
-                tenant=acme, index=manuals.index, chunk=passage, dimension=dimension, vector=[1.0, 0.0, 0.0]
+                tenant=acme,
+                index=manuals.index,
+                chunk=passage,
+                collection=manuals,
+                dimension=dimension,
+                vector=[1.0, 0.0, 0.0],
             )
