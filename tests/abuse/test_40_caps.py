@@ -1,0 +1,63 @@
+"""How much a question may cost, the server decides: a client's own numbers change nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from apps.assistants.models import Assistant
+from apps.tenants.scoping import unit
+from tests.abuse.conftest import bearer, send
+from tests.apps.conversations.conftest import Api, World
+
+CAP = 20
+
+
+@pytest.fixture
+async def capped(world: World) -> World:
+    await unit(lambda: Assistant.objects.for_tenant(world.tenant).update(max_tokens=CAP))
+    return world
+
+
+async def test_a_client_cannot_ask_for_more(capped: World, api: Api) -> None:
+    greedy: dict[str, Any] = {"max_tokens": 10**9, "n": 50, "best_of": 50, "temperature": 99, "stream": False}
+    greedy |= {"max_completion_tokens": 10**9, "model": "the-dear-one", "base_url": "http://evil.example", "stop": []}
+    response = await api.post(capped.turns, {"text": "pump?", **greedy}, content_type="application/json")
+    assert response.status_code == 200
+    sent = capped.fake.requests[-1].payload
+    assert (sent["max_tokens"], sent["model"], sent["stream"]) == (CAP, "fake", True)
+    assert not {"n", "best_of", "max_completion_tokens", "stop"} & set(sent)
+    assert sent["temperature"] < 3
+
+
+async def test_an_answer_without_end_ends(capped: World, api: Api) -> None:
+    capped.script("word ", endless=True)
+    response = await api.ask(capped.turns, "Tell me everything")
+    turn = response.json()
+    assert (response.status_code, turn["finish_reason"]) == (200, "length")
+    assert len(turn["text"]) < 100 * CAP
+
+
+async def test_a_question_has_a_longest(world: World, api: Api) -> None:
+    longest = django_settings.PARLEY_MAX_QUESTION_CHARS
+    assert (await api.ask(world.turns, "x " * longest)).status_code == 400
+    body = {"collection": "x", "query": "x" * (longest + 1)}
+    assert (await api.post("/api/v1/search", body, content_type="application/json")).status_code == 400
+
+
+@pytest.mark.parametrize("limit", [51, 10**9, -1, 0, "1e9", 1.5, None, [], True])
+async def test_a_search_has_a_most(world: World, limit: Any) -> None:
+    slug = await unit(lambda: world.assistant.collections.get().slug)
+    body = json.dumps({"collection": slug, "query": "pump", "limit": limit}).encode()
+    headers = bearer(world.key) | {b"content-type": b"application/json"}
+    answer = await send("POST", "/api/v1/search", headers, body)
+    assert answer.status == 400
+
+
+async def test_a_page_has_a_most(world: World) -> None:
+    for limit in ("100000", "-1", "0", "x"):
+        answer = await send("GET", "/api/v1/conversations", bearer(world.key), query=f"limit={limit}".encode())
+        assert answer.status == 200
