@@ -27,9 +27,11 @@ from apps.conversations.consumers import ChatConsumer
 class Handler(ASGIHandler):
     """Django, refusing what it would fail on before any middleware of ours could answer."""
 
-    def create_request(self, scope: Any, body_file: Any) -> Any:
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         # Daphne lets any client choose this prefix of all our addresses, by a header.
-        scope = {**scope, "root_path": ""}
+        await super().handle({**scope, "root_path": ""}, receive, send)
+
+    def create_request(self, scope: Any, body_file: Any) -> Any:
         try:
             return super().create_request(scope, body_file)
         except ValueError:  # a Content-Type whose parameters cannot be decoded

@@ -51,6 +51,7 @@ async def send(
     headers: Mapping[bytes, bytes] | Sequence[tuple[bytes, bytes]] = (),
     body: bytes = b"",
     query: bytes = b"",
+    root_path: str = "",
 ) -> Answer:
     """Bytes to the ASGI application as a server hands them over, past every client's own good manners."""
     given = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
@@ -62,7 +63,7 @@ async def send(
         "path": path,
         "raw_path": path.encode("utf-8", "surrogateescape"),
         "query_string": query,
-        "root_path": "",
+        "root_path": root_path,
         "headers": [(b"host", b"testserver"), (b"content-length", b"%d" % len(body)), *given],
         "client": ["127.0.0.1", 40000],
         "server": ["127.0.0.1", 80],

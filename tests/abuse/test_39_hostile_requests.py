@@ -118,7 +118,6 @@ async def test_headers(world: World, credential: dict[bytes, bytes]) -> None:
         "an accept that ranks nothing": [(b"accept", b"*/*;q=nan,a/b/c;q=-1,,;;")],
         "a host that is none": [(b"host", b"[::1")],
         "cookies that are none": [(b"cookie", b'a,b=c; {x}=1; sessionid="\\000aaaaaaaa"; messages=[["')],
-        "a prefix for all addresses": [(b"daphne-root-path", b"//evil.example")],
         "an idempotency key of bytes": [(b"idempotency-key", b"\xff\x00")],
         "a place in the stream": [(b"last-event-id", b"\xff")],
     }
@@ -138,6 +137,14 @@ async def test_headers(world: World, credential: dict[bytes, bytes]) -> None:
 async def test_paths(database: None) -> None:
     for path in ("/\udcff", "/%00", "//", "/static/../manage.py", "/static/\0", "/admin/\0/", "/api/v1/turns/é/", "*"):
         assert (await send("GET", path)).status < 500, path
+
+
+async def test_no_client_chooses_our_addresses(database: None) -> None:
+    """Daphne takes the root path from a header."""
+    answer = await send("GET", "/admin/", root_path="//evil.example")
+    assert answer.headers["location"] == "/admin/login/?next=/admin/"
+    answer = await send("GET", "/admin/", {b"x-forwarded-host": b"evil.example", b"x-original-url": b"/metrics"})
+    assert answer.headers["location"] == "/admin/login/?next=/admin/"
 
 
 async def test_invented_methods_leave_no_trace_in_memory(database: None) -> None:
