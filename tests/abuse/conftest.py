@@ -50,6 +50,7 @@ async def send(
     path: str,
     headers: Mapping[bytes, bytes] | Sequence[tuple[bytes, bytes]] = (),
     body: bytes = b"",
+    *,
     query: bytes = b"",
     root_path: str = "",
 ) -> Answer:

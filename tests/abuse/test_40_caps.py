@@ -9,9 +9,12 @@ import pytest
 from django.conf import settings as django_settings
 
 from apps.assistants.models import Assistant
+from apps.conversations import consumers
+from apps.conversations.models import Turn
 from apps.tenants.scoping import unit
 from tests.abuse.conftest import bearer, send
 from tests.apps.conversations.conftest import Api, World
+from tests.apps.conversations.test_websocket import Socket
 
 CAP = 20
 
@@ -39,6 +42,24 @@ async def test_an_answer_without_end_ends(capped: World, api: Api) -> None:
     turn = response.json()
     assert (response.status_code, turn["finish_reason"]) == (200, "length")
     assert len(turn["text"]) < 100 * CAP
+
+
+async def test_a_socket_follows_a_few_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question beyond them is refused before it costs anything."""
+    monkeypatch.setattr(consumers, "MAX_FOLLOWED", 2)
+    world.script(*["word "] * 100, delay=0.05)
+    world.script(*["word "] * 100, delay=0.05)
+    socket = Socket(Authorization=f"Bearer {world.key}")
+    await socket.connect()
+    await socket.hear()
+    for client_id in ("1", "2", "3"):
+        await socket.say(type="ask", assistant="guide", text="pump?", client_id=client_id)
+    heard = await socket.hear()
+    while heard.get("client_id") != "3":
+        heard = await socket.hear()
+    await socket.disconnect()
+    assert (heard["type"], heard["code"]) == ("error", "invalid_request")
+    assert await unit(Turn.objects.count) == 2
 
 
 async def test_a_question_has_a_longest(world: World, api: Api) -> None:
