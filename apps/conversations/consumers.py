@@ -106,6 +106,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         question = asking.question_in(data)
         if caller.acts_for:
             question = replace(question, user=caller.acts_for)
+        self._refuse_more()
         if data.get("conversation"):
             conversation_id = _uuid_in(data, "conversation")
         else:
@@ -114,7 +115,6 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 raise InvalidRequest(fields={"assistant": "Name a conversation or an assistant."})
             begun = await unit(asking.begin, caller, name, user=question.user)
             conversation_id = begun.pk
-        self._refuse_more()
         turn_id = await asking.ask(caller, conversation_id, question)
         self._follow(caller, turn_id, START, client_id=question.client_id)
 
