@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
+from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, Document
 from apps.tenants.models import Tenant
@@ -56,6 +58,8 @@ def acme(database: None, fake: FakeInference) -> Tenant:
             tenant=tenant, document=document, text=text, vector=embedding(text), heading=["First use"], page=page
         )
     factories.make_assistant(tenant=tenant, collections=(collection,), name="Guide")
+    # For so long the web process may go on with the endpoints of the test before.
+    time.sleep(gateway.FRESH_SECONDS)
     return tenant
 
 
