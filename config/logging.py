@@ -41,3 +41,5 @@ def configure_logging(*, level: str) -> None:
     root.setLevel(level)
     for chatty in ("daphne", "uvicorn", "uvicorn.access", "httpx", "aiohttp.access", "axes", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # Scanners send made-up Host headers all day; the 400 that they get is in the request log.
+    logging.getLogger("django.security.DisallowedHost").setLevel(logging.CRITICAL)
