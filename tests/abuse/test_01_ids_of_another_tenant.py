@@ -98,7 +98,8 @@ async def test_rest(world: World, asked: dict[str, str]) -> None:
             for ids in (asked, unknown):
                 address, _, query = filled(path, ids).partition("?")
                 headers = bearer(world.outsider_key) | {b"content-type": b"application/json"}
-                answer = await send(method, f"/api/v1/{address}", headers, filled(body, ids).encode(), query.encode())
+                sent = filled(body, ids).encode()
+                answer = await send(method, f"/api/v1/{address}", headers, sent, query=query.encode())
                 told = {k: v for k, v in json.loads(answer.body).items() if k != "request_id"}
                 answers.append((answer.status, told))
             assert answers[0] == answers[1], (method, path)
