@@ -55,7 +55,7 @@ bench: .venv/.dev ## Measure against a mock model server (ONLY=name)
 lock: $(BIN)/uv ## Compile requirements/*.in to hashed *.txt (UPGRADE=1 for newer versions)
 	@for name in bootstrap base local dev; do \
 		$(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-header \
-			--python-version 3.11 --overrides requirements/overrides.txt \
+			--python-version 3.11 $$([ $$name != local ] || echo --overrides requirements/overrides.txt) \
 			requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
 	done
 

@@ -38,6 +38,13 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # JSON bodies; files stream to disk a
 FILE_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000
 
+# Hosts that requests may go to although their addresses are not public; all others must be (chatbot/addresses.py).
+PARLEY_PRIVATE_ENDPOINT_HOSTS = env.list(
+    "PARLEY_PRIVATE_ENDPOINT_HOSTS", default=["127.0.0.1", "localhost"] if LOCAL else []
+)
+PARLEY_PRIVATE_SOURCE_HOSTS = env.list("PARLEY_PRIVATE_SOURCE_HOSTS", default=[])
+PARLEY_PRIVATE_WEBHOOK_HOSTS = env.list("PARLEY_PRIVATE_WEBHOOK_HOSTS", default=[])
+
 # --- Applications -----------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
