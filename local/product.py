@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -23,6 +22,7 @@ from honcho.manager import Manager
 from honcho.printer import Message, Printer
 from honcho.process import Popen, Process
 
+from config import run
 from local.home import Home, LocalError
 from local.processes import die_with_parent, marked
 
@@ -81,30 +81,14 @@ class Supervisor(Manager):
 
 def commands(home: Home, port: int) -> dict[str, list[str]]:
     """Each process's command line. Raises LocalError for an unknown PARLEY_ASGI_SERVER."""
-    python = Path(sys.executable).parent
-    celery = [str(python / "celery"), "--quiet", "-A", "config.celery"]
-    server = os.environ.get("PARLEY_ASGI_SERVER", "daphne")
-    if server not in ("daphne", "uvicorn"):
-        raise LocalError(f"PARLEY_ASGI_SERVER must be daphne or uvicorn, but is {server!r}.")
-    # Their own backlogs turn a reconnecting crowd away.
-    web = {
-        "daphne": f"-e tcp:port={port}:interface=127.0.0.1:backlog=4096 --access-log {os.devnull}",
-        "uvicorn": f"--host 127.0.0.1 --port {port} --backlog 4096 --loop uvloop --http httptools --no-access-log"
-        " --ws websockets-sansio --ws-per-message-deflate false --timeout-graceful-shutdown 5",
-    }[server]
+    try:
+        web = run.web(host="127.0.0.1", port=port)
+    except ValueError as error:
+        raise LocalError(f"{error}") from error
     return {
-        "web": [str(python / server), *web.split(), "config.asgi:application"],
-        "worker": [
-            *celery,
-            "worker",
-            "--concurrency",
-            "2",
-            "--loglevel",
-            "INFO",
-            "--without-gossip",
-            "--without-mingle",
-        ],
-        "beat": [*celery, "beat", "--schedule", str(home.run / "beat"), "--pidfile", "", "--loglevel", "WARNING"],
+        "web": web,
+        "worker": run.worker(concurrency=2),
+        "beat": run.beat(state=home.run),
     }
 
 

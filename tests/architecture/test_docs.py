@@ -17,7 +17,7 @@ from tests.environment import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-_SETTINGS = ("config/settings.py", "config/env.py", "config/celery.py", "local/product.py", "local/__main__.py")
+_SETTINGS = ("config/settings.py", "config/env.py", "config/celery.py", "config/run.py", "local/__main__.py")
 _READER = re.compile(r"(os\.environ|env)\.\w+|required|number|choice|url|fernet_keys")
 
 

@@ -1,0 +1,97 @@
+"""Parley's own processes, alike in a container and under `make up`: `python -m config.run web`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from config.env import read_files, refuse
+
+SERVERS = ("daphne", "uvicorn")
+ON = ("true", "on", "yes", "1")
+
+
+def web(*, host: str, port: int) -> list[str]:
+    """The web server that PARLEY_ASGI_SERVER names; the application comes last. Raises ValueError for another."""
+    server = os.environ.get("PARLEY_ASGI_SERVER") or "daphne"
+    if server not in SERVERS:
+        raise ValueError(f"PARLEY_ASGI_SERVER must be daphne or uvicorn, but is {server!r}.")
+    behind_proxy = os.environ.get("PARLEY_BEHIND_PROXY", "").strip().lower() in ON
+    options = _daphne(host, port, behind_proxy) if server == "daphne" else _uvicorn(host, port, behind_proxy)
+    return [sys.executable, "-m", server, *options, "config.asgi:application"]
+
+
+# Their own backlogs turn a reconnecting crowd away. Behind a proxy both take the client's address from
+# X-Forwarded-For, whoever sends it: only the proxy may reach them then.
+
+
+def _daphne(host: str, port: int, behind_proxy: bool) -> list[str]:
+    interface = host.replace(":", r"\:")  # Twisted separates an endpoint's parts by colons
+    endpoint = f"tcp:port={port}:interface={interface}:backlog=4096"
+    return ["-e", endpoint, "--access-log", os.devnull, *(["--proxy-headers"] if behind_proxy else [])]
+
+
+def _uvicorn(host: str, port: int, behind_proxy: bool) -> list[str]:
+    options = (
+        f"--host {host} --port {port} --backlog 4096 --loop uvloop --http httptools --no-access-log"
+        " --ws websockets-sansio --ws-per-message-deflate false --timeout-graceful-shutdown 5"
+    )
+    # Left to itself it believes whoever connects from this machine.
+    trust = ["--proxy-headers", "--forwarded-allow-ips", "*"] if behind_proxy else ["--no-proxy-headers"]
+    return [*options.split(), *trust]
+
+
+def worker(*, concurrency: int) -> list[str]:
+    """concurrency: documents ingested at the same time, each in a process of its own."""
+    return [*_celery(), "worker", "--concurrency", str(concurrency), *_WORKER]
+
+
+# Workers need not know each other, and need not wait a second for one another's greeting.
+_WORKER = ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+
+
+def beat(*, state: Path) -> list[str]:
+    """state: a writable directory; what beat keeps there may be lost."""
+    return [*_celery(), "beat", "--schedule", str(state / "beat"), "--pidfile", "", "--loglevel", "WARNING"]
+
+
+def _celery() -> list[str]:
+    return [sys.executable, "-m", "celery", "--quiet", "-A", "config.celery"]
+
+
+def main() -> None:
+    """Become the process: its signals and its exit code are this one's."""
+    parser = argparse.ArgumentParser(prog="python -m config.run", description="Run one of Parley's own processes.")
+    deeds = parser.add_subparsers(dest="deed", required=True)
+    serving = deeds.add_parser("web", help="REST, SSE, WebSocket and the admin")
+    serving.add_argument("--host", default="127.0.0.1", help="the interface to listen on")
+    serving.add_argument("--port", type=int, default=8000)
+    working = deeds.add_parser("worker", help="ingests documents")
+    working.add_argument("--concurrency", type=int, default=2, help="documents ingested at the same time")
+    beating = deeds.add_parser("beat", help="sends again what got lost; exactly one")
+    beating.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()), help="a writable directory")
+    read_files()
+    arguments = vars(parser.parse_args())
+    try:
+        command = {"web": web, "worker": worker, "beat": beat}[arguments.pop("deed")](**arguments)
+    except ValueError as error:
+        refuse(f"{error}")
+    _forget_counts()
+    os.execv(command[0], command)  # noqa: S606 - a command of ours
+
+
+def _forget_counts() -> None:
+    """Empty the directory of the Prometheus client: an earlier process's counts are not this one's. Processes that
+    share one must not be started by this."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        counts = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        shutil.rmtree(counts, ignore_errors=True)
+        counts.mkdir(parents=True)
+
+
+if __name__ == "__main__":
+    main()
