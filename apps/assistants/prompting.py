@@ -11,7 +11,7 @@ from apps.tenants.models import Tenant
 from chatbot.errors import ModelUnavailable
 from chatbot.events import Source
 from chatbot.inference.endpoint import Endpoint
-from chatbot.prompt import Packed, instructions, pack
+from chatbot.prompt import Instructions, Packed, instructions, pack
 
 
 def prompt_for(
@@ -24,8 +24,14 @@ def prompt_for(
     found: Sequence[Source],
     endpoints: Sequence[Endpoint],
     history: Sequence[tuple[str, str]] = (),
+    addition: str = "",
+    max_tokens: int | None = None,
 ) -> Packed:
-    """Packed for whichever of `endpoints` answers. Raises PromptTooLong, or ModelUnavailable where there is none."""
+    """Packed for whichever of `endpoints` answers. Raises PromptTooLong, or ModelUnavailable where there is none.
+
+    addition: the asker's own instructions; they follow the template and never replace it. max_tokens: the longest
+    answer that the asker wants; the assistant's own limit stays the highest.
+    """
     if not endpoints:
         raise ModelUnavailable("No chat endpoint is set up for this tenant.", retry_after=60)
     variables = {
@@ -35,10 +41,16 @@ def prompt_for(
         "date": timezone.now().date().isoformat(),
     }
     return pack(
-        instructions=instructions(template, variables),
+        instructions=_with(addition, instructions(template, variables)),
         history=history,
         question=question,
         passages=found,
         context_length=min(endpoint.context_length for endpoint in endpoints),
-        max_tokens=assistant.max_tokens,
+        max_tokens=min(max_tokens or assistant.max_tokens, assistant.max_tokens),
     )
+
+
+def _with(addition: str, system: Instructions) -> Instructions:
+    if not addition:
+        return system
+    return lambda sources: f"{system(sources)}\n\n{addition}"

@@ -127,7 +127,11 @@ class TurnAdmin(ReadOnlyTenantAdmin):
         return ago(turn.created)
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
-        turn = turns_of(kwargs["obj"].tenant_id).select_related("conversation__assistant").get(pk=kwargs["obj"].pk)
+        turn = (
+            turns_of(kwargs["obj"].tenant_id)
+            .select_related("conversation", "assistant", "end_user")
+            .get(pk=kwargs["obj"].pk)
+        )
         title = Truncator(turn.question.text).chars(60)
         context |= {"title": title, "subtitle": None, "turn": turn, "talk": [shown(turn)]}
         return super().render_change_form(request, context, *args, **kwargs)

@@ -17,6 +17,7 @@ from chatbot.citations import MarkerFilter
 from chatbot.errors import ModelUnavailable
 from chatbot.events import Source, Sources, Timings, Token, Usage
 from chatbot.inference.wire import ChatRequest
+from chatbot.prompt import Packed
 from chatbot.tokens import estimate
 
 
@@ -32,17 +33,17 @@ async def answer(opened: turn.Opened, outcome: turn.Outcome, log: Log, started: 
         opened.assistant,
         template=opened.prompt.template,
         question=opened.text,
-        user=opened.end_user,
+        user=opened.end_user.external_id,
         found=found,
         endpoints=opened.endpoints,
         history=opened.history,
+        addition=opened.instructions,
+        max_tokens=opened.sampling.max_tokens,
     )
     outcome.sources = list(packed.sources)
     outcome.usage = Usage(packed.prompt_tokens, 0, estimated=True)
     log.append(Sources(outcome.sources))
-    request = ChatRequest(
-        messages=packed.messages, max_tokens=packed.max_tokens, temperature=opened.assistant.temperature
-    )
+    request = _request(opened, packed)
     try:
         await _stream([endpoint.id for endpoint in opened.endpoints], request, outcome, log, started)
     except ModelUnavailable:
@@ -51,6 +52,17 @@ async def answer(opened: turn.Opened, outcome: turn.Outcome, log: Log, started: 
         # No model, but passages: they are shown as what they are, without an invented answer.
         outcome.state, outcome.finish_reason = Turn.State.FINISHED, "sources_only"
         outcome.bill, outcome.usage = UsageRecord.Bill.NONE, Usage(0, 0, estimated=True)
+
+
+def _request(opened: turn.Opened, packed: Packed) -> ChatRequest:
+    sampling = opened.sampling
+    return ChatRequest(
+        messages=packed.messages,
+        max_tokens=packed.max_tokens,
+        temperature=opened.assistant.temperature if sampling.temperature is None else sampling.temperature,
+        top_p=sampling.top_p,
+        stop=sampling.stop,
+    )
 
 
 async def _stream(ids: list[str], request: ChatRequest, outcome: turn.Outcome, log: Log, started: float) -> None:

@@ -21,6 +21,7 @@ from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
 from apps.conversations.log import Entry
 from apps.conversations.models import Conversation, Message
+from apps.conversations.parties import conversation_of, delete_conversation
 from apps.conversations.serializers import (
     AskSerializer,
     AssistantSerializer,
@@ -29,7 +30,6 @@ from apps.conversations.serializers import (
     MessageSerializer,
     TurnSerializer,
 )
-from apps.conversations.turn import conversation_of, delete_conversation
 from apps.edge.errors import STATUS_OF_CODE, NotAcceptable
 from apps.edge.frames import KEEP_ALIVE, sse
 from apps.edge.pagination import ByCursor

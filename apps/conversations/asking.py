@@ -6,15 +6,16 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from apps.assistants.models import Assistant
 from apps.conversations import runner
 from apps.conversations.models import Conversation, Turn
+from apps.conversations.parties import assistant_of, start_conversation
+from apps.conversations.question import Question
 from apps.conversations.serializers import AskSerializer
-from apps.conversations.turn import Question, open_turn, start_conversation
+from apps.conversations.turn import Opened, open_lone_turn, open_turn
 from apps.edge.request_ids import current_request_id
 from apps.tenants.authentication import Caller
 from apps.tenants.scoping import unit
-from chatbot.errors import InvalidRequest
+from chatbot.errors import InvalidRequest, NotFound
 
 MAX_IDEMPOTENCY_KEY = 200
 
@@ -36,7 +37,15 @@ def question_in(data: Mapping[str, Any], *, idempotency_key: str = "") -> Questi
 
 async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) -> uuid.UUID:
     """Accept a question; its turn runs when this returns. A repeat of an idempotency key returns its first turn."""
-    opened = await unit(open_turn, caller, conversation_id, question, replica=runner.REPLICA)
+    return _running(await unit(open_turn, caller, conversation_id, question, replica=runner.REPLICA))
+
+
+async def ask_alone(caller: Caller, assistant: str, question: Question) -> uuid.UUID:
+    """The same without a conversation, of an assistant named by slug or id."""
+    return _running(await unit(open_lone_turn, caller, assistant, question, replica=runner.REPLICA))
+
+
+def _running(opened: Opened | Turn) -> uuid.UUID:
     if isinstance(opened, Turn):
         return opened.pk
     runner.start(opened)
@@ -45,15 +54,8 @@ async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) ->
 
 def begin(caller: Caller, assistant: str, *, user: str = "", title: str = "") -> Conversation:
     """A new conversation with an assistant, named by slug or id. Raises InvalidRequest where there is no such one."""
-    rows = Assistant.objects.for_tenant(caller.tenant).filter(is_active=True)
-    found = rows.filter(slug=assistant).first() or rows.filter(pk__in=_uuid(assistant)).first()
-    if found is None:
-        raise InvalidRequest(fields={"assistant": "There is no such assistant."})
-    return start_conversation(caller.tenant, found, user=user, title=title)
-
-
-def _uuid(text: str) -> list[uuid.UUID]:
     try:
-        return [uuid.UUID(text)]
-    except ValueError:
-        return []
+        found = assistant_of(caller.tenant, assistant)
+    except NotFound as error:
+        raise InvalidRequest(fields={"assistant": error.message}) from error
+    return start_conversation(caller.tenant, found, user=user, title=title)

@@ -33,9 +33,9 @@ POLL_SECONDS = 0.5
 
 def turn_of(tenant: Tenant, turn_id: uuid.UUID, *, user: str = "") -> Turn:
     """A tenant's turn, and `user`'s where one is named. Raises NotFound, the same for another's as for none."""
-    rows = Turn.objects.for_tenant(tenant).select_related("question", "answer", "conversation__end_user", "endpoint")
+    rows = Turn.objects.for_tenant(tenant).select_related("question", "answer", "endpoint")
     if user:
-        rows = rows.filter(conversation__end_user__external_id=user)
+        rows = rows.filter(end_user__external_id=user)
     turn: Turn | None = rows.filter(pk=turn_id).first()
     if turn is None:
         raise NotFound("There is no such turn.")
@@ -81,7 +81,7 @@ def replay(turn: Turn, after: Cursor = START) -> list[Entry]:
 
 def _entries(turn: Turn, end: Cursor) -> list[Entry]:
     events: list[Event] = [
-        TurnStarted(str(turn.pk), str(turn.conversation_id), str(turn.question_id)),
+        TurnStarted(str(turn.pk), str(turn.conversation_id) if turn.conversation_id else None, str(turn.question_id)),
         Sources([Source(**source) for source in turn.sources]),
     ]
     if turn.answer and turn.answer.text:

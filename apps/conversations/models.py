@@ -33,13 +33,14 @@ class Conversation(TenantOwned):
 
 
 class Message(TenantOwned):
-    """Something said. A stored message never changes, except that an answer is written when its turn closes."""
+    """Something said, in a conversation, or in a turn that has none. A stored message never changes."""
 
     class Role(models.TextChoices):
         USER = "user", "User"
         ASSISTANT = "assistant", "Assistant"
 
-    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, null=True, related_name="messages")
+    turn = models.ForeignKey("Turn", on_delete=models.CASCADE, null=True, related_name="+", db_index=False)
     role = models.CharField(max_length=10, choices=Role)
     text = models.TextField()
     citations = models.JSONField(default=list, help_text="As chatbot.events.Source gives them.")
@@ -47,15 +48,28 @@ class Message(TenantOwned):
 
     class Meta:
         ordering = ("created",)
-        indexes = [models.Index(fields=["tenant", "conversation", "created"], name="message_listing")]
-        constraints = [models.CheckConstraint(condition=Q(role__in=["user", "assistant"]), name="message_role")]
+        indexes = [
+            models.Index(fields=["tenant", "conversation", "created"], name="message_listing"),
+            models.Index(fields=["turn"], condition=Q(turn__isnull=False), name="message_of_lone_turn"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(role__in=["user", "assistant"]), name="message_role"),
+            # Whatever is deleted takes its messages along: with the conversation, or with the turn.
+            models.CheckConstraint(
+                condition=Q(conversation__isnull=False, turn=None) | Q(conversation=None, turn__isnull=False),
+                name="message_belongs_once",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.text[:80]
 
 
 class Turn(TenantOwned):
-    """A question and its answer. A question asked again has several turns."""
+    """A question and its answer. A question asked again has several turns.
+
+    One without a conversation was asked by a client that keeps the conversation itself.
+    """
 
     class State(models.TextChoices):
         QUEUED = "queued", "Queued"
@@ -67,7 +81,9 @@ class Turn(TenantOwned):
 
     OPEN = (State.QUEUED, State.RUNNING)
 
-    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="turns")
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, null=True, related_name="turns")
+    assistant = models.ForeignKey(Assistant, on_delete=models.CASCADE, related_name="turns")
+    end_user = models.ForeignKey(EndUser, on_delete=models.CASCADE, related_name="turns")
     question = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="turns")
     answer = models.OneToOneField(Message, on_delete=models.SET_NULL, null=True, related_name="answered_by")
     api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, related_name="+")

@@ -50,7 +50,8 @@ def start(opened: turn.Opened) -> Log:
     """Run an opened turn; its log has its first event when this returns."""
     running = Running(opened, Log(opened.epoch))
     _running[opened.turn_id] = running
-    running.log.append(TurnStarted(str(opened.turn_id), str(opened.conversation_id), str(opened.question_id)))
+    conversation = str(opened.conversation_id) if opened.conversation_id else None
+    running.log.append(TurnStarted(str(opened.turn_id), conversation, str(opened.question_id)))
     running.task = asyncio.create_task(_run(running))
     return running.log
 

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from apps.assistants.models import Assistant, PromptVersion
 from apps.conversations.models import Conversation, IdempotencyKey, Message, Turn
+from apps.conversations.parties import assistant_of, conversation_of, end_user_of
+from apps.conversations.question import NOT_SAID, Question, Sampling
 from apps.inference import gateway
 from apps.knowledge.models import Collection
 from apps.tenants.authentication import Caller
 from apps.tenants.models import EndUser, Tenant
 from apps.usage import ledger
 from apps.usage.models import UsageRecord
-from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound, ParleyError, TurnInProgress
+from chatbot.errors import IdempotencyConflict, InvalidRequest, ParleyError, TurnInProgress
 from chatbot.events import Source, Timings, Usage
 from chatbot.inference.endpoint import Endpoint
 
 # More turns than any context window holds; the packing decides how many of them the model sees.
 HISTORY_TURNS = 20
 TITLE_CHARS = 80
-ANONYMOUS = "anonymous"  # the end user of calls that name none
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a door was asked. `user` is who asks, where the call says so; `client_id` is the client's own name for the
-    question; `idempotency_key` makes a repeat harmless."""
-
-    text: str
-    user: str = ""
-    client_id: str = ""
-    idempotency_key: str = ""
-    request_id: str = ""
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +35,17 @@ class Opened:
     tenant: Tenant
     turn_id: uuid.UUID
     epoch: int
-    conversation_id: uuid.UUID
+    conversation_id: uuid.UUID | None
     question_id: uuid.UUID
     text: str
-    end_user: str
+    end_user: EndUser
     assistant: Assistant
     prompt: PromptVersion
     collections: Sequence[Collection]
     history: Sequence[tuple[str, str]]
     endpoints: Sequence[Endpoint]  # that may answer, first one first
+    instructions: str = ""  # the asker's own, after the prompt
+    sampling: Sampling = NOT_SAID
 
 
 @dataclass(slots=True)
@@ -79,38 +65,6 @@ class Outcome:
     last_seq: int = 0
 
 
-def conversation_of(tenant: Tenant, conversation_id: uuid.UUID, *, user: str = "", lock: bool = False) -> Conversation:
-    """A tenant's conversation, and `user`'s where one is named. Raises NotFound, the same for another's as for none."""
-    rows = Conversation.objects.for_tenant(tenant).select_related("end_user", "assistant__prompt__published")
-    if user:
-        rows = rows.filter(end_user__external_id=user)
-    if lock:
-        rows = rows.select_for_update(of=("self",))
-    conversation: Conversation | None = rows.filter(pk=conversation_id).first()
-    if conversation is None:
-        raise NotFound("There is no such conversation.")
-    conversation.assistant.tenant = conversation.tenant = tenant
-    return conversation
-
-
-def start_conversation(tenant: Tenant, assistant: Assistant, *, user: str = "", title: str = "") -> Conversation:
-    """A new conversation of the end user whom the tenant calls `user`."""
-    end_user, _ = EndUser.objects.get_or_create(tenant=tenant, external_id=user or ANONYMOUS)
-    conversation: Conversation = Conversation.objects.create(
-        tenant=tenant, assistant=assistant, end_user=end_user, title=title
-    )
-    return conversation
-
-
-def delete_conversation(tenant: Tenant, conversation: Conversation) -> None:
-    """Delete a conversation with everything in it; its bills stay. Raises TurnInProgress while it is answering."""
-    with transaction.atomic():
-        locked = conversation_of(tenant, conversation.pk, lock=True)
-        if Turn.objects.for_tenant(tenant).filter(conversation=locked, state__in=Turn.OPEN).exists():
-            raise TurnInProgress
-        locked.delete()
-
-
 def open_turn(caller: Caller, conversation_id: uuid.UUID, question: Question, *, replica: uuid.UUID) -> Opened | Turn:
     """Write question, turn and ledger row: from here on nothing is lost. A repeat (by idempotency key) gets its turn.
 
@@ -119,37 +73,68 @@ def open_turn(caller: Caller, conversation_id: uuid.UUID, question: Question, *,
     """
     tenant = caller.tenant
     conversation = conversation_of(tenant, conversation_id, user=question.user, lock=True)
-    if question.idempotency_key:
-        earlier = _earlier(tenant, conversation, question)
-        if earlier is not None:
-            return earlier
-    opened = _answerable(tenant, conversation, question)
-    _write(caller, conversation, question, opened, replica)
+    earlier = _earlier(tenant, conversation.assistant, conversation.end_user, question, conversation)
+    if earlier is not None:
+        return earlier
+    opened = _answerable(tenant, conversation.assistant, conversation.end_user, question, conversation)
+    _write(caller, question, opened, replica)
+    conversation.active_at = timezone.now()
+    conversation.title = conversation.title or " ".join(question.text.split())[:TITLE_CHARS]
+    conversation.save(update_fields=["active_at", "title"])
     return opened
 
 
-def _earlier(tenant: Tenant, conversation: Conversation, question: Question) -> Turn | None:
+def open_lone_turn(caller: Caller, assistant: str, question: Question, *, replica: uuid.UUID) -> Opened | Turn:
+    """The same for a turn without a conversation: the asker brings the history. `assistant` is a slug or an id.
+
+    Call it as one unit. Raises NotFound, IdempotencyConflict, or InvalidRequest where the assistant is not ready.
+    """
+    tenant = caller.tenant
+    asked, end_user = assistant_of(tenant, assistant), end_user_of(tenant, question.user)
+    earlier = _earlier(tenant, asked, end_user, question)
+    if earlier is not None:
+        return earlier
+    opened = _answerable(tenant, asked, end_user, question)
+    _write(caller, question, opened, replica)
+    return opened
+
+
+def _earlier(
+    tenant: Tenant,
+    assistant: Assistant,
+    end_user: EndUser,
+    question: Question,
+    conversation: Conversation | None = None,
+) -> Turn | None:
     """The turn that this key already opened. Repeats sent at once wait here for the first one to commit."""
+    if not question.idempotency_key:
+        return None
     with connection.cursor() as cursor:
-        name = f"{tenant.pk}/{conversation.end_user_id}/{question.idempotency_key}"
+        name = f"{tenant.pk}/{end_user.pk}/{question.idempotency_key}"
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
     claim = (
         IdempotencyKey.objects.for_tenant(tenant)
-        .filter(end_user_id=conversation.end_user_id, key=question.idempotency_key)
+        .filter(end_user=end_user, key=question.idempotency_key)
         .select_related("turn")
         .first()
     )
     if claim is None:
         return None
-    if claim.fingerprint != question.fingerprint or claim.turn.conversation_id != conversation.pk:
-        raise IdempotencyConflict
     turn: Turn = claim.turn
+    place = (assistant.pk, conversation.pk if conversation else None)
+    if claim.fingerprint != question.fingerprint or (turn.assistant_id, turn.conversation_id) != place:
+        raise IdempotencyConflict
     return turn
 
 
-def _answerable(tenant: Tenant, conversation: Conversation, question: Question) -> Opened:
+def _answerable(
+    tenant: Tenant,
+    assistant: Assistant,
+    end_user: EndUser,
+    question: Question,
+    conversation: Conversation | None = None,
+) -> Opened:
     """What answering needs. Raises InvalidRequest where the assistant is not ready to answer."""
-    assistant = conversation.assistant
     if not assistant.is_active:
         raise InvalidRequest("This assistant is switched off.")
     if assistant.prompt.published is None:
@@ -159,15 +144,17 @@ def _answerable(tenant: Tenant, conversation: Conversation, question: Question) 
         tenant=tenant,
         turn_id=uuid.uuid4(),
         epoch=1,
-        conversation_id=conversation.pk,
+        conversation_id=conversation.pk if conversation else None,
         question_id=uuid.uuid4(),
         text=question.text,
-        end_user=conversation.end_user.external_id,
+        end_user=end_user,
         assistant=assistant,
         prompt=assistant.prompt.published,
         collections=list(collections) if assistant.passages else [],
-        history=_history(tenant, conversation),
+        history=_history(tenant, conversation) if conversation else question.history,
         endpoints=gateway.chat_endpoints(tenant, assistant.endpoint_id),
+        instructions=question.instructions,
+        sampling=question.sampling,
     )
 
 
@@ -186,16 +173,17 @@ def _history(tenant: Tenant, conversation: Conversation) -> list[tuple[str, str]
     return list(latest.values())[::-1]
 
 
-def _write(caller: Caller, conversation: Conversation, question: Question, opened: Opened, replica: uuid.UUID) -> None:
+def _write(caller: Caller, question: Question, opened: Opened, replica: uuid.UUID) -> None:
     tenant = caller.tenant
-    Message.objects.create(
-        id=opened.question_id, tenant=tenant, conversation=conversation, role=Message.Role.USER, text=question.text
-    )
+    place = _place(opened.conversation_id, opened.turn_id)
+    Message.objects.create(id=opened.question_id, tenant=tenant, role=Message.Role.USER, text=question.text, **place)
     try:
         turn = Turn.objects.create(
             id=opened.turn_id,
             tenant=tenant,
-            conversation=conversation,
+            conversation_id=opened.conversation_id,
+            assistant=opened.assistant,
+            end_user=opened.end_user,
             question_id=opened.question_id,
             api_key_id=caller.api_key_id,
             prompt_version=opened.prompt,
@@ -211,15 +199,17 @@ def _write(caller: Caller, conversation: Conversation, question: Question, opene
     if question.idempotency_key:
         IdempotencyKey.objects.create(
             tenant=tenant,
-            end_user_id=conversation.end_user_id,
+            end_user=opened.end_user,
             key=question.idempotency_key,
             fingerprint=question.fingerprint,
             turn=turn,
         )
-    ledger.reserve(tenant, turn_id=turn.pk, end_user=conversation.end_user, api_key_id=caller.api_key_id)
-    conversation.active_at = timezone.now()
-    conversation.title = conversation.title or " ".join(question.text.split())[:TITLE_CHARS]
-    conversation.save(update_fields=["active_at", "title"])
+    ledger.reserve(tenant, turn_id=turn.pk, end_user=opened.end_user, api_key_id=caller.api_key_id)
+
+
+def _place(conversation_id: uuid.UUID | None, turn_id: uuid.UUID) -> dict[str, uuid.UUID]:
+    """Where a message belongs: to the conversation, or to the turn where there is none."""
+    return {"conversation_id": conversation_id} if conversation_id else {"turn_id": turn_id}
 
 
 def close_turn(
@@ -228,7 +218,7 @@ def close_turn(
     epoch: int,
     outcome: Outcome,
     *,
-    conversation_id: uuid.UUID,
+    conversation_id: uuid.UUID | None,
     answer_id: uuid.UUID,
 ) -> bool:
     """Write answer, state and bill, if the turn is still open in this epoch: whoever comes second gets False.
@@ -264,10 +254,10 @@ def close_turn(
         Message.objects.create(
             id=answer_id,
             tenant=tenant,
-            conversation_id=conversation_id,
             role=Message.Role.ASSISTANT,
             text=outcome.text,
             citations=[asdict(source) for source in outcome.citations],
+            **_place(conversation_id, turn_id),
         )
     ledger.settle(tenant, turn_id=turn_id, bill=outcome.bill, usage=outcome.usage, endpoint_id=outcome.endpoint_id)
     return True

@@ -88,6 +88,8 @@ def make_turn(conversation: Conversation, *, text: str, endpoint: Endpoint) -> T
     return Turn.objects.create(
         tenant=tenant,
         conversation=conversation,
+        assistant=conversation.assistant,
+        end_user=conversation.end_user,
         question=question,
         answer=answer,
         prompt_version=conversation.assistant.prompt.published,

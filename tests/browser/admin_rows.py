@@ -163,6 +163,8 @@ def _turns(tenant, conversations, versions, endpoints, ages):
             Turn(
                 tenant=tenant,
                 conversation=each,
+                assistant=each.assistant,
+                end_user=each.end_user,
                 question=question,
                 answer=answer,
                 prompt_version=version,

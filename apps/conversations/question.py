@@ -1,0 +1,46 @@
+"""What a door was asked, before anything is looked up."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the asker wants the answer drawn, within what the assistant allows; None leaves it to the assistant."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+
+
+NOT_SAID = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a door was asked. `user` is who asks, where the call says so; `client_id` is the client's own name for the
+    question; `idempotency_key` makes a repeat harmless.
+
+    A client that keeps the conversation itself brings it: `history` (question, answer; oldest first) and
+    `instructions`, which follow the assistant's prompt and never replace it.
+    """
+
+    text: str
+    user: str = ""
+    client_id: str = ""
+    idempotency_key: str = ""
+    request_id: str = ""
+    history: tuple[tuple[str, str], ...] = ()
+    instructions: str = ""
+    sampling: Sampling = NOT_SAID
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for a repeat, and for nothing else that the same key may stand before."""
+        asked = (self.text, self.history, self.instructions, asdict(self.sampling))
+        return hashlib.sha256(orjson.dumps(asked)).hexdigest()
