@@ -1,4 +1,4 @@
-"""What the OpenAPI schema says of errors: one shape, listed on every route."""
+"""What views say of their errors in the OpenAPI schema; apps/edge/openapi.py adds what is alike for every route."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ class ErrorSerializer(serializers.Serializer[Any]):
 
     code = serializers.CharField(help_text="Stable; programs may rely on it.")
     message = serializers.CharField(help_text="A sentence for a person.")
-    request_id = serializers.CharField()
+    request_id = serializers.CharField(help_text="The same as X-Request-Id; log lines carry it.")
     turn = serializers.CharField(required=False, help_text="The turn that failed; its question is kept.")
-    retry_after = serializers.FloatField(required=False, help_text="Seconds.")
-    fields = serializers.DictField(child=serializers.CharField(), required=False)  # type: ignore[assignment]
+    retry_after = serializers.FloatField(required=False, help_text="Seconds after which asking again may succeed.")
+    fields = serializers.DictField(  # type: ignore[assignment]
+        child=serializers.CharField(), required=False, help_text="What is wrong with which input."
+    )
 
 
-_MEANINGS = {
+MEANINGS = {
     400: "The request is not valid; `fields` says why.",
     401: "No valid credentials.",
-    403: "The credentials do not allow this.",
     404: "There is no such thing, or it is not yours.",
-    415: "Not a content type that is read here.",
-    429: "Too many requests, or a quota is used up.",
+    406: "`Accept` names no type that this address answers with.",
+    413: "The body is larger than allowed.",
+    415: "The body's content type, or the kind of file, is not read here.",
+    429: "Too many requests, or a quota is used up; `retry_after` says when to ask again.",
+    500: "An error of Parley's own; it was logged under the request id.",
     503: "Parley or its model servers cannot answer now; `retry_after` says when to ask again.",
 }
+# Of any route. What follows from a route's shape is added by itself: 404 where a path holds an id, 413 where there is
+# a body, and so on.
 ERRORS: dict[int, OpenApiResponse] = {
-    status: OpenApiResponse(ErrorSerializer, meaning) for status, meaning in _MEANINGS.items()
+    status: OpenApiResponse(ErrorSerializer, MEANINGS[status]) for status in (400, 401, 500, 503)
 }
 CONFLICT = {
     409: OpenApiResponse(ErrorSerializer, "The conversation is still answering its previous question."),

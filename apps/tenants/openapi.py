@@ -9,7 +9,19 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
 class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "apps.tenants.authentication.KeyAuthentication"
-    name = "API key"
+    name = ["bearer", "x-api-key"]
 
-    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        return {"type": "http", "scheme": "bearer", "bearerFormat": "parley_<id>_<secret>"}
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:
+        """Either of them; one requirement with both would ask for both."""
+        return [{name: []} for name in self.name]
+
+    def get_security_definition(self, auto_schema: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "parley_<id>_<secret>",
+                "description": "An API key of the tenant: `Authorization: Bearer parley_…`.",
+            },
+            {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key, by its own header."},
+        ]
