@@ -204,7 +204,13 @@ def _write(caller: Caller, question: Question, opened: Opened, replica: uuid.UUI
             fingerprint=question.fingerprint,
             turn=turn,
         )
-    ledger.reserve(tenant, turn_id=turn.pk, end_user=opened.end_user, api_key_id=caller.api_key_id)
+    ledger.reserve(
+        tenant,
+        turn_id=turn.pk,
+        end_user=opened.end_user,
+        api_key_id=caller.api_key_id,
+        assistant_id=opened.assistant.pk,
+    )
 
 
 def _place(conversation_id: uuid.UUID | None, turn_id: uuid.UUID) -> dict[str, uuid.UUID]:

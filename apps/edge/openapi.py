@@ -168,7 +168,7 @@ class Generator(SchemaGenerator):
         return _whole() if public else self.fresh(request)
 
     def fresh(self, request: Any = None) -> dict[str, Any]:
-        schema: dict[str, Any] = super().get_schema(request=request, public=True)
+        schema: dict[str, Any] = super().get_schema(request=request, public=True)  # type: ignore[no-untyped-call]
         schema["info"]["description"] = ABOUT
         used = {tag for path in schema["paths"].values() for operation in path.values() for tag in operation["tags"]}
         schema["tags"] = [{"name": tag} for tag in [*TAGS.values(), *sorted(used - {*TAGS.values()})] if tag in used]
@@ -194,4 +194,4 @@ class Generator(SchemaGenerator):
 
 @cache
 def _whole() -> dict[str, Any]:
-    return Generator().fresh()
+    return Generator().fresh()  # type: ignore[no-untyped-call]

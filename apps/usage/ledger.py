@@ -12,9 +12,18 @@ from apps.usage.models import UsageRecord
 from chatbot.events import Usage
 
 
-def reserve(tenant: Tenant, *, turn_id: uuid.UUID, end_user: EndUser, api_key_id: uuid.UUID | None) -> None:
+def reserve(
+    tenant: Tenant,
+    *,
+    turn_id: uuid.UUID,
+    end_user: EndUser,
+    api_key_id: uuid.UUID | None,
+    assistant_id: uuid.UUID | None = None,
+) -> None:
     """Enter an admitted turn. Call inside the transaction that writes the turn."""
-    UsageRecord.objects.create(tenant=tenant, turn_id=turn_id, end_user=end_user, api_key_id=api_key_id)
+    UsageRecord.objects.create(
+        tenant=tenant, turn_id=turn_id, end_user=end_user, api_key_id=api_key_id, assistant_id=assistant_id
+    )
 
 
 def settle(tenant: Tenant, *, turn_id: uuid.UUID, bill: str, usage: Usage, endpoint_id: uuid.UUID | None) -> bool:

@@ -11,7 +11,7 @@ from apps.tenants.scoping import TenantOwned
 
 
 class UsageRecord(TenantOwned):
-    """What one turn cost. The turn is named by id alone: the ledger outlives it and knows nothing of conversations."""
+    """What one turn cost. Turn and assistant are named by id alone: the ledger outlives them, and lies below both."""
 
     class State(models.TextChoices):
         RESERVED = "reserved", "Reserved"
@@ -26,6 +26,7 @@ class UsageRecord(TenantOwned):
         NONE = "none", "Not billed"
 
     turn_id = models.UUIDField(unique=True)
+    assistant_id = models.UUIDField(null=True)
     end_user = models.ForeignKey("tenants.EndUser", on_delete=models.SET_NULL, null=True, related_name="+")
     api_key = models.ForeignKey("tenants.ApiKey", on_delete=models.SET_NULL, null=True, related_name="+")
     endpoint = models.ForeignKey("inference.Endpoint", on_delete=models.SET_NULL, null=True, related_name="+")

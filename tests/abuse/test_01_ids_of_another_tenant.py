@@ -53,6 +53,8 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "api/v1/turns/<uuid:turn_id>": [("GET", "turns/{turn}", "")],
     "api/v1/turns/<uuid:turn_id>/events": [("GET", "turns/{turn}/events", "")],
     "api/v1/turns/<uuid:turn_id>/stop": [("POST", "turns/{turn}/stop", "")],
+    "api/v1/usage": [],
+    "api/v1/usage/records": [],
 }
 
 

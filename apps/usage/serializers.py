@@ -1,0 +1,103 @@
+"""The shapes of usage in the API."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.usage.models import UsageRecord
+from apps.usage.reports import GROUPS
+
+DEFAULT_DAYS = 30
+MAX_DAYS = 366
+YEARS = range(2000, 2200)  # beyond them days cannot be reckoned with in every time zone
+
+
+class PeriodSerializer(serializers.Serializer[Any]):
+    """Whole days in the tenant's time zone; `context["today"]` is the tenant's."""
+
+    to = serializers.DateField(required=False, help_text="The last day, included; today unless told.")
+    user = serializers.CharField(required=False, default="", max_length=200, help_text="Of this end user alone.")
+
+    def get_fields(self) -> dict[str, Any]:
+        first = serializers.DateField(
+            required=False, help_text=f"The first day, like 2026-03-01; {DEFAULT_DAYS} days up to `to` unless told."
+        )
+        return {"from": first, **super().get_fields()}  # a word of Python's own
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        last = attrs.get("to") or self.context["today"]
+        if last.year not in YEARS:
+            raise serializers.ValidationError({"to": "This day is too far away."})
+        first = attrs.get("from") or last - dt.timedelta(days=DEFAULT_DAYS - 1)
+        if not 0 <= (last - first).days < MAX_DAYS:
+            raise serializers.ValidationError({"from": f"A period has between 1 and {MAX_DAYS} days."})
+        return {**attrs, "from": first, "to": last}
+
+
+class ReportQuerySerializer(PeriodSerializer):
+    group_by = serializers.ChoiceField(GROUPS, required=False, default="day")
+
+
+class UsageBillsSerializer(serializers.Serializer[Any]):
+    """How many of the requests were billed how."""
+
+    once = serializers.IntegerField(help_text="Whole answers.")
+    delivered = serializers.IntegerField(help_text="Answers that were stopped or broke off: as far as they came.")
+    loss = serializers.IntegerField(help_text="Not billed: the platform's own loss.")
+    none = serializers.IntegerField(help_text="Not billed.")
+
+
+class UsageTotalsSerializer(serializers.Serializer[Any]):
+    requests = serializers.IntegerField()
+    unsettled = serializers.IntegerField(help_text="Still being answered; their tokens are not known yet.")
+    prompt_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+    total_tokens = serializers.IntegerField()
+    bills = UsageBillsSerializer()
+
+
+class UsageGroupSerializer(UsageTotalsSerializer):
+    key = serializers.CharField(
+        allow_null=True, help_text="The day, the assistant's id or the end user; null for what has been deleted."
+    )
+
+
+class UsageReportSerializer(serializers.Serializer[Any]):
+    """What a period cost, and each of its groups."""
+
+    to = serializers.DateField()
+    group_by = serializers.ChoiceField(GROUPS)
+    total = UsageTotalsSerializer()
+    results = UsageGroupSerializer(many=True)
+
+    def get_fields(self) -> dict[str, Any]:
+        return {"from": serializers.DateField(), **super().get_fields()}
+
+
+class UsageRecordSerializer(serializers.ModelSerializer[UsageRecord]):
+    """What one turn cost. It outlives the turn, and what else it names."""
+
+    turn = serializers.UUIDField(source="turn_id")
+    assistant = serializers.UUIDField(source="assistant_id", allow_null=True)
+    user = serializers.CharField(source="end_user.external_id", default=None, allow_null=True)
+    api_key = serializers.CharField(source="api_key.name", default=None, allow_null=True, help_text="The key's name.")
+
+    class Meta:
+        model = UsageRecord
+        fields = (
+            "id",
+            "turn",
+            "assistant",
+            "user",
+            "api_key",
+            "state",
+            "bill",
+            "prompt_tokens",
+            "completion_tokens",
+            "estimated",
+            "created",
+            "settled_at",
+        )
