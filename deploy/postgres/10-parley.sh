@@ -1,0 +1,17 @@
+#!/bin/sh
+# Runs once, when PostgreSQL's data directory is new: two roles, one database, the extensions. The owner makes the schema
+# and is nobody's superuser; the product's role owns nothing (manage.py setup_database grants it what it may do).
+set -eu
+
+psql --no-psqlrc --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres \
+    --set owner_password="$POSTGRES_OWNER_PASSWORD" --set app_password="$POSTGRES_APP_PASSWORD" <<'SQL'
+CREATE ROLE parley_owner LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'owner_password';
+CREATE ROLE parley_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'app_password';
+CREATE DATABASE parley OWNER parley_owner;
+\connect parley
+ALTER SCHEMA public OWNER TO parley_owner;
+CREATE EXTENSION IF NOT EXISTS vector;
+CREATE EXTENSION IF NOT EXISTS btree_gin;
+CREATE EXTENSION IF NOT EXISTS pg_trgm;
+CREATE EXTENSION IF NOT EXISTS unaccent;
+SQL
