@@ -64,6 +64,7 @@ INSTALLED_APPS = [
     "axes",
     "apps.edge",
     "apps.tenants",
+    "apps.webhooks",
     "apps.inference",
     "apps.usage",
     "apps.knowledge",
@@ -184,6 +185,8 @@ CELERY_BEAT_SCHEDULE = {
     # Both repair what a lost task or a dead process left behind.
     "resend-documents": {"task": "knowledge.resend_documents", "schedule": 30.0},
     "close-abandoned-turns": {"task": "conversations.close_abandoned_turns", "schedule": 30.0},
+    "deliver-webhooks": {"task": "webhooks.deliver", "schedule": 30.0},
+    "prune-webhook-deliveries": {"task": "webhooks.prune_deliveries", "schedule": 3600.0},
 }
 
 # --- People -----------------------------------------------------------------------------------------------------------
