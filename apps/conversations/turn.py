@@ -10,6 +10,7 @@ from django.db import IntegrityError, connection
 from django.utils import timezone
 
 from apps.assistants.models import Assistant, PromptVersion
+from apps.conversations import announcing
 from apps.conversations.models import Conversation, IdempotencyKey, Message, Turn
 from apps.conversations.parties import assistant_of, conversation_of, end_user_of
 from apps.conversations.question import NOT_SAID, Question, Sampling
@@ -266,4 +267,5 @@ def close_turn(
             **_place(conversation_id, turn_id),
         )
     ledger.settle(tenant, turn_id=turn_id, bill=outcome.bill, usage=outcome.usage, endpoint_id=outcome.endpoint_id)
+    announcing.turn_finished(tenant, turn_id)
     return True

@@ -24,7 +24,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models import F
 from django.utils import timezone
 
-from apps.knowledge import lease, metrics, queue, storage, vectors
+from apps.knowledge import announcing, lease, metrics, queue, storage, vectors
 from apps.knowledge.lease import SupersededError
 from apps.knowledge.models import TITLE_CHARS, Chunk, ChunkQuerySet, Document
 from apps.tenants.scoping import unit
@@ -249,6 +249,7 @@ def _swap(document: Document) -> None:
         lease_until=None,
         lease_token=None,
     )
+    announcing.document_ready(document)
 
 
 def _fail(document: Document, code: str, message: str) -> str:
@@ -275,4 +276,7 @@ def _give_up(document: Document, code: str, message: str, **fields: object) -> s
         )
     except SupersededError:
         return "superseded"
-    return "retrying" if fields["status"] == Document.Status.RETRYING else code
+    if fields["status"] == Document.Status.RETRYING:
+        return "retrying"
+    announcing.document_failed(document)
+    return code
