@@ -38,7 +38,7 @@ def _daphne(host: str, port: int, behind_proxy: bool) -> list[str]:
 def _uvicorn(host: str, port: int, behind_proxy: bool) -> list[str]:
     options = (
         f"--host {host} --port {port} --backlog 4096 --loop uvloop --http httptools --no-access-log"
-        " --ws websockets-sansio --ws-per-message-deflate false --timeout-graceful-shutdown 5"
+        " --ws websockets-sansio --ws-per-message-deflate false --timeout-keep-alive 60 --timeout-graceful-shutdown 5"
     )
     # Left to itself it believes whoever connects from this machine.
     trust = ["--proxy-headers", "--forwarded-allow-ips", "*"] if behind_proxy else ["--no-proxy-headers"]
