@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -41,6 +41,8 @@ from apps.tenants.scoping import unit
 from chatbot.errors import InvalidRequest, NotAuthenticated
 from chatbot.events import START, Cursor, Failed
 
+USER = OpenApiParameter("user", str, description="Your name for an end user: 404 unless it is theirs.")
+CURSOR = {"type": "string", "pattern": r"^[0-9]+-[0-9]+$", "maxLength": 24}
 HEARTBEAT_SECONDS = 15.0
 RECHECK_SECONDS = 2.0  # how often a stream asks whether its key still holds
 
@@ -85,7 +87,10 @@ class Conversations(generics.ListAPIView[Conversation]):
         return rows.select_related("assistant", "end_user")
 
     @extend_schema(
-        parameters=[OpenApiParameter("user", str), OpenApiParameter("assistant", str)],
+        parameters=[
+            OpenApiParameter("user", str, description="Of this end user alone."),
+            OpenApiParameter("assistant", str, description="With this assistant alone: its slug."),
+        ],
         responses={200: ConversationSerializer(many=True), **ERRORS},
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -100,9 +105,14 @@ class Conversations(generics.ListAPIView[Conversation]):
         return Response(ConversationSerializer(conversation).data, status=status.HTTP_201_CREATED)
 
 
-@extend_schema(
-    parameters=[OpenApiParameter("user", str, description="404 unless this end user owns the conversation.")],
-    responses={200: ConversationSerializer, **ERRORS},
+@extend_schema(parameters=[USER], responses={200: ConversationSerializer, **ERRORS})
+@extend_schema_view(
+    get=extend_schema(description="Read a conversation."),
+    patch=extend_schema(description="Rename a conversation."),
+    delete=extend_schema(
+        description="Delete a conversation with everything in it. 409 while it is answering.",
+        responses={204: None, **ERRORS, 409: CONFLICT[409]},
+    ),
 )
 class OneConversation(generics.RetrieveUpdateDestroyAPIView[Conversation]):
     """A conversation: read it, rename it, or delete it with everything in it."""
@@ -126,7 +136,7 @@ class OneConversation(generics.RetrieveUpdateDestroyAPIView[Conversation]):
         delete_conversation(caller_of(self.request).tenant, instance)
 
 
-@extend_schema(responses={200: MessageSerializer(many=True), **ERRORS})
+@extend_schema(parameters=[USER], responses={200: MessageSerializer(many=True), **ERRORS})
 class Messages(generics.ListAPIView[Message]):
     """What was said in a conversation, oldest first."""
 
@@ -145,6 +155,7 @@ class Messages(generics.ListAPIView[Message]):
 
 class Turns(Door):
     @extend_schema(
+        operation_id="ask",
         request=AskSerializer,
         parameters=[
             OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Makes a repeat harmless."),
@@ -169,7 +180,7 @@ class Turns(Door):
 
 
 class OneTurn(Door):
-    @extend_schema(responses={200: TurnSerializer, **ERRORS})
+    @extend_schema(parameters=[USER], responses={200: TurnSerializer, **ERRORS})
     async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """A turn as it stands."""
         return JsonResponse(await unit(_turn_body, caller, turn_id, request.GET.get("user", "")))
@@ -177,9 +188,11 @@ class OneTurn(Door):
 
 class TurnEvents(Door):
     @extend_schema(
+        operation_id="follow_turn",
         parameters=[
-            OpenApiParameter("after", str, description="A cursor like 1-12: only what lies beyond it."),
-            OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description="The same, from EventSource."),
+            OpenApiParameter("after", CURSOR, description="A cursor like 1-12: only what lies beyond it."),
+            OpenApiParameter("Last-Event-ID", CURSOR, OpenApiParameter.HEADER, description="The same, by EventSource."),
+            USER,
         ],
         responses={
             (200, "text/event-stream"): OpenApiResponse(OpenApiTypes.STR, "The turn's events as they happen."),
@@ -198,7 +211,7 @@ class TurnEvents(Door):
 
 
 class StopTurn(Door):
-    @extend_schema(request=None, responses={200: TurnSerializer, **ERRORS})
+    @extend_schema(request=None, parameters=[USER], responses={200: TurnSerializer, **ERRORS})
     async def post(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """End a running turn; what it has said is kept. Answers with the turn, which may have ended by itself."""
         await unit(following.turn_of, caller.tenant, turn_id, user=request.GET.get("user", ""))

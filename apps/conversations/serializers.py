@@ -9,17 +9,18 @@ from rest_framework import serializers
 
 from apps.assistants.models import Assistant
 from apps.conversations.models import Conversation, Message, Turn
+from apps.edge.fields import ModelSerializer, Text
 from apps.knowledge.serializers import SourceSerializer
 
 
 class AskSerializer(serializers.Serializer[Any]):
     """A question."""
 
-    text = serializers.CharField(max_length=settings.PARLEY_MAX_QUESTION_CHARS)
-    client_id = serializers.CharField(
+    text = Text(max_length=settings.PARLEY_MAX_QUESTION_CHARS)
+    client_id = Text(
         max_length=100, required=False, default="", allow_blank=True, help_text="Your own name for this question."
     )
-    user = serializers.CharField(
+    user = Text(
         max_length=200, required=False, default="", allow_blank=True, help_text="Who asks: must own the conversation."
     )
 
@@ -27,11 +28,9 @@ class AskSerializer(serializers.Serializer[Any]):
 class BeginSerializer(serializers.Serializer[Any]):
     """A new conversation."""
 
-    assistant = serializers.CharField(max_length=64, help_text="The assistant's slug or id.")
-    user = serializers.CharField(
-        max_length=200, required=False, default="", allow_blank=True, help_text="Your name for the end user."
-    )
-    title = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+    assistant = Text(max_length=64, help_text="The assistant's slug or id.")
+    user = Text(max_length=200, required=False, default="", allow_blank=True, help_text="Your name for the end user.")
+    title = Text(max_length=200, required=False, default="", allow_blank=True)
 
 
 class AssistantSerializer(serializers.ModelSerializer[Assistant]):
@@ -40,7 +39,7 @@ class AssistantSerializer(serializers.ModelSerializer[Assistant]):
         fields = ("id", "slug", "name", "description")
 
 
-class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+class ConversationSerializer(ModelSerializer[Conversation]):
     assistant = serializers.SlugRelatedField[Assistant](slug_field="slug", read_only=True)
     user = serializers.CharField(source="end_user.external_id", read_only=True)
 

@@ -161,6 +161,27 @@ def _body(kind: type[ParleyError], status: int) -> dict[str, Any]:
     return body
 
 
+def _link(paths: dict[str, Any]) -> None:
+    """Say of what is created where its id is used next: for people in Swagger, and for programs that try everything."""
+    for path, operations in paths.items():
+        created = operations.get("post")
+        if created is None or path.endswith("}"):
+            continue
+        below = re.compile(rf"{PREFIX}/{path.rpartition('/')[2]}/{{(\w+)}}[^{{]*")
+        links = {
+            operation["operationId"]: {
+                "operationId": operation["operationId"],
+                "parameters": {match[1]: "$response.body#/id"},
+            }
+            for other, its in paths.items()
+            if (match := below.fullmatch(other))
+            for operation in its.values()
+        }
+        for status, response in created["responses"].items():
+            if status.startswith("2") and links:
+                response["links"] = links
+
+
 class Generator(SchemaGenerator):
     """Adds what routes refer to. The schema is the same for everybody, so a process makes it once."""
 
@@ -172,6 +193,7 @@ class Generator(SchemaGenerator):
         schema["info"]["description"] = ABOUT
         used = {tag for path in schema["paths"].values() for operation in path.values() for tag in operation["tags"]}
         schema["tags"] = [{"name": tag} for tag in [*TAGS.values(), *sorted(used - {*TAGS.values()})] if tag in used]
+        _link(schema["paths"])
         components = schema["components"]
         components["headers"] = HEADERS
         components["responses"] = {

@@ -37,6 +37,7 @@ MEANINGS = {
 ERRORS: dict[int, OpenApiResponse] = {
     status: OpenApiResponse(ErrorSerializer, MEANINGS[status]) for status in (400, 401, 500, 503)
 }
+MISSING = {404: OpenApiResponse(ErrorSerializer, MEANINGS[404])}  # where the body names something
 CONFLICT = {
     409: OpenApiResponse(ErrorSerializer, "The conversation is still answering its previous question."),
     422: OpenApiResponse(ErrorSerializer, "The idempotency key was used for a different request."),

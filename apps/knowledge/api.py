@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.edge.parsers import BoundedJSONParser
-from apps.edge.schema import ERRORS, UPLOADS
+from apps.edge.schema import ERRORS, MISSING, UPLOADS
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
 from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
 from apps.knowledge.models import Collection, Document
@@ -60,6 +60,7 @@ ACCEPTED = {
     202: OpenApiResponse(DocumentSerializer, "Stored; ask for it again to follow its ingestion.", examples=[QUEUED]),
     200: OpenApiResponse(DocumentSerializer, "The same bytes are there already; this is their document."),
     **ERRORS,
+    **MISSING,
     **UPLOADS,
 }
 
@@ -238,8 +239,8 @@ def shown(document: Document, code: int = status.HTTP_200_OK) -> Response:
 class Search(Door):
     @extend_schema(
         request=SearchSerializer,
-        responses={200: ResultsSerializer, **ERRORS},
-        examples=[OpenApiExample("A question", {"collection": "manuals", "query": "Replace the seal"})],
+        operation_id="search",
+        responses={200: ResultsSerializer, **ERRORS, **MISSING},
     )
     async def post(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
         """The passages that a question finds, by meaning and by words; by words alone while no vector can be made."""

@@ -8,12 +8,13 @@ from django.conf import settings
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.edge.fields import ModelSerializer, Number, Text
 from apps.knowledge.models import Collection, Document
 from chatbot.errors import InvalidRequest
 
 
-class CollectionSerializer(serializers.ModelSerializer[Collection]):
-    slug = serializers.CharField(max_length=63, required=False, help_text="Made of the name if left out.")
+class CollectionSerializer(ModelSerializer[Collection]):
+    slug = Text(max_length=63, required=False, help_text="Made of the name if left out.")
     documents = serializers.IntegerField(
         source="document_count", read_only=True, help_text="How many it holds, ready or not."
     )
@@ -24,7 +25,7 @@ class CollectionSerializer(serializers.ModelSerializer[Collection]):
         read_only_fields = ("id", "created")
 
 
-class CollectionChangeSerializer(serializers.ModelSerializer[Collection]):
+class CollectionChangeSerializer(ModelSerializer[Collection]):
     """What can be changed; the slug stays, because programs and assistants know the collection by it."""
 
     class Meta:
@@ -78,10 +79,10 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
 class UploadSerializer(serializers.Serializer[Any]):
     """A document by its file, or by its text."""
 
-    collection = serializers.CharField(max_length=64, help_text="Slug or id.")
+    collection = Text(max_length=64, help_text="Slug or id.")
     file = serializers.FileField(required=False, help_text="PDF, Markdown or plain text; in a multipart form.")
-    text = serializers.CharField(required=False, trim_whitespace=False, help_text="Markdown or plain text.")
-    title = serializers.CharField(max_length=300, required=False, default="", allow_blank=True)
+    text = Text(required=False, trim_whitespace=False, help_text="Markdown or plain text.")
+    title = Text(max_length=300, required=False, default="", allow_blank=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         return _one_source(attrs, self.initial_data)
@@ -91,7 +92,7 @@ class ReplaceSerializer(serializers.Serializer[Any]):
     """New content for a document."""
 
     file = serializers.FileField(required=False, help_text="PDF, Markdown or plain text; in a multipart form.")
-    text = serializers.CharField(required=False, trim_whitespace=False, help_text="Markdown or plain text.")
+    text = Text(required=False, trim_whitespace=False, help_text="Markdown or plain text.")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         return _one_source(attrs, self.initial_data)
@@ -108,9 +109,9 @@ def _one_source(attrs: dict[str, Any], sent: Any) -> dict[str, Any]:
 class SearchSerializer(serializers.Serializer[Any]):
     """A question to a collection."""
 
-    collection = serializers.CharField(max_length=64, help_text="Slug or id.")
-    query = serializers.CharField(max_length=settings.PARLEY_MAX_QUESTION_CHARS)
-    limit = serializers.IntegerField(min_value=1, max_value=50, required=False, default=6)
+    collection = Text(max_length=64, help_text="Slug or id.")
+    query = Text(max_length=settings.PARLEY_MAX_QUESTION_CHARS)
+    limit = Number(min_value=1, max_value=50, required=False, default=6)
 
 
 class SourceSerializer(serializers.Serializer[Any]):

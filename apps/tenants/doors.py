@@ -8,10 +8,12 @@ import orjson
 from django.http import HttpRequest, HttpResponseBase
 from rest_framework.views import APIView
 
-from apps.edge.errors import MethodNotAllowed
+from apps.edge.errors import MethodNotAllowed, json_error
 from apps.edge.middleware import ahead_of_middleware
 from apps.tenants.authentication import authenticate, credential_of
 from chatbot.errors import InvalidRequest, UnsupportedType
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Door(APIView):
@@ -21,8 +23,10 @@ class Door(APIView):
     def as_view(cls, **initkwargs: Any) -> Any:
         async def view(request: HttpRequest, **parts: Any) -> HttpResponseBase:
             handler = getattr(cls(), (request.method or "").lower(), None)
-            if handler is None or request.method not in {"GET", "POST", "PUT", "PATCH", "DELETE"}:
-                raise MethodNotAllowed
+            if handler is None or request.method not in METHODS:
+                refusal = json_error(MethodNotAllowed())
+                refusal["Allow"] = ", ".join(method for method in METHODS if hasattr(cls, method.lower()))
+                return refusal
             caller = await authenticate(credential_of(request))
             response: HttpResponseBase = await handler(request, caller, **parts)
             return response

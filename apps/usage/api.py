@@ -30,7 +30,7 @@ from apps.usage.serializers import (
 def _asked(request: Request, serializer: type[PeriodSerializer]) -> tuple[Tenant, dict[str, Any]]:
     tenant = cast("Caller", request.user).tenant
     today = timezone.now().astimezone(ZoneInfo(tenant.time_zone)).date()
-    query = serializer(data=request.query_params, context={"today": today})
+    query = serializer(data=request.query_params.dict(), context={"today": today})
     query.is_valid(raise_exception=True)
     return tenant, query.validated_data
 

@@ -19,7 +19,9 @@ class PeriodSerializer(serializers.Serializer[Any]):
     """Whole days in the tenant's time zone; `context["today"]` is the tenant's."""
 
     to = serializers.DateField(required=False, help_text="The last day, included; today unless told.")
-    user = serializers.CharField(required=False, default="", max_length=200, help_text="Of this end user alone.")
+    user = serializers.CharField(
+        required=False, default="", max_length=200, allow_blank=True, help_text="Of this end user alone."
+    )
 
     def get_fields(self) -> dict[str, Any]:
         first = serializers.DateField(

@@ -210,9 +210,6 @@ async def test_an_overloaded_server_is_a_503_with_a_time(world: World, api: Api)
 @pytest.mark.parametrize("text", ["", "   ", None, 7, ["x"], "a\0b", "x" * 16_001])
 async def test_a_bad_question_is_refused_with_its_field(world: World, api: Api, text: object) -> None:
     response = await api.ask(world.turns, text)
-    if text == 7:  # numbers read as text, as everywhere in this API
-        assert response.status_code == 200
-        return
     assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
     assert "text" in response.json()["fields"]
     assert await unit(Message.objects.count) == 0
