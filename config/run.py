@@ -66,18 +66,21 @@ def _celery() -> list[str]:
 def main() -> None:
     """Become the process: its signals and its exit code are this one's."""
     parser = argparse.ArgumentParser(prog="python -m config.run", description="Run one of Parley's own processes.")
-    deeds = parser.add_subparsers(dest="deed", required=True)
+    deeds = parser.add_subparsers(required=True)
     serving = deeds.add_parser("web", help="REST, SSE, WebSocket and the admin")
+    serving.set_defaults(command=web)
     serving.add_argument("--host", default="127.0.0.1", help="the interface to listen on")
     serving.add_argument("--port", type=int, default=8000)
     working = deeds.add_parser("worker", help="ingests documents")
+    working.set_defaults(command=worker)
     working.add_argument("--concurrency", type=int, default=2, help="documents ingested at the same time")
     beating = deeds.add_parser("beat", help="sends again what got lost; exactly one")
+    beating.set_defaults(command=beat)
     beating.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()), help="a writable directory")
     read_files()
     arguments = vars(parser.parse_args())
     try:
-        command = {"web": web, "worker": worker, "beat": beat}[arguments.pop("deed")](**arguments)
+        command = arguments.pop("command")(**arguments)
     except ValueError as error:
         refuse(f"{error}")
     _forget_counts()
