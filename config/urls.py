@@ -19,6 +19,7 @@ urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url="/static/brand/mark.svg")),
     path("admin/", admin.site.urls),
     path("api/v1/", include("apps.usage.api")),
+    path("api/v1/", include("apps.webhooks.api")),
     path("api/v1/", include("apps.knowledge.api")),
     path("api/v1/", include("apps.conversations.api")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),

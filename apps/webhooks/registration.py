@@ -19,7 +19,7 @@ from apps.tenants.models import Tenant, User
 from apps.webhooks import signing
 from apps.webhooks.models import Delivery, Webhook
 from chatbot.addresses import check_url
-from chatbot.errors import InvalidRequest
+from chatbot.errors import InvalidRequest, NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -72,11 +72,14 @@ def register(tenant: Tenant, *, created_by: User | None = None, **fields: Any) -
 
 
 def change(webhook: Webhook, **fields: Any) -> None:
-    """Change what its owner decides; switched on, it starts with a clean slate. Raises as register() does."""
+    """Change what its owner decides; switched on, it starts with a clean slate.
+
+    Raises as register() does, and NotFound.
+    """
     tenant = webhook.tenant
     checked = _checked(tenant, fields)
     with transaction.atomic():
-        current = Webhook.objects.for_tenant(tenant).select_for_update(of=("self",)).get(pk=webhook.pk)
+        current = _locked(webhook)
         if checked.get("enabled") and not current.enabled:
             checked |= {"failures": 0, "failing_since": None, "disabled_at": None, "disabled_reason": ""}
         if checked:
@@ -84,6 +87,16 @@ def change(webhook: Webhook, **fields: Any) -> None:
         if checked.get("enabled") is False:
             _drop_pending(current)
         webhook.refresh_from_db()
+
+
+def _locked(webhook: Webhook) -> Webhook:
+    """The row as it is now, locked. Raises NotFound where it was deleted meanwhile."""
+    current: Webhook | None = (
+        Webhook.objects.for_tenant(webhook.tenant_id).select_for_update().filter(pk=webhook.pk).first()
+    )
+    if current is None:
+        raise NotFound
+    return current
 
 
 def _checked(tenant: Tenant, fields: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +114,7 @@ def rotate_secret(webhook: Webhook) -> None:
     """Give it a new secret; for ROTATION, messages are signed with both."""
     with transaction.atomic():
         # Under a lock, or of two at once the second would end the secret that the receiver knows.
-        current = Webhook.objects.for_tenant(webhook.tenant_id).select_for_update().get(pk=webhook.pk)
+        current = _locked(webhook)
         webhook.secret, webhook.previous_secret = signing.new_secret(), current.secret
         webhook.previous_secret_until = timezone.now() + ROTATION
         webhook.save(update_fields=["secret", "previous_secret", "previous_secret_until"])

@@ -18,6 +18,8 @@ from apps.knowledge.ingest import ingest
 from apps.knowledge.models import Chunk, Collection, Document
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
+from apps.webhooks.models import Delivery, Event, Webhook
+from apps.webhooks.registration import register
 from tests import factories
 from tests.abuse.conftest import bearer, send
 from tests.apps.admin_world import logged_in, make_world, row_of
@@ -26,6 +28,7 @@ from tests.apps.conversations.test_websocket import Socket
 from tests.architecture.test_routes import OURS, PUBLIC, ROUTES
 from tests.browser.conftest import session_of
 
+WEBHOOK = '{"name": "x", "url": "https://r.example/", "events": ["turn.finished"], %s}'
 # How each route takes ids, in its address, its query or its body; `{}` stands for the id.
 WAYS: dict[str, list[tuple[str, str, str]]] = {
     "api/v1/assistants": [],
@@ -53,6 +56,15 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "api/v1/turns/<uuid:turn_id>": [("GET", "turns/{turn}", "")],
     "api/v1/turns/<uuid:turn_id>/events": [("GET", "turns/{turn}/events", "")],
     "api/v1/turns/<uuid:turn_id>/stop": [("POST", "turns/{turn}/stop", "")],
+    "api/v1/webhooks": [
+        ("POST", "webhooks", WEBHOOK % '"assistants": ["{assistant}"]'),
+        ("POST", "webhooks", WEBHOOK % '"collections": ["{collection}"]'),
+    ],
+    "api/v1/webhooks/<uuid:webhook_id>": [
+        (method, "webhooks/{webhook}", '{"name": "x"}') for method in ("GET", "PATCH", "DELETE")
+    ],
+    "api/v1/webhooks/<uuid:webhook_id>/secret": [("POST", "webhooks/{webhook}/secret", "")],
+    "api/v1/webhooks/<uuid:webhook_id>/deliveries": [("GET", "webhooks/{webhook}/deliveries", "")],
     "api/v1/usage": [],
     "api/v1/usage/records": [],
 }
@@ -71,6 +83,7 @@ def ids_of(world: World) -> dict[str, str]:
         "conversation": str(world.conversation.pk),
         "document": str(document.pk),
         "turn": str(turn.pk),
+        "webhook": str(Webhook.objects.for_tenant(world.tenant).get().pk),
     }
 
 
@@ -81,6 +94,7 @@ def filled(text: str, ids: dict[str, str]) -> str:
 @pytest.fixture
 async def asked(world: World) -> dict[str, str]:
     """Ids of acme's rows, its turn still running."""
+    await unit(register, world.tenant, name="x", url="https://r.example/", events=[Event.DOCUMENT_READY])
     world.script(*["word "] * 50, delay=0.05)
     socket = Socket(Authorization=f"Bearer {world.key}")
     await socket.connect()
@@ -157,7 +171,7 @@ async def test_ingesting_anothers_document_does_nothing(world: World, asked: dic
 def everything(tenant: Tenant) -> dict[str, Any]:
     """What a trespasser could have changed."""
     found: dict[str, Any] = {}
-    for model in (Collection, Document, Chunk, Conversation):
+    for model in (Collection, Document, Chunk, Conversation, Webhook, Delivery):
         rows = model.objects.for_tenant(tenant).order_by("pk").values()
         found[model.__name__] = [{k: v for k, v in row.items() if k != "tsv"} for row in rows]
     return found

@@ -41,7 +41,7 @@ def test_streaming_routes_run_ahead_of_middleware() -> None:
 @pytest.mark.parametrize("route", sorted(set(OURS) - PUBLIC))
 async def test_no_route_answers_without_credentials(database: None, route: str) -> None:
     path = "/" + route
-    for kind in ("<uuid:conversation_id>", "<uuid:turn_id>", "<uuid:document_id>"):
+    for kind in ("<uuid:conversation_id>", "<uuid:turn_id>", "<uuid:document_id>", "<uuid:webhook_id>"):
         path = path.replace(kind, str(uuid.uuid4()))
     path = path.replace("<str:key>", "some")
     assert "<" not in path, f"teach this test to fill {route}"

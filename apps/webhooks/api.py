@@ -1,0 +1,147 @@
+"""REST: a tenant's webhooks, and the log of their deliveries."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, cast
+
+from django.db.models import QuerySet
+from django.urls import path
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.edge.schema import ERRORS
+from apps.tenants.authentication import Caller
+from apps.tenants.models import Tenant
+from apps.webhooks import registration
+from apps.webhooks.models import Delivery, Webhook
+from apps.webhooks.serializers import (
+    DeliverySerializer,
+    IssuedSerializer,
+    WebhookFieldsSerializer,
+    WebhookSerializer,
+)
+from chatbot.errors import InvalidRequest, NotFound
+
+NEW = OpenApiExample(
+    "Turns and documents",
+    {
+        "name": "Ticket system",
+        "url": "https://tickets.example.com/parley",
+        "events": ["turn.finished", "document.failed"],
+    },
+    request_only=True,
+)
+ISSUED = "The webhook with its secret, which is not shown again."
+
+
+def tenant_of(request: Request) -> Tenant:
+    return cast("Caller", request.user).tenant
+
+
+def valid(serializer: Any) -> dict[str, Any]:
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+def find_webhook(tenant: Tenant, webhook_id: uuid.UUID) -> Webhook:
+    """Raises NotFound, also for another tenant's."""
+    webhook: Webhook | None = Webhook.objects.for_tenant(tenant).filter(pk=webhook_id).first()
+    if webhook is None:
+        raise NotFound
+    webhook.tenant = tenant
+    return webhook
+
+
+class Webhooks(generics.ListAPIView[Webhook]):
+    """Webhooks, newest first."""
+
+    serializer_class = WebhookSerializer
+    queryset = Webhook.objects.none()
+
+    def get_queryset(self) -> QuerySet[Webhook]:
+        rows: QuerySet[Webhook] = Webhook.objects.for_tenant(tenant_of(self.request))
+        return rows
+
+    @extend_schema(responses={200: WebhookSerializer(many=True), **ERRORS})
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+    @extend_schema(
+        request=WebhookFieldsSerializer,
+        responses={201: OpenApiResponse(IssuedSerializer, ISSUED), **ERRORS},
+        examples=[NEW],
+    )
+    def post(self, request: Request) -> Response:
+        """Register an address that is told of events. The answer alone shows the secret that signs them."""
+        made = registration.register(tenant_of(request), **valid(WebhookFieldsSerializer(data=request.data)))
+        return Response(IssuedSerializer(made).data, status=status.HTTP_201_CREATED)
+
+
+class OneWebhook(APIView):
+    @extend_schema(responses={200: WebhookSerializer, **ERRORS})
+    def get(self, request: Request, webhook_id: uuid.UUID) -> Response:
+        """A webhook, and how it fares."""
+        return Response(WebhookSerializer(find_webhook(tenant_of(request), webhook_id)).data)
+
+    @extend_schema(request=WebhookFieldsSerializer(partial=True), responses={200: WebhookSerializer, **ERRORS})
+    def patch(self, request: Request, webhook_id: uuid.UUID) -> Response:
+        """Change it. Switched on again, it starts with a clean slate."""
+        webhook = find_webhook(tenant_of(request), webhook_id)
+        registration.change(webhook, **valid(WebhookFieldsSerializer(data=request.data, partial=True)))
+        return Response(WebhookSerializer(webhook).data)
+
+    @extend_schema(responses={204: None, **ERRORS})
+    def delete(self, request: Request, webhook_id: uuid.UUID) -> Response:
+        """Delete it with its deliveries; none of them is sent any more."""
+        registration.delete(find_webhook(tenant_of(request), webhook_id))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class Secret(APIView):
+    @extend_schema(
+        operation_id="rotate_webhook_secret",
+        request=None,
+        responses={200: OpenApiResponse(IssuedSerializer, ISSUED), **ERRORS},
+    )
+    def post(self, request: Request, webhook_id: uuid.UUID) -> Response:
+        """Replace its secret. For 24 hours, messages are signed with the old one, too."""
+        webhook = find_webhook(tenant_of(request), webhook_id)
+        registration.rotate_secret(webhook)
+        return Response(IssuedSerializer(webhook).data)
+
+
+class Deliveries(generics.ListAPIView[Delivery]):
+    """What a webhook was sent or will be, newest first; of the last 30 days."""
+
+    serializer_class = DeliverySerializer
+    queryset = Delivery.objects.none()
+
+    def get_queryset(self) -> QuerySet[Delivery]:
+        tenant = tenant_of(self.request)
+        webhook = find_webhook(tenant, self.kwargs["webhook_id"])
+        rows: QuerySet[Delivery] = Delivery.objects.for_tenant(tenant).filter(webhook=webhook)
+        if wanted := self.request.query_params.get("status"):
+            if wanted not in Delivery.Status.values:
+                raise InvalidRequest(fields={"status": f"One of {', '.join(Delivery.Status.values)}."})
+            rows = rows.filter(status=wanted)
+        return rows
+
+    @extend_schema(
+        operation_id="list_webhook_deliveries",
+        parameters=[OpenApiParameter("status", str, enum=Delivery.Status.values)],
+        responses={200: DeliverySerializer(many=True), **ERRORS},
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+
+urlpatterns = [
+    path("webhooks", Webhooks.as_view()),
+    path("webhooks/<uuid:webhook_id>", OneWebhook.as_view()),
+    path("webhooks/<uuid:webhook_id>/secret", Secret.as_view()),
+    path("webhooks/<uuid:webhook_id>/deliveries", Deliveries.as_view()),
+]
