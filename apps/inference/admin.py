@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
 
 from asgiref.sync import async_to_sync
 from django import forms
@@ -21,6 +20,22 @@ from apps.inference.models import Endpoint
 from apps.inference.probe import Probed, last_probed, probe, remember
 from apps.tenants.admin_base import OperatorAdmin
 from apps.tenants.admin_words import ago, duration
+
+# What to choose and why, beside each protocol's name.
+PROTOCOL_HELP = {
+    "openai": "Any other server with OpenAI's API: SGLang, Ollama, LiteLLM, a hosted service.",
+    "vllm": "OpenAI's API; the context length is read from the server.",
+    "tgi": "Its Messages API; the context length is read from the server. Chat only.",
+    "tgi-generate": "For models without a chat template: /generate_stream with the dialogue as plain text. Chat only.",
+    "llamacpp": "OpenAI's API of llama-server; the context of a slot is read from the server.",
+    "tei": "Its route /embed; embeddings only. Its OpenAI route works as OpenAI-compatible.",
+    "hf": "Inference Providers by a model's id, or a dedicated Inference Endpoint by its address. The API key is a "
+    "Hugging Face token.",
+}
+
+
+def protocol_choices() -> list[tuple[str, str]]:
+    return [(value, format_html("{}: {}", label, PROTOCOL_HELP[value])) for value, label in Endpoint.Protocol.choices]
 
 
 class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -39,6 +54,7 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = (
             "name",
             "kind",
+            "protocol",
             "base_url",
             "model",
             "context_length",
@@ -50,7 +66,7 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.old_host = _host(self.instance.base_url)
+        self.fields["protocol"].choices = protocol_choices()  # type: ignore[attr-defined]
         if self.instance.api_key:
             self.fields[
                 "new_key"
@@ -70,18 +86,11 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
     def save(self, commit: bool = True) -> Any:
-        moved = _host(self.instance.base_url) != self.old_host
-        if self.cleaned_data["forget_key"] or moved:
+        if self.cleaned_data["forget_key"]:
             self.instance.api_key = ""
         if self.cleaned_data["new_key"]:
-            self.instance.api_key = self.cleaned_data["new_key"]
+            self.instance.api_key, self.instance.key_confirmed = self.cleaned_data["new_key"], True
         return super().save(commit)
-
-
-def _host(url: str) -> tuple[str, str]:
-    """Scheme and host with port: what decides who receives the key."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc.lower()
 
 
 @admin.register(Endpoint)
@@ -91,14 +100,15 @@ class EndpointAdmin(OperatorAdmin):
         "Assistants answer through a chat endpoint, documents become searchable through an embedding endpoint. "
         "Add one of each."
     )
-    list_display = ("name_and_model", "kind_label", "base_url", "state", "key_state")
-    list_filter = ("kind", "enabled", "tenants")
+    list_display = ("name_and_model", "kind_label", "protocol_label", "address", "state", "key_state")
+    list_filter = ("kind", "protocol", "enabled", "tenants")
+    radio_fields = {"protocol": admin.VERTICAL}
     search_fields = ("name", "model", "base_url")
     autocomplete_fields = ("tenants",)
-    actions_detail: Any = ("test_now",)
+    actions_detail: Any = ("test_now", "adopt", "wake_up")
     actions_row: Any = ("test_now",)
     fieldsets = (
-        (None, {"fields": ("name", "kind", "base_url", "model", "new_key", "forget_key")}),
+        (None, {"fields": ("name", "kind", "protocol", "base_url", "model", "new_key", "forget_key")}),
         ("Limits", {"fields": ("context_length", "first_token_seconds", "dimension")}),
         ("Who is served", {"fields": ("enabled", "tenants")}),
     )
@@ -137,9 +147,54 @@ class EndpointAdmin(OperatorAdmin):
         endpoint = self.row(request, object_id)
         result = async_to_sync(probe)(endpoint)
         remember(endpoint, result)
-        return render(
-            request, "admin/inference/probe_result.html", {"endpoint": endpoint, "result": result, "form": form}
-        )
+        context = {"endpoint": endpoint, "result": result, "offers": result.offers(endpoint), "form": form}
+        return render(request, "admin/inference/probe_result.html", context)
+
+    @action(  # type: ignore[operator]
+        description="Use what the server says",
+        url_path="adopt",
+        icon="download",
+        dialog={
+            "title": "Take over what the server says",
+            "description": "It is tested, and its context length, or the dimension of its vectors, is stored here.",
+            "form_class": None,
+            "form_submit_text": "Take it over",
+        },
+    )
+    def adopt(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        endpoint = self.row(request, object_id)
+        result = async_to_sync(probe)(endpoint)
+        changes = result.offers(endpoint)
+        for field, value in changes.items():
+            setattr(endpoint, field, value)
+        if changes:
+            endpoint.save(update_fields=list(changes))
+            gateway.forget()
+        told = result.dimension or result.context_length
+        context = {"endpoint": endpoint, "result": result, "changes": changes, "told": told, "form": form}
+        return render(request, "admin/inference/adopted.html", context)
+
+    @action(  # type: ignore[operator]
+        description="Wake it up",
+        url_path="wake",
+        icon="alarm",
+        permissions=["wake_up"],
+        dialog={
+            "title": "Wake up this Inference Endpoint",
+            "description": "Hugging Face is asked to start it, and bills it from then on.",
+            "form_class": None,
+            "form_submit_text": "Wake it up",
+        },
+    )
+    def wake_up(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+        endpoint = self.row(request, object_id)
+        said = async_to_sync(gateway.wake_up)(endpoint)
+        return render(request, "admin/inference/woken.html", {"endpoint": endpoint, "said": said, "form": form})
+
+    def has_wake_up_permission(self, request: HttpRequest, object_id: str) -> bool:
+        """Only dedicated Inference Endpoints sleep."""
+        endpoint = self.get_object(request, object_id)
+        return endpoint is not None and endpoint.protocol == Endpoint.Protocol.HF and bool(endpoint.base_url)
 
     @display(description="Name and model", header=True, ordering="name")
     def name_and_model(self, endpoint: Endpoint) -> list[str]:
@@ -148,6 +203,14 @@ class EndpointAdmin(OperatorAdmin):
     @display(description="Kind", label={"Chat": "primary", "Embedding": "info"}, ordering="kind")
     def kind_label(self, endpoint: Endpoint) -> str:
         return str(endpoint.get_kind_display())
+
+    @display(description="Protocol", ordering="protocol")
+    def protocol_label(self, endpoint: Endpoint) -> str:
+        return str(endpoint.get_protocol_display())
+
+    @display(description="Base URL", ordering="base_url", empty_value="found by the model")
+    def address(self, endpoint: Endpoint) -> str:
+        return endpoint.base_url
 
     @display(description="State", label={"Enabled": "success", "Disabled": "danger"}, ordering="enabled")
     def state(self, endpoint: Endpoint) -> str:

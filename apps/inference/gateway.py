@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import NamedTuple
+from typing import NamedTuple, cast
+
+from django.conf import settings
 
 from apps.inference.models import Endpoint as Row
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
+from chatbot.errors import ModelError
 from chatbot.inference.client import Client
-from chatbot.inference.endpoint import Deadlines, Endpoint
+from chatbot.inference.endpoint import Deadlines, Endpoint, ProtocolName
 from chatbot.inference.pool import Pool
 
 # How long a process may use endpoints as they were before an operator's change.
@@ -22,7 +25,7 @@ class _Known(NamedTuple):
     tenants: frozenset[uuid.UUID]  # that may use it; empty for all
 
 
-_pool = Pool(Client())
+_pool = Pool(Client(allowed=settings.PARLEY_PRIVATE_ENDPOINT_HOSTS))
 _known: list[_Known] = []
 _fresh_until = 0.0
 
@@ -33,6 +36,7 @@ def engine_endpoint(row: Row) -> Endpoint:
         id=str(row.pk),
         kind="embedding" if row.kind == Row.Kind.EMBEDDING else "chat",
         name=row.name,
+        protocol=cast("ProtocolName", row.protocol),
         base_url=row.base_url,
         model=row.model,
         context_length=row.context_length,
@@ -76,3 +80,16 @@ async def pool() -> Pool:
     if time.monotonic() >= _fresh_until:
         await unit(refresh)
     return _pool
+
+
+async def wake_up(row: Row) -> str:
+    """Start a dedicated Inference Endpoint; what came of it, in a sentence."""
+    from chatbot.inference.protocols import hf  # noqa: PLC0415 - heavy, and seldom used
+
+    try:
+        state = await hf.wake(engine_endpoint(row))
+    except ModelError as error:
+        return error.message
+    if state == "running":
+        return "It is running already."
+    return f"Hugging Face starts it, which takes some minutes; its state is “{state}”."

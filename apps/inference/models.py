@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
+from typing import Any, Self
+from urllib.parse import urlsplit
 
+from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
@@ -11,6 +16,10 @@ from django.utils import timezone
 
 from apps.edge.encryption import EncryptedTextField
 from apps.tenants.models import Tenant
+from chatbot.addresses import REFUSED, check_url
+from chatbot.errors import InvalidRequest
+
+ALLOWED_BY = "PARLEY_PRIVATE_ENDPOINT_HOSTS names the hosts that are reached although their addresses are not public."
 
 
 class EndpointQuerySet(models.QuerySet["Endpoint"]):
@@ -18,26 +27,51 @@ class EndpointQuerySet(models.QuerySet["Endpoint"]):
         """Enabled endpoints of a kind that `tenant` may use, in the order in which they are tried."""
         return self.filter(Q(tenants=None) | Q(tenants=tenant), kind=kind, enabled=True).order_by("created").distinct()
 
+    def update(self, **changes: Any) -> int:
+        """As Django's; where the address changes, no key stays that was not given with it."""
+        if "base_url" in changes:
+            changes.setdefault("api_key", "")
+        return super().update(**changes)
+
 
 class Endpoint(models.Model):
-    """A model server at an address. Operators own it; tenants are allowed to use it."""
+    """A model server at an address. Operators own it; tenants are allowed to use it.
+
+    A new host gets no key that was meant for the old one: save() clears it unless it changes too, or is given anew
+    (key_confirmed).
+    """
 
     class Kind(models.TextChoices):
         CHAT = "chat", "Chat"
         EMBEDDING = "embedding", "Embedding"
 
+    class Protocol(models.TextChoices):
+        OPENAI = "openai", "OpenAI-compatible"
+        VLLM = "vllm", "vLLM"
+        TGI = "tgi", "Text Generation Inference"
+        TGI_GENERATE = "tgi-generate", "Text Generation Inference, raw prompt"
+        LLAMACPP = "llamacpp", "llama.cpp"
+        TEI = "tei", "Text Embeddings Inference"
+        HF = "hf", "Hugging Face"
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100, unique=True)
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.CHAT)
+    protocol = models.CharField(max_length=12, choices=Protocol, default=Protocol.OPENAI)
     base_url = models.CharField(
         "base URL",
         max_length=500,
+        blank=True,
         validators=[
             RegexValidator(r"^https?://[^\s@\\]+$", "Enter an http:// or https:// address without a login in it.")
         ],
-        help_text="Of an OpenAI-compatible server, for example http://tgi:8080 or https://host/v1.",
+        help_text="The server's root, for example http://tgi:8080; it may end in /v1. Empty for a model of "
+        "Hugging Face's Inference Providers.",
     )
-    model = models.CharField(max_length=200, help_text="As the server names it.")
+    model = models.CharField(
+        max_length=200,
+        help_text="As the server names it; at Hugging Face its id, like org/name, or org/name:provider.",
+    )
     api_key = EncryptedTextField(
         "API key", blank=True, default="", help_text="Sent as a bearer token. Stored encrypted."
     )
@@ -62,6 +96,9 @@ class Endpoint(models.Model):
     )
     created = models.DateTimeField(default=timezone.now, editable=False)
 
+    key_confirmed = False  # the key was given for the address that is being saved
+    _saved: tuple[tuple[str, str], str] | None = None  # host and key as they stand in the database
+
     objects = EndpointQuerySet.as_manager()
 
     class Meta:
@@ -74,6 +111,25 @@ class Endpoint(models.Model):
                 name="endpoint_dimension",
                 violation_error_message="An embedding endpoint needs the dimension of its vectors (1 to 4000).",
             ),
+            models.CheckConstraint(
+                condition=Q(protocol__in=["openai", "vllm", "tgi", "tgi-generate", "llamacpp", "tei", "hf"]),
+                name="endpoint_protocol",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="chat") | ~Q(protocol__in=["tgi", "tgi-generate"]),
+                name="endpoint_tgi_chats",
+                violation_error_message="Text Generation Inference chats and does not embed.",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="embedding") | ~Q(protocol="tei"),
+                name="endpoint_tei_embeds",
+                violation_error_message="Text Embeddings Inference embeds and does not chat.",
+            ),
+            models.CheckConstraint(
+                condition=~Q(base_url="") | Q(protocol="hf"),
+                name="endpoint_address",
+                violation_error_message="Only the protocol Hugging Face needs no base URL.",
+            ),
             models.CheckConstraint(condition=Q(context_length__gte=256), name="endpoint_context_length"),
             models.CheckConstraint(
                 condition=Q(first_token_seconds__gte=1, first_token_seconds__lte=120), name="endpoint_first_token"
@@ -82,3 +138,38 @@ class Endpoint(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self._saved and not self.key_confirmed:
+            host, key = self._saved
+            if host_of(self.base_url) != host and self.api_key == key:
+                self.api_key = ""
+                if kwargs.get("update_fields") is not None:
+                    kwargs["update_fields"] = {*kwargs["update_fields"], "api_key"}
+        super().save(*args, **kwargs)
+        self._saved, self.key_confirmed = (host_of(self.base_url), self.api_key), False
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **kwargs: Any) -> Self:
+        row = super().from_db(db, field_names, values, **kwargs)
+        if {"base_url", "api_key"} <= set(field_names):
+            row._saved = host_of(row.base_url), row.api_key
+        return row
+
+    def clean(self) -> None:
+        if not self.base_url:
+            return
+        try:
+            check_url(self.base_url, allowed=settings.PARLEY_PRIVATE_ENDPOINT_HOSTS)
+        except InvalidRequest as error:
+            hint = f" {ALLOWED_BY}" if error.message == REFUSED else ""
+            raise ValidationError({"base_url": error.message + hint}) from error
+
+
+def host_of(url: str) -> tuple[str, str]:
+    """Scheme and host with port: what decides who receives the key."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "", url
+    return parts.scheme, parts.netloc.lower()

@@ -1,19 +1,22 @@
-"""Tests an endpoint the only way that counts: by one small generation, or one embedding."""
+"""Tests an endpoint the only way that counts, by one small generation or embedding, and looks what stands there."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from django.conf import settings
 from django.core.cache import cache
 from django.utils import timezone
 from django_redis.exceptions import ConnectionInterrupted
 
+from apps.inference.diagnosis import advice, complaint
 from apps.inference.gateway import engine_endpoint
 from apps.inference.models import Endpoint
-from chatbot.errors import ParleyError
+from chatbot.errors import ModelError, ParleyError
 from chatbot.events import Usage
 from chatbot.inference.client import Client
+from chatbot.inference.discovery import Seen
 from chatbot.inference.endpoint import Endpoint as EngineEndpoint
 from chatbot.inference.wire import ChatRequest, Message
 
@@ -24,9 +27,11 @@ REMEMBERED = 30 * 24 * 3600  # seconds
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What an endpoint did. Milliseconds since the request; `error` is the sentence of what went wrong, else empty.
+    """What an endpoint did. Milliseconds since the request; `error` is the sentence of what is wrong, else empty.
 
-    first_ms, tokens_per_second, words: of a chat endpoint. dimension: of an embedding endpoint.
+    first_ms, tokens_per_second, words: of a chat endpoint. dimension: of an embedding endpoint, as measured.
+    server, protocol, context_length: of the server as it tells of itself, where it does. advice: a sentence about what
+    would be better though all works.
     """
 
     total_ms: float
@@ -36,6 +41,16 @@ class ProbeResult:
     tokens_estimated: bool = False
     words: str = ""
     dimension: int | None = None
+    server: str = ""
+    protocol: str = ""
+    context_length: int | None = None
+    advice: str = ""
+
+    def offers(self, row: Endpoint) -> dict[str, int]:
+        """The fields of `row` in which the server says otherwise, with what it says."""
+        if row.kind == Endpoint.Kind.EMBEDDING:
+            return {"dimension": self.dimension} if self.dimension not in (None, row.dimension) else {}
+        return {"context_length": self.context_length} if self.context_length not in (None, row.context_length) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +63,52 @@ class Probed:
 
 
 async def probe(row: Endpoint) -> ProbeResult:
-    """Ask the endpoint as a turn would, enabled or not, past the pool, so that nothing steps in for it."""
-    client = Client()
-    started = time.perf_counter()
+    """Ask the endpoint as a turn would, enabled or not, saved or not, past the pool, so that nothing steps in for it.
+
+    Raises nothing: what is wrong stands in `error`.
+    """
+    client = Client(allowed=settings.PARLEY_PRIVATE_ENDPOINT_HOSTS)
     endpoint = engine_endpoint(row)
+    failure: ParleyError | None = None
+    started = time.perf_counter()
     try:
-        if row.kind == Endpoint.Kind.EMBEDDING:
-            vectors = await client.embed(endpoint, ["library"], input_type="query")
-            return ProbeResult(total_ms=_ms(started), dimension=len(vectors[0]))
-        return await _generate(client, endpoint, started)
-    except ParleyError as error:
-        return ProbeResult(total_ms=_ms(started), error=error.message)
+        try:
+            result = await _ask(client, endpoint, started)
+        except ParleyError as error:
+            failure, result = error, ProbeResult(total_ms=_ms(started))
+        seen = await _look(client, endpoint)
     finally:
         await client.close()
+    result = _with_what_is_served(result, endpoint, seen)
+    wrong = complaint(endpoint, failure, seen, result.dimension)
+    return replace(result, error=wrong, advice="" if wrong else advice(endpoint, seen))
+
+
+async def _look(client: Client, endpoint: EngineEndpoint) -> Seen | None:
+    try:
+        return await client.look(endpoint)
+    except ModelError:
+        return None
+
+
+def _with_what_is_served(result: ProbeResult, endpoint: EngineEndpoint, seen: Seen | None) -> ProbeResult:
+    if seen is None or seen.served is None:
+        return result
+    model = seen.served.model(endpoint.model)
+    return replace(
+        result,
+        server=seen.served.title,
+        protocol=seen.served.protocol,
+        context_length=model.context_length if model else None,
+    )
+
+
+async def _ask(client: Client, endpoint: EngineEndpoint, started: float) -> ProbeResult:
+    if endpoint.kind == "embedding":
+        # Whatever its dimension: a wrong one is told with both numbers.
+        vectors = await client.embed(replace(endpoint, dimension=None), ["library"], input_type="query")
+        return ProbeResult(total_ms=_ms(started), dimension=len(vectors[0]))
+    return await _generate(client, endpoint, started)
 
 
 async def _generate(client: Client, endpoint: EngineEndpoint, started: float) -> ProbeResult:

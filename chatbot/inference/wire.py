@@ -1,6 +1,7 @@
-"""What travels between us and an OpenAI-compatible model server: bytes to values and back, no I/O.
+"""What travels between us and model servers, whichever protocol they speak: questions, streamed answers, failures.
 
-Spoken by TGI, vLLM, SGLang, llama.cpp and their kin; where they differ, the comment names the one that does.
+The stream is that of OpenAI, as TGI, vLLM, SGLang and llama.cpp write it; where they differ, the comment names the one
+that does. No I/O.
 """
 
 from __future__ import annotations
@@ -58,47 +59,23 @@ class Delta:
     usage: Usage | None = None
 
 
-def _encode(body: dict[str, Any]) -> bytes:
+def encode(body: dict[str, Any]) -> bytes:
+    """JSON. Raises InvalidRequest for text that is not Unicode."""
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:  # a lone surrogate, which JSON can smuggle in as \ud800
         raise InvalidRequest("The text is not valid Unicode.") from error
 
 
-def chat_payload(model: str, request: ChatRequest) -> bytes:
-    """The body for POST /v1/chat/completions, streaming. Raises InvalidRequest for text that is not Unicode."""
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": request.messages,
-        "max_tokens": request.max_tokens,
-        "temperature": request.temperature,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if request.top_p is not None:
-        body["top_p"] = request.top_p
-    if request.stop:
-        body["stop"] = request.stop
-    return _encode(body)
-
-
-def embeddings_payload(model: str, texts: list[str], input_type: InputType) -> bytes:
-    """The body for POST /v1/embeddings. Raises InvalidRequest for text that is not Unicode."""
-    # input_type is not OpenAI's: models such as E5 embed questions and passages differently, and their servers read it.
-    return _encode({"model": model, "input": texts, "input_type": input_type, "encoding_format": "float"})
-
-
-def read_embeddings(body: bytes, count: int) -> list[list[float]]:
-    """The vectors in the order of the texts. Raises ModelFailed unless they are `count` finite ones of one length."""
+def usable_vectors(vectors: list[list[float]], count: int) -> list[list[float]]:
+    """The same vectors. Raises ModelFailed unless they are `count` finite ones of one length, none of them zero."""
     try:
-        rows = {row["index"]: row["embedding"] for row in orjson.loads(body)["data"]}
-        vectors = [rows[index] for index in range(count)]
         # A vector of zeros has no direction, so no distance to anything.
         usable = all(all(map(math.isfinite, vector)) and any(vector) for vector in vectors)
-        one_length = len({len(vector) for vector in vectors}) == 1
-    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+        lengths = {len(vector) for vector in vectors}
+    except TypeError as error:
         raise ModelFailed("The embedding server's answer was not understood.") from error
-    if len(rows) != count or not usable or not one_length:
+    if len(vectors) != count or not usable or len(lengths) != 1:
         raise ModelFailed("The embedding server's vectors are not usable.")
     return vectors
 
@@ -161,7 +138,7 @@ def _seconds(retry_after: str | None) -> float:
     return min(float(retry_after), RETRY_AFTER_LIMIT)
 
 
-def _stream_failure(body: dict[str, Any]) -> ParleyError:
+def stream_failure(body: dict[str, Any]) -> ParleyError:
     """An error told inside a stream whose status was 200, as TGI does under overload."""
     error = body["error"] if isinstance(body["error"], dict) else body
     words = _words(body)
@@ -190,7 +167,8 @@ class ChatReader:
 
     feed() gives what a read brought, or None. It raises ModelFailed, ModelBusy, ModelTimeout or PromptTooLong where
     the server says so; text before the error in the same read comes first, and the next feed() or close() raises.
-    With `max_tokens`, a server that ignores it is cut off with finish_reason length.
+    With `max_tokens`, a server that ignores it is cut off with finish_reason length. Streams in another form than
+    OpenAI's have a subclass with its own _read().
     """
 
     def __init__(self, max_tokens: int | None = None) -> None:
@@ -266,7 +244,7 @@ class ChatReader:
             if reason := choice.get("finish_reason"):
                 self._finish(reason)
         elif body.get("error"):
-            self._fail(_stream_failure(body))
+            self._fail(stream_failure(body))
         if usage := body.get("usage"):
             self._usage = _usage(usage)
 

@@ -18,6 +18,6 @@ async def fake() -> AsyncIterator[FakeInference]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
-    client = Client()
+    client = Client(allowed=["127.0.0.1"])
     yield client
     await client.close()

@@ -118,7 +118,7 @@ async def test_nothing_is_left_of_streams_however_they_end(fake: FakeInference) 
             except ModelError:
                 return
 
-    client = Client()
+    client = Client(allowed=["127.0.0.1"])
     before = held()
     await asyncio.gather(*(leave(client, n) for n in range(20)))
     await client.close()
@@ -137,7 +137,7 @@ async def test_no_redirect_is_followed_and_no_cookie_kept(fake: FakeInference, c
 
 
 def test_a_client_serves_one_short_loop_after_another() -> None:
-    client = Client()
+    client = Client(allowed=["127.0.0.1"])
 
     async def embed() -> int:
         async with FakeInference() as fake:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from chatbot.errors import InvalidRequest, ModelBusy, ModelFailed, ModelTimeout, ParleyError, PromptTooLong
 from chatbot.events import Usage
+from chatbot.inference.protocols.openai import chat_payload, embeddings_payload, read_embeddings
 from chatbot.inference.wire import (
     CHARACTERS_PER_TOKEN,
     EVENT_LIMIT,
@@ -20,10 +21,7 @@ from chatbot.inference.wire import (
     ChatReader,
     ChatRequest,
     Message,
-    chat_payload,
-    embeddings_payload,
     failure,
-    read_embeddings,
 )
 
 DONE = b"data: [DONE]\n\n"

@@ -1,5 +1,8 @@
 """A scripted OpenAI-compatible inference server on 127.0.0.1: chat, embeddings, and every way a real one misbehaves.
 
+It answers as https://platform.openai.com/docs/api-reference says (chat/create, chat-streaming, embeddings, models;
+errors as in docs/guides/error-codes); tests/fakes/dialects.py has the servers that differ, for `dialect`.
+
 In a test:      async with FakeInference() as fake: fake.script(Reply(tokens=["Hi"])); ... fake.base_url
 As a process:   python -m tests.fakes.inference --port 9000      (prints its base URL; port 0 picks a free one)
                 POST /script with a JSON list of replies replaces what is left of the script; GET /requests tells
@@ -18,7 +21,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
@@ -26,6 +29,7 @@ import orjson
 from aiohttp import web
 
 from chatbot.inference.endpoint import Endpoint
+from tests.fakes.dialects import Dialect, Fault, chunk, usage
 
 DIMENSION = 384
 FOREVER = 3600.0
@@ -56,12 +60,17 @@ class Reply:
     finish_reason: str = "stop"
     no_finish: bool = False
     no_usage: bool = False
+    fault: Fault | None = None  # told as this kind of server does; `broken` after the tokens, the others at once
     error_event: dict[str, Any] | None = None
     garbage: str = ""
     endless: bool = False  # the tokens again and again, whatever max_tokens says
     cut_after: int | None = None
     hang_after: int | None = None
     dimension: int = DIMENSION  # of embeddings
+
+    @property
+    def ends_badly(self) -> bool:
+        return self.no_finish or self.endless or self.fault == "broken" or self.error_event is not None
 
     def matches(self, kind: str, model: str, text: str) -> bool:
         return kind == self.kind and self.model in ("", model) and self.when in text
@@ -80,16 +89,23 @@ class Received:
 
 
 class FakeInference:
-    def __init__(self, port: int = 0) -> None:
+    """`dialect` is the kind of server that it plays; `api_key` is asked for where it is set."""
+
+    def __init__(self, port: int = 0, *, dialect: Dialect | None = None, api_key: str = "") -> None:
+        self.dialect = dialect or Dialect()
+        self.api_key = api_key
         self.requests: list[Received] = []
         self.port = port
         self._script: list[Reply] = []
         self._received = asyncio.Event()
         self._disconnected = asyncio.Event()
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_post("/v1/embeddings", self._embeddings)
-        app.router.add_get("/v1/models", self._models)
+        if self.dialect.chat_path:
+            app.router.add_post(self.dialect.chat_path, self._chat)
+        if self.dialect.embed_path:
+            app.router.add_post(self.dialect.embed_path, self._embeddings)
+        for path, tell in self.dialect.pages().items():
+            app.router.add_get(path, self._page(tell))
         app.router.add_get("/health", self._health)
         app.router.add_post("/script", self._take_script)
         app.router.add_get("/requests", self._tell_requests)
@@ -133,15 +149,35 @@ class FakeInference:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         received = await self._receive(request)
-        reply = self._next_reply("chat", received.payload.get("model", ""), _question(received.payload))
+        reply = self._next_reply("chat", received.payload.get("model", ""), self.dialect.question(received.payload))
         return await self._watched(request, received, self._answer(request, received, reply))
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         received = await self._receive(request)
-        given = received.payload["input"]
-        texts = [given] if isinstance(given, str) else given
+        texts = self.dialect.texts(received.payload)
         reply = self._next_reply("embedding", received.payload.get("model", ""), texts[0] if texts else "")
-        return await self._watched(request, received, _embed(request, reply, texts))
+        return await self._watched(request, received, self._embed(request, received, reply, texts))
+
+    def _refused(self, request: web.Request, payload: dict[str, Any], reply: Reply) -> web.Response | None:
+        refusal = None
+        if self.api_key and request.headers.get("Authorization") != f"Bearer {self.api_key}":
+            refusal = self.dialect.unauthorised()
+        elif reply.fault in ("overloaded", "too_long"):
+            refusal = self.dialect.refusal(reply.fault)
+        else:
+            refusal = self.dialect.unknown_model(payload)
+        if refusal is None or refusal.status == 200:
+            return None
+        return web.json_response(refusal.body, status=refusal.status, headers=reply.headers)
+
+    def _page(self, tell: Callable[[], dict[str, Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def page(request: web.Request) -> web.Response:
+            if self.api_key and request.headers.get("Authorization") != f"Bearer {self.api_key}":
+                refusal = self.dialect.unauthorised()
+                return web.json_response(refusal.body, status=refusal.status)
+            return web.json_response(tell())
+
+        return page
 
     async def _receive(self, request: web.Request) -> Received:
         port = request.transport.get_extra_info("peername")[1] if request.transport else 0
@@ -165,23 +201,82 @@ class FakeInference:
         if reply.status != 200:
             return web.Response(status=reply.status, text=reply.body, headers=reply.headers)
         payload = received.payload
-        if not payload.get("stream"):
-            tokens, finish = _spoken(reply, payload)
+        if refused := self._refused(request, payload, reply):
+            return refused
+        if self.dialect.whole and not payload.get("stream"):
+            tokens, finish = self._spoken(reply, payload)
             message = {"role": "assistant", "content": "".join(tokens)}
-            return web.json_response(_chunk({"message": message, "finish_reason": finish}, _usage(payload, tokens)))
+            return web.json_response(chunk({"message": message, "finish_reason": finish}, usage(payload, tokens)))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"} | reply.headers)
         await response.prepare(request)
-        async for event in _stream(request, reply, payload):
+        async for event in self._stream(request, reply, payload):
             for piece in _pieces(event, reply):
                 await response.write(piece)
                 await asyncio.sleep(0)
         return response
 
-    async def _models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": "fake", "object": "model", "owned_by": "tests"}]})
-
     async def _health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
+
+    def _spoken(self, reply: Reply, payload: dict[str, Any]) -> tuple[list[str], str]:
+        last_line = (self.dialect.question(payload).strip().splitlines() or [""])[-1]
+        tokens = reply.tokens if reply.tokens is not None else re.findall(r"\s*\S+", f"You asked: {last_line} [1]")
+        limit = self.dialect.limit(payload)
+        if limit is not None and len(tokens) > limit and not reply.endless:
+            return tokens[:limit], "length"
+        return tokens, reply.finish_reason
+
+    async def _stream(self, request: web.Request, reply: Reply, payload: dict[str, Any]) -> AsyncIterator[bytes]:
+        """The events of one answer, paced and broken as the reply says."""
+        if reply.fault in ("overloaded", "too_long"):
+            yield _event(self.dialect.refusal(reply.fault).body)
+        else:
+            async for event in self._spoken_events(request, reply, payload):
+                yield event
+        if done := self.dialect.done:
+            yield done
+
+    async def _spoken_events(self, request: web.Request, reply: Reply, payload: dict[str, Any]) -> AsyncIterator[bytes]:
+        tokens, finish = self._spoken(reply, payload)
+        for event in self.dialect.opening():
+            yield _event(event)
+        for place in itertools.count() if reply.endless else range(len(tokens)):
+            async for ping in _misbehave(request, reply, place):
+                yield ping
+            if place:
+                await asyncio.sleep(reply.delay)
+            last = place == len(tokens) - 1 and not reply.ends_badly
+            yield _event(self.dialect.token(tokens[place % len(tokens)], tokens, finish if last else None))
+        async for ping in _misbehave(request, reply, len(tokens)):
+            yield ping
+        if reply.garbage:
+            yield reply.garbage.encode()
+        for event in self._ending(reply, payload, tokens, finish):
+            yield _event(event)
+
+    def _ending(
+        self, reply: Reply, payload: dict[str, Any], tokens: list[str], finish: str
+    ) -> Iterator[dict[str, Any]]:
+        if reply.fault == "broken":
+            yield self.dialect.refusal("broken").body
+        elif reply.error_event is not None:
+            yield reply.error_event
+        elif not reply.no_finish:
+            yield from self.dialect.closing(tokens, finish)
+        if not reply.no_usage:
+            yield from self.dialect.counted(payload, tokens)
+
+    async def _embed(self, request: web.Request, received: Received, reply: Reply, texts: list[str]) -> web.Response:
+        await asyncio.sleep(reply.first_delay)
+        async for _ in _misbehave(request, reply, 0):
+            pass
+        if reply.status != 200:
+            return web.Response(status=reply.status, text=reply.body, headers=reply.headers)
+        if refused := self._refused(request, received.payload, reply):
+            return refused
+        if reply.garbage:
+            return web.Response(text=reply.garbage, content_type="application/json")
+        return web.json_response(self.dialect.vectors([embedding(text, reply.dimension) for text in texts], texts))
 
     async def _take_script(self, request: web.Request) -> web.Response:
         self._script = [Reply(**reply) for reply in orjson.loads(await request.read())]
@@ -191,60 +286,13 @@ class FakeInference:
         return web.json_response([asdict(request) for request in self.requests])
 
 
-def _question(payload: dict[str, Any]) -> str:
-    said = [message["content"] for message in payload["messages"] if message["role"] == "user"]
-    return said[-1] if said else ""
-
-
-def _spoken(reply: Reply, payload: dict[str, Any]) -> tuple[list[str], str]:
-    last_line = (_question(payload).strip().splitlines() or [""])[-1]
-    tokens = reply.tokens if reply.tokens is not None else re.findall(r"\s*\S+", f"You asked: {last_line} [1]")
-    limit = payload.get("max_tokens")
-    if limit is not None and len(tokens) > limit and not reply.endless:
-        return tokens[:limit], "length"
-    return tokens, reply.finish_reason
-
-
 def _usage(payload: dict[str, Any], tokens: list[str]) -> dict[str, int]:
     prompt = sum(len(message["content"]) // 4 for message in payload["messages"])
     return {"prompt_tokens": prompt, "completion_tokens": len(tokens), "total_tokens": prompt + len(tokens)}
 
 
-def _chunk(choice: dict[str, Any] | None, usage: dict[str, int] | None = None) -> dict[str, Any]:
-    choices = [] if choice is None else [{"index": 0, "finish_reason": None} | choice]
-    return {"id": "chatcmpl-fake", "created": 0, "model": "fake", "choices": choices, "usage": usage}
-
-
 def _event(body: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(body) + b"\n\n"
-
-
-async def _stream(request: web.Request, reply: Reply, payload: dict[str, Any]) -> AsyncIterator[bytes]:
-    """The events of one answer, paced and broken as the reply says."""
-    tokens, finish = _spoken(reply, payload)
-    yield _event(_chunk({"delta": {"role": "assistant", "content": ""}}))
-    for place, token in enumerate(itertools.cycle(tokens) if reply.endless else tokens):
-        async for ping in _misbehave(request, reply, place):
-            yield ping
-        if place:
-            await asyncio.sleep(reply.delay)
-        yield _event(_chunk({"delta": {"content": token}}))
-    async for ping in _misbehave(request, reply, len(tokens)):
-        yield ping
-    for event in _ending(reply, finish):
-        yield event
-    if not reply.no_usage and payload.get("stream_options", {}).get("include_usage"):
-        yield _event(_chunk(None, _usage(payload, tokens)))
-    yield b"data: [DONE]\n\n"
-
-
-def _ending(reply: Reply, finish: str) -> Iterator[bytes]:
-    if reply.garbage:
-        yield reply.garbage.encode()
-    if reply.error_event is not None:
-        yield _event(reply.error_event)
-    elif not reply.no_finish:
-        yield _event(_chunk({"delta": {}, "finish_reason": finish}))
 
 
 async def _misbehave(request: web.Request, reply: Reply, place: int) -> AsyncIterator[bytes]:
@@ -263,22 +311,6 @@ def _pieces(event: bytes, reply: Reply) -> Iterator[bytes]:
         event = (b": keep-alive\n\n" + empty + b"event: message\nid: 7\n" + event).replace(b"\n", b"\r\n")
     size = reply.split or len(event)
     return (event[start : start + size] for start in range(0, len(event), size))
-
-
-async def _embed(request: web.Request, reply: Reply, texts: list[str]) -> web.Response:
-    await asyncio.sleep(reply.first_delay)
-    async for _ in _misbehave(request, reply, 0):
-        pass
-    if reply.status != 200:
-        return web.Response(status=reply.status, text=reply.body, headers=reply.headers)
-    if reply.garbage:
-        return web.Response(text=reply.garbage, content_type="application/json")
-    data = [
-        {"object": "embedding", "index": i, "embedding": embedding(text, reply.dimension)}
-        for i, text in enumerate(texts)
-    ]
-    usage = {"prompt_tokens": sum(len(text) // 4 for text in texts)}
-    return web.json_response({"object": "list", "data": data, "model": "fake", "usage": usage})
 
 
 def embedding(text: str, dimension: int = DIMENSION) -> list[float]:

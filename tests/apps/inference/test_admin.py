@@ -25,6 +25,7 @@ def form_of(endpoint: Endpoint, **changes: str) -> dict[str, str]:
     return {
         "name": endpoint.name,
         "kind": endpoint.kind,
+        "protocol": endpoint.protocol,
         "base_url": endpoint.base_url,
         "model": endpoint.model,
         "context_length": str(endpoint.context_length),

@@ -1,0 +1,95 @@
+"""OpenAI's chat completions and embeddings, which nearly every model server speaks.
+
+Reference: https://platform.openai.com/docs/api-reference/chat/create and /embeddings/create.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import aiohttp
+import orjson
+
+from chatbot.errors import ModelFailed
+from chatbot.inference.endpoint import Endpoint, ProtocolName
+from chatbot.inference.protocols.base import Browse, Model, Protocol, Served, whole_number
+from chatbot.inference.transport import Exchange
+from chatbot.inference.wire import ChatRequest, InputType, encode, usable_vectors
+
+
+class OpenAI(Protocol):
+    name: ClassVar[ProtocolName] = "openai"
+
+    async def ask(self, exchange: Exchange, endpoint: Endpoint, request: ChatRequest) -> aiohttp.ClientResponse:
+        return await exchange.post(endpoint.url("v1/chat/completions"), chat_payload(endpoint.model, request))
+
+    async def embed(
+        self, exchange: Exchange, endpoint: Endpoint, texts: list[str], input_type: InputType
+    ) -> list[list[float]]:
+        url = endpoint.url("v1/embeddings")
+        try:
+            response = await exchange.post(url, embeddings_payload(endpoint.model, texts, input_type))
+        except ModelFailed:
+            if exchange.refused not in (400, 422):
+                raise
+            # OpenAI and Mistral refuse fields that they do not know.
+            response = await exchange.post(url, embeddings_payload(endpoint.model, texts))
+        return read_embeddings(await exchange.whole(response), len(texts))
+
+    async def recognise(self, browse: Browse) -> Served | None:
+        listed = listed_models(await browse("v1/models"))
+        if not listed:
+            return None
+        return Served("openai", "an OpenAI-compatible server", tuple(Model(card["id"]) for card in listed))
+
+
+def chat_payload(model: str, request: ChatRequest) -> bytes:
+    """The body for POST /v1/chat/completions, streaming. Raises InvalidRequest for text that is not Unicode."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": request.messages,
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.top_p is not None and request.top_p < 1:  # 1 is no limit, and TGI refuses it
+        body["top_p"] = request.top_p
+    if request.stop:
+        body["stop"] = request.stop
+    return encode(body)
+
+
+def embeddings_payload(model: str, texts: list[str], input_type: InputType | None = None) -> bytes:
+    """The body for POST /v1/embeddings. Raises InvalidRequest for text that is not Unicode."""
+    body: dict[str, Any] = {"model": model, "input": texts, "encoding_format": "float"}
+    if input_type:
+        # Not OpenAI's: models such as E5 embed questions and passages differently, and their servers read it.
+        body["input_type"] = input_type
+    return encode(body)
+
+
+def read_embeddings(body: bytes, count: int) -> list[list[float]]:
+    """The vectors in the order of the texts. Raises ModelFailed unless they are `count` usable ones of one length."""
+    try:
+        rows = {row["index"]: row["embedding"] for row in orjson.loads(body)["data"]}
+        vectors = [rows[index] for index in range(len(rows))]
+    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+        raise ModelFailed("The embedding server's answer was not understood.") from error
+    return usable_vectors(vectors, count)
+
+
+def listed_models(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The cards of GET /v1/models."""
+    cards = body.get("data")
+    if not isinstance(cards, list):
+        return []
+    return [card for card in cards if isinstance(card, dict) and isinstance(card.get("id"), str)]
+
+
+def model_card(card: dict[str, Any], *path: str) -> Model:
+    """A listed model, with the context length that stands at `path` of its card."""
+    value: Any = card
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return Model(card["id"], whole_number(value))

@@ -1,0 +1,178 @@
+"""The servers of Hugging Face, in their own words: TGI by its two doors, TEI, and Inference Providers."""
+
+# ruff: noqa: ARG002 - a dialect may not need all that it is told
+from __future__ import annotations
+
+from typing import Any
+
+from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Fault, Pages, Refusal, error
+
+HUB_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+class TGI(Dialect):
+    """Text Generation Inference, Messages API: router/src/server.rs at 003eaec (/info, errors as events of a stream
+    with status 200, then [DONE]) and router/src/validation.rs (the words of a prompt that is too long)."""
+
+    embed_path = ""
+
+    def pages(self) -> Pages:
+        def info() -> dict[str, Any]:
+            return {
+                "model_id": self.models[0],
+                "model_sha": None,
+                "max_concurrent_requests": 128,
+                "max_best_of": 2,
+                "max_stop_sequences": 4,
+                "max_input_tokens": self.context_length - 1,
+                "max_total_tokens": self.context_length,
+                "validation_workers": 2,
+                "max_client_batch_size": 4,
+                "router": "text-generation-router",
+                "version": "3.0.2",
+                "sha": None,
+                "docker_label": None,
+            }
+
+        return super().pages() | {"/info": info}
+
+    def refusal(self, fault: Fault) -> Refusal:
+        if fault == "overloaded":
+            return Refusal(200, {"error": "Model is overloaded", "error_type": "overloaded"})
+        if fault == "too_long":
+            said = f"`inputs` tokens + `max_new_tokens` must be <= {self.context_length}. Given: 9000 `inputs` tokens"
+            return Refusal(200, {"error": f"Input validation error: {said}", "error_type": "validation"})
+        return Refusal(200, {"error": "Request failed during generation: CUDA error", "error_type": "generation"})
+
+    def unauthorised(self) -> Refusal:
+        return Refusal(401, {})
+
+
+class TGIGenerate(TGI):
+    """Text Generation Inference, /generate_stream: generate_stream_internal in router/src/server.rs at 003eaec and
+    StreamResponse in router/src/lib.rs at 014d3fd: a token an event, the last with details, and no [DONE]."""
+
+    chat_path = "/generate_stream"
+    whole = False
+    done = b""
+
+    def question(self, payload: dict[str, Any]) -> str:
+        said = str(payload["inputs"]).rpartition("User: ")[2]
+        return said.partition("\n\nAssistant:")[0]
+
+    def limit(self, payload: dict[str, Any]) -> int | None:
+        limit: int = payload["parameters"]["max_new_tokens"]
+        return limit
+
+    def opening(self) -> list[dict[str, Any]]:
+        return []
+
+    def token(self, text: str, tokens: list[str], finish: str | None) -> dict[str, Any]:
+        # A length is reached with a token of the answer, an end of text or a stop sequence with one of its own.
+        return self._event(text, tokens, "length" if finish == "length" else None)
+
+    def closing(self, tokens: list[str], finish: str) -> list[dict[str, Any]]:
+        if finish == "length":
+            return []
+        return [self._event("</s>", tokens, "eos_token" if finish == "stop" else finish, special=True)]
+
+    def counted(self, payload: dict[str, Any], tokens: list[str]) -> list[dict[str, Any]]:
+        return []
+
+    def _event(self, text: str, tokens: list[str], finish: str | None, *, special: bool = False) -> dict[str, Any]:
+        details = {"finish_reason": finish, "generated_tokens": len(tokens), "seed": None, "input_length": 3}
+        return {
+            "index": 1,
+            "token": {"id": 1, "text": text, "logprob": -0.1, "special": special},
+            "generated_text": "".join(tokens) if finish else None,
+            "details": details if finish else None,
+        }
+
+
+class TEI(Dialect):
+    """Text Embeddings Inference: router/src/http/server.rs at bc0fa32 (routes, key, statuses), types.rs at 02506d0
+    (/embed) and router/src/lib.rs at 009f067 (/info, errors)."""
+
+    chat_path = ""
+    embed_path = "/embed"
+    batch = 32  # --max-client-batch-size
+
+    def pages(self) -> Pages:
+        def info() -> dict[str, Any]:
+            return {
+                "model_id": self.models[0],
+                "model_sha": None,
+                "model_dtype": "float16",
+                "model_type": {"embedding": {"pooling": "mean"}},
+                "max_concurrent_requests": 512,
+                "max_input_length": 512,
+                "max_batch_tokens": 16384,
+                "max_batch_requests": None,
+                "max_client_batch_size": self.batch,
+                "auto_truncate": False,
+                "tokenization_workers": 4,
+                "version": "1.7.2",
+                "sha": None,
+                "docker_label": None,
+            }
+
+        return {"/info": info}
+
+    def refusal(self, fault: Fault) -> Refusal:
+        if fault == "overloaded":
+            return Refusal(429, {"error": "Model is overloaded", "error_type": "Overloaded"})
+        if fault == "too_long":
+            said = "Input validation error: `inputs` must have less than 512 tokens. Given: 600"
+            return Refusal(413, {"error": said, "error_type": "Validation"})
+        return Refusal(424, {"error": "Backend error", "error_type": "Backend"})
+
+    def unauthorised(self) -> Refusal:
+        return Refusal(401, {})
+
+    def unknown_model(self, payload: dict[str, Any]) -> Refusal | None:
+        if len(payload["inputs"]) <= self.batch:
+            return None
+        said = f"batch size {len(payload['inputs'])} > maximum allowed batch size {self.batch}"
+        return Refusal(422, {"error": said, "error_type": "Validation"})
+
+    def texts(self, payload: dict[str, Any]) -> list[str]:
+        given = payload["inputs"]
+        return [given] if isinstance(given, str) else given
+
+    def vectors(self, vectors: list[list[float]], texts: list[str]) -> Any:
+        return vectors
+
+
+class HuggingFace(Dialect):
+    """Inference Providers: the router's chat route and list of models as
+    https://huggingface.co/docs/inference-providers/tasks/chat-completion and /hub-api describe them, embeddings as
+    huggingface_hub 2.4 asks hf-inference for them, and a model's config.json as the Hub serves it."""
+
+    def __init__(self, *models: str, context_length: int = CONTEXT_LENGTH) -> None:
+        super().__init__(*(models or (HUB_MODEL,)), context_length=context_length)
+        self.embed_path = "/hf-inference/models/{organisation}/{name}/pipeline/feature-extraction"
+
+    def pages(self) -> Pages:
+        config = {"architectures": ["BertModel"], "max_position_embeddings": 512}
+        return super().pages() | {"/intfloat/multilingual-e5-small/resolve/main/config.json": lambda: config}
+
+    def card(self, name: str) -> dict[str, Any]:
+        offers = [("groq", 2 * self.context_length), ("together", self.context_length), ("novita", None)]
+        providers = [{"provider": who, "status": "live", "context_length": length} for who, length in offers]
+        return super().card(name) | {"owned_by": name.partition("/")[0], "providers": providers}
+
+    def unauthorised(self) -> Refusal:
+        return Refusal(401, {"error": "Invalid username or password."})
+
+    def unknown_model(self, payload: dict[str, Any]) -> Refusal | None:
+        if "model" not in payload or payload["model"].partition(":")[0] in self.models:
+            return None
+        said = f"The requested model '{payload['model']}' does not exist"
+        return Refusal(400, error(said, "invalid_request_error", "model_not_found"))
+
+    def texts(self, payload: dict[str, Any]) -> list[str]:
+        given = payload["inputs"]
+        return [given] if isinstance(given, str) else given
+
+    def vectors(self, vectors: list[list[float]], texts: list[str]) -> Any:
+        return vectors
