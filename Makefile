@@ -30,13 +30,14 @@ check: export PARLEY_ENCRYPTION_KEYS = b25seS1mb3ItY2hlY2tzLW9ubHktZm9yLWNoZWNrc
 check: export ALLOWED_HOSTS = 127.0.0.1
 check: export DATABASE_URL = postgres://check:check@127.0.0.1:9/check
 check: export REDIS_URL = redis://127.0.0.1:9
-check: .venv/.dev ## Lint, types, import contracts, migrations
+check: .venv/.dev ## Lint, types, import contracts, migrations, API schema
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PRODUCT)
 	$(BIN)/lint-imports
 	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py check --fail-level WARNING
+	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 
 # Journeys start the whole product: they follow by themselves, not beside the rest.
 test: .venv/.dev ## Test everything once (ONLY=path for a part)

@@ -256,6 +256,10 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Parley",
     "VERSION": "0.1.0",
     "DEFAULT_GENERATOR_CLASS": "apps.edge.openapi.Generator",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "apps.ops.api_examples.add_examples",
+    ],
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],

@@ -1,0 +1,204 @@
+"""The examples of the OpenAPI schema: one customer's story, told once for each body, the same in all routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ASSISTANT = {
+    "id": "b9f00570-da7b-4686-9e83-554ab310f9a7",
+    "slug": "support",
+    "name": "Support",
+    "description": "Answers questions about our pumps from their manuals.",
+}
+COLLECTION = {
+    "id": "5a3a2f7e-56a1-4f5c-8f2f-0a1a6d1f8a10",
+    "name": "Manuals",
+    "slug": "manuals",
+    "description": "What comes with the pumps.",
+    "documents": 12,
+    "created": "2026-03-02T08:15:30.120417Z",
+}
+DOCUMENT = {
+    "id": "973bef4d-bd01-4a0f-9c36-a3c97faafc71",
+    "collection": "manuals",
+    "title": "Pump manual",
+    "file_name": "pump.pdf",
+    "media_type": "application/pdf",
+    "size": 482113,
+    "status": "queued",
+    "progress": {"done": 0, "total": 0, "unit": "passages"},
+    "failure": None,
+    "pages": 0,
+    "passages": 0,
+    "created": "2026-03-31T18:58:04.806111Z",
+    "ready_at": None,
+}
+READY = {
+    **DOCUMENT,
+    "status": "ready",
+    "progress": {"done": 96, "total": 96, "unit": "passages"},
+    "pages": 48,
+    "passages": 96,
+    "ready_at": "2026-03-31T18:58:21.442907Z",
+}
+FAILED = {
+    **DOCUMENT,
+    "status": "failed",
+    "failure": {"code": "encrypted", "message": "The file is encrypted: save it without a password."},
+}
+SOURCE = {
+    "n": 1,
+    "chunk": "8ff5fc63-7a0e-4f0a-9f3e-5d8c4f1b6a27",
+    "document": DOCUMENT["id"],
+    "title": "Pump manual",
+    "heading": ["Spare parts"],
+    "page": 12,
+    "text": "The seal P-40 fits all pumps built since 2019.",
+    "score": 0.0328,
+}
+CONVERSATION = {
+    "id": "36109d90-4e93-424d-b7ab-b22a4fe06a4a",
+    "assistant": "support",
+    "user": "customer-17",
+    "title": "Which seal fits?",
+    "created": "2026-03-31T18:57:42.083171Z",
+    "active_at": "2026-03-31T18:59:10.530262Z",
+}
+QUESTION = {
+    "id": "38401455-9c0f-4a3f-bf65-6a6a26a3a9a1",
+    "role": "user",
+    "text": "Which seal fits?",
+    "citations": [],
+    "created": "2026-03-31T18:59:10.524400Z",
+}
+ANSWER = {
+    "id": "c2b889ab-3f8b-4f63-8a51-94b2f0b3c7d5",
+    "role": "assistant",
+    "text": "The seal P-40 fits [1].",
+    "citations": [SOURCE],
+    "created": "2026-03-31T18:59:11.158024Z",
+}
+TURN = {
+    "id": "3fb8b3ab-62a5-4f0e-8f0c-6a3f4c1e9d72",
+    "conversation": CONVERSATION["id"],
+    "state": "finished",
+    "finish_reason": "stop",
+    "client_id": "q-1",
+    "question": QUESTION,
+    "answer": ANSWER,
+    "text": ANSWER["text"],
+    "citations": [SOURCE],
+    "sources": [SOURCE],
+    "usage": {"prompt_tokens": 747, "completion_tokens": 9, "total_tokens": 756, "estimated": False},
+    "timings": {"search_ms": 41.3, "first_token_ms": 340.1, "total_ms": 628.1},
+    "error": None,
+    "created": "2026-03-31T18:59:10.526113Z",
+    "closed_at": "2026-03-31T18:59:11.157260Z",
+}
+TOTALS = {
+    "requests": 3,
+    "unsettled": 0,
+    "prompt_tokens": 2241,
+    "completion_tokens": 180,
+    "total_tokens": 2421,
+    "bills": {"once": 2, "delivered": 1, "loss": 0, "none": 0},
+}
+EVENTS = """\
+id: 1-1
+event: turn.started
+data: {"turn":"3fb8b3ab-62a5-4f0e-8f0c-6a3f4c1e9d72","conversation":"36109d90-4e93-424d-b7ab-b22a4fe06a4a",\
+"question":"38401455-9c0f-4a3f-bf65-6a6a26a3a9a1"}
+
+id: 1-2
+event: sources
+data: {"sources":[]}
+
+id: 1-3
+event: token
+data: {"text":"The seal P-40 fits."}
+
+id: 1-4
+event: turn.finished
+data: {"turn":"3fb8b3ab-62a5-4f0e-8f0c-6a3f4c1e9d72","state":"finished","finish_reason":"stop",\
+"answer":"c2b889ab-3f8b-4f63-8a51-94b2f0b3c7d5","text":"The seal P-40 fits.",\
+"usage":{"prompt_tokens":747,"completion_tokens":9,"estimated":false,"total_tokens":756},"citations":[],\
+"timings":{"search_ms":41.3,"first_token_ms":340.1,"total_ms":628.1}}
+
+"""
+
+# By the component that describes the body; each example has a name.
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "Assistant": {"support": ASSISTANT},
+    "Collection": {"manuals": COLLECTION},
+    "CollectionRequest": {"manuals": {"name": "Manuals", "description": "What comes with the pumps."}},
+    "PatchedCollectionChangeRequest": {"rename": {"name": "Manuals of all pumps"}},
+    "Document": {"queued": DOCUMENT, "ready": READY, "failed": FAILED},
+    "UploadRequest": {
+        "text": {
+            "collection": "manuals",
+            "title": "Opening hours",
+            "text": "# Opening hours\n\nMonday to Friday, 8 to 17.",
+        }
+    },
+    "ReplaceRequest": {"text": {"text": "# Opening hours\n\nMonday to Saturday, 8 to 17."}},
+    "SearchRequest": {"seal": {"collection": "manuals", "query": "Which seal fits?", "limit": 3}},
+    "Results": {"seal": {"results": [SOURCE]}},
+    "BeginRequest": {"support": {"assistant": "support", "user": "customer-17"}},
+    "Conversation": {"seal": CONVERSATION},
+    "PatchedConversationRequest": {"rename": {"title": "Seals"}},
+    "Message": {"answer": ANSWER},
+    "AskRequest": {"seal": {"text": "Which seal fits?", "client_id": "q-1"}},
+    "Turn": {"finished": TURN},
+    "UsageReport": {
+        "march": {
+            "from": "2026-03-01",
+            "to": "2026-03-31",
+            "group_by": "day",
+            "total": TOTALS,
+            "results": [{"key": "2026-03-31", **TOTALS}],
+        }
+    },
+    "UsageRecord": {
+        "turn": {
+            "id": "0d1a0d6b-7c5e-4c55-9a3f-2f6c1f0c8b11",
+            "turn": TURN["id"],
+            "assistant": ASSISTANT["id"],
+            "user": "customer-17",
+            "api_key": "Web shop",
+            "state": "settled",
+            "bill": "once",
+            "prompt_tokens": 747,
+            "completion_tokens": 9,
+            "estimated": False,
+            "created": "2026-03-31T18:59:10.526113Z",
+            "settled_at": "2026-03-31T18:59:11.157260Z",
+        }
+    },
+}
+
+
+def examples_of(component: str) -> dict[str, Any]:
+    """The examples of a body, by name; of a page, one with each row."""
+    if (row := component.removeprefix("Paginated").removesuffix("List")) != component:
+        rows = list(EXAMPLES.get(row, {}).values())
+        return {"page": {"next": None, "previous": None, "results": rows}} if rows else {}
+    return EXAMPLES.get(component, {})
+
+
+def add_examples(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Give every body its examples; a hook of drf-spectacular. What a view says itself stays."""
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            for body in (operation.get("requestBody", {}), *operation["responses"].values()):
+                for media_type, content in body.get("content", {}).items():
+                    if "x-events" in content["schema"]:
+                        content.setdefault("example", EVENTS)
+                    elif media_type == "application/json" and "examples" not in content:
+                        _add(content)
+    return result
+
+
+def _add(content: dict[str, Any]) -> None:
+    found = examples_of(content["schema"].get("$ref", "").rpartition("/")[2])
+    if found:
+        content["examples"] = {name: {"value": value} for name, value in found.items()}
