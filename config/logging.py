@@ -1,4 +1,4 @@
-"""One JSON object a line on stderr, each with what is bound to its context: request id, tenant, turn."""
+"""One JSON object a line on stderr, each with what is bound to its context: request id, tenant, turn. And Sentry."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import logging
 import sys
 
 import structlog
+
+from config.env import refuse
 
 
 def configure_logging(*, level: str) -> None:
@@ -43,3 +45,20 @@ def configure_logging(*, level: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Scanners send made-up Host headers all day; the 400 that they get is in the request log.
     logging.getLogger("django.security.DisallowedHost").setLevel(logging.CRITICAL)
+
+
+def report_errors(dsn: str, *, environment: str) -> None:
+    """Send errors to Sentry, without what holds questions, answers and keys: local variables and bodies."""
+    import sentry_sdk  # noqa: PLC0415 - a quarter of a second that most processes need not spend
+    from sentry_sdk.utils import BadDsn  # noqa: PLC0415
+
+    try:
+        sentry_sdk.init(
+            dsn=dsn,
+            environment=environment,
+            send_default_pii=False,
+            include_local_variables=False,
+            max_request_body_size="never",
+        )
+    except BadDsn:
+        refuse("SENTRY_DSN is not an address that Sentry gave: https://key@host/project.")

@@ -1,49 +1,129 @@
-"""Every setting of Parley, production-safe by default; docs/configuration.md explains each variable."""
+"""Every setting of Parley, production-safe by default.
+
+Each call of config.env's readers declares a variable; `python -m config.reference` writes what they declare to
+docs/configuration.md and .env.example.
+"""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from config import admin
-from config.env import BASE_DIR, choice, env, fernet_keys, number, read_files, refuse, required, url
-from config.logging import configure_logging
+from config.contradictions import refuse_contradictions
+from config.databases import database, pooled
+from config.env import (
+    BASE_DIR,
+    POSTGRES,
+    REDIS,
+    choice,
+    fernet_keys,
+    flag,
+    hosts,
+    mailbox,
+    names,
+    number,
+    origin,
+    read_files,
+    required,
+    section,
+    text,
+    url,
+)
+from config.logging import configure_logging, report_errors
+from config.mail import email
+
+VERSION = "0.1.0"
 
 read_files()
 
-PARLEY_ENV = choice("PARLEY_ENV", "production", "production", "local")
+section("Basics")
+PARLEY_ENV = choice(
+    "PARLEY_ENV",
+    "production",
+    "`local` switches off what needs TLS (redirects, HSTS, secure cookies) and allows the demo. Only `make up` should"
+    " set it.",
+    "production",
+    "local",
+)
 LOCAL = PARLEY_ENV == "local"
 DEBUG = False
+PARLEY_HOME = Path(
+    text(
+        "PARLEY_HOME",
+        str(BASE_DIR / "var"),
+        "Where uploaded files (`media/`) and collected static files (`static/`) are kept.",
+        says="`var` in the checkout",
+    )
+).resolve()
 
-PARLEY_HOME = Path(os.environ.get("PARLEY_HOME", BASE_DIR / "var")).resolve()
-SECRET_KEY = required("SECRET_KEY", "the secret that signs sessions; any random string of 50 characters", least=32)
-PARLEY_KEY_PEPPER = required("PARLEY_KEY_PEPPER", "the secret that API keys are hashed with", least=32)
-# Newest first: the first encrypts, all decrypt.
+SECRET_KEY = required(
+    "SECRET_KEY", "It signs sessions: at least 32 random characters. Changing it logs everybody out.", least=32
+)
+PARLEY_KEY_PEPPER = required(
+    "PARLEY_KEY_PEPPER",
+    "API keys are hashed with it: at least 32 random characters. Changing it makes every API key invalid.",
+    least=32,
+)
 PARLEY_ENCRYPTION_KEYS = fernet_keys(
-    "PARLEY_ENCRYPTION_KEYS", "a comma-separated list of Fernet keys that encrypt endpoint credentials"
+    "PARLEY_ENCRYPTION_KEYS",
+    "Fernet keys (32 bytes in URL-safe base64), separated by commas, that encrypt the API keys of endpoints. The first"
+    " one encrypts, all of them decrypt: to rotate, put a new one in front and keep the old ones.",
 )
 
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
-if not ALLOWED_HOSTS:
-    refuse("ALLOWED_HOSTS is not set. It is a comma-separated list of the host names that Parley answers on.")
-PARLEY_BASE_URL = env.str("PARLEY_BASE_URL", default=f"https://{ALLOWED_HOSTS[0].lstrip('.')}").rstrip("/")
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PARLEY_BASE_URL])
+ALLOWED_HOSTS = hosts("ALLOWED_HOSTS", None, "The host names that Parley answers on, separated by commas.")
+BASE_URL = origin(
+    "PARLEY_BASE_URL",
+    f"https://{ALLOWED_HOSTS[0].lstrip('.')}",
+    "The address under which people reach Parley.",
+    says="`https://` and the first of `ALLOWED_HOSTS`",
+)
+PARLEY_BASE_URL = BASE_URL.geturl()
+CSRF_TRUSTED_ORIGINS = names(
+    "CSRF_TRUSTED_ORIGINS",
+    [PARLEY_BASE_URL],
+    "Origins whose forms are accepted, separated by commas.",
+    says="`PARLEY_BASE_URL`",
+)
 
 # --- Limits -----------------------------------------------------------------------------------------------------------
 
-PARLEY_MAX_UPLOAD_BYTES = number("PARLEY_MAX_UPLOAD_BYTES", 50 * 1024 * 1024, least=1024)
-PARLEY_MAX_QUESTION_CHARS = number("PARLEY_MAX_QUESTION_CHARS", 16_000, least=100)
+section("Limits")
+PARLEY_MAX_UPLOAD_BYTES = number(
+    "PARLEY_MAX_UPLOAD_BYTES",
+    50 * 1024 * 1024,
+    "The largest document, in bytes. A proxy in front must let as much through.",
+    least=1024,
+    most=2**40,
+)
+PARLEY_MAX_QUESTION_CHARS = number(
+    "PARLEY_MAX_QUESTION_CHARS", 16_000, "The longest question, and the longest search query.", least=100
+)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # JSON bodies; files stream to disk and have a limit of their own
 FILE_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000
 
-# Hosts that requests may go to although their addresses are not public; all others must be (chatbot/addresses.py).
-PARLEY_PRIVATE_ENDPOINT_HOSTS = env.list(
-    "PARLEY_PRIVATE_ENDPOINT_HOSTS", default=["127.0.0.1", "localhost"] if LOCAL else []
+section(
+    "Where requests may go",
+    "Requests that Parley makes go to public addresses only. Hosts named here, as they stand in the address (`tgi`,\n"
+    "`10.0.0.7`), may be reached wherever they are.",
 )
-PARLEY_PRIVATE_SOURCE_HOSTS = env.list("PARLEY_PRIVATE_SOURCE_HOSTS", default=[])
-PARLEY_PRIVATE_WEBHOOK_HOSTS = env.list("PARLEY_PRIVATE_WEBHOOK_HOSTS", default=[])
+PARLEY_PRIVATE_ENDPOINT_HOSTS = hosts(
+    "PARLEY_PRIVATE_ENDPOINT_HOSTS",
+    ["127.0.0.1", "localhost"] if LOCAL else [],
+    "Model servers inside your network, separated by commas.",
+    says="none; this machine when `PARLEY_ENV` is `local`",
+)
+PARLEY_PRIVATE_SOURCE_HOSTS = hosts(
+    "PARLEY_PRIVATE_SOURCE_HOSTS",
+    [],
+    "Hosts inside your network that documents may be fetched from, separated by commas.",
+)
+PARLEY_PRIVATE_WEBHOOK_HOSTS = hosts(
+    "PARLEY_PRIVATE_WEBHOOK_HOSTS",
+    [],
+    "Hosts inside your network that webhooks may be sent to, separated by commas.",
+)
 
 # --- Applications -----------------------------------------------------------------------------------------------------
 
@@ -107,48 +187,59 @@ TEMPLATES: list[dict[str, Any]] = [
 
 # --- Data -------------------------------------------------------------------------------------------------------------
 
-# The budget of ordinary work (docs/operations.md); the worker's bulk statements get more in config/celery.py.
-SQL_TIMEOUT_MS = number("PARLEY_SQL_TIMEOUT_MS", 2_000, least=100)
-
-
-def database(url: str, *, pool: bool) -> dict[str, Any]:
-    """One alias. Pooled ones hand out at most DATABASE_POOL_SIZE connections and wait a second for one."""
-    config: dict[str, Any] = env.db_url_config(url)
-    config["ENGINE"] = "django.db.backends.postgresql"
-    config["OPTIONS"] = {**config.get("OPTIONS", {}), "application_name": "parley"}
-    if pool:
-        config["OPTIONS"] |= {
-            "pool": {"min_size": 1, "max_size": number("DATABASE_POOL_SIZE", 10, least=1), "timeout": 1.0},
-            "options": f"-c statement_timeout={SQL_TIMEOUT_MS} -c lock_timeout=2000"
-            " -c idle_in_transaction_session_timeout=15000",
-        }
-    return config
-
-
+section("Data")
 DATABASES = {
-    "default": database(
-        url(
+    "default": pooled(
+        database(
             "DATABASE_URL",
-            "the address of PostgreSQL, as the restricted app role: postgres://user:password@host:5432/database",
-            schemes=("postgres", "postgresql"),
+            url(
+                "DATABASE_URL",
+                "PostgreSQL as the restricted role of the product: `postgres://user:password@host:5432/parley`.",
+                schemes=POSTGRES,
+            ),
         ),
-        pool=True,
+        size=number(
+            "DATABASE_POOL_SIZE",
+            10,
+            "Connections that a process opens to PostgreSQL at most. A unit of work waits one second for one.",
+            least=1,
+            most=1_000,
+        ),
+        # The budget of ordinary work (docs/operations.md); the worker's bulk statements get more in config/celery.py.
+        sql_timeout_ms=number(
+            "PARLEY_SQL_TIMEOUT_MS",
+            2_000,
+            "Milliseconds that one SQL statement may take.",
+            least=100,
+            says="2000; 30000 in the worker",
+        ),
     )
 }
-if owner_url := os.environ.get("OWNER_DATABASE_URL"):
-    # Only `manage.py setup_database` uses it; web and worker processes need not have it.
-    DATABASES["owner"] = database(owner_url, pool=False)
+if owner_url := url(
+    "OWNER_DATABASE_URL",
+    "PostgreSQL as the role that owns the tables. Only `setup_database`, `backup` and `restore` use it; web and worker"
+    " need not have it.",
+    schemes=POSTGRES,
+    default="",
+):
+    DATABASES["owner"] = database("OWNER_DATABASE_URL", owner_url)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = url(
     "REDIS_URL",
-    "the address of Redis for shared state (noeviction): redis://host:6379/0",
-    schemes=("redis", "rediss", "unix"),
+    "Redis for shared state, with the policy noeviction: `redis://:password@host:6379/0`.",
+    schemes=REDIS,
 )
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": env.str("CACHE_URL", default=REDIS_URL),
+        "LOCATION": url(
+            "CACHE_URL",
+            "Redis for what may be evicted.",
+            schemes=REDIS,
+            default=REDIS_URL,
+            says="`REDIS_URL`",
+        ),
         "KEY_PREFIX": "parley",
         "OPTIONS": {
             # The default serializer is pickle, which executes what it reads.
@@ -171,7 +262,13 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 
 # --- Background work --------------------------------------------------------------------------------------------------
 
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL)
+CELERY_BROKER_URL = url(
+    "CELERY_BROKER_URL",
+    "The broker between web and worker; RabbitMQ works too (`amqp://…`).",
+    schemes=("redis", "rediss", "redis+socket", "amqp", "amqps", "unix"),
+    default=REDIS_URL,
+    says="`REDIS_URL`",
+)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -210,15 +307,51 @@ AXES_USERNAME_CALLABLE = "apps.tenants.sessions.login_name"
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
+# --- E-mail -----------------------------------------------------------------------------------------------------------
+
+section("E-mail")
+_mail = email(local=LOCAL)
+PARLEY_MAIL = _mail.pop("PARLEY_MAIL")  # whether any mail leaves
+globals().update(_mail)
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = mailbox(
+    "DEFAULT_FROM_EMAIL",
+    f"Parley <parley@{ALLOWED_HOSTS[0].lstrip('.')}>",
+    "Who Parley's mails are from.",
+    says="`Parley <parley@…>` at the first of `ALLOWED_HOSTS`",
+)
+PASSWORD_RESET_TIMEOUT = number(
+    "PASSWORD_RESET_TIMEOUT",
+    3600,
+    "Seconds for which a mailed link sets a new password.",
+    least=300,
+    most=7 * 24 * 3600,
+)
+
 # --- Transport --------------------------------------------------------------------------------------------------------
 
-SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=not LOCAL)
-SECURE_HSTS_SECONDS = 0 if LOCAL else number("SECURE_HSTS_SECONDS", 31_536_000)
+section("Transport")
+SECURE_SSL_REDIRECT = flag(
+    "SECURE_SSL_REDIRECT",
+    not LOCAL,
+    "Redirect HTTP to HTTPS, but for health checks and metrics.",
+    says="on; off when `PARLEY_ENV` is `local`",
+)
+SECURE_HSTS_SECONDS = number(
+    "SECURE_HSTS_SECONDS",
+    0 if LOCAL else 31_536_000,
+    "How long browsers remember to use HTTPS only.",
+    says="31536000 (a year); 0 when `PARLEY_ENV` is `local`",
+)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = not LOCAL
 SECURE_HSTS_PRELOAD = not LOCAL
 # Probes and scrapers inside the cluster speak plain HTTP.
 SECURE_REDIRECT_EXEMPT = [r"^healthz/", r"^metrics$"]
-if env.bool("PARLEY_BEHIND_PROXY", default=False):
+if flag(
+    "PARLEY_BEHIND_PROXY",
+    False,
+    "Believe `X-Forwarded-Proto` and `X-Forwarded-For`. Switch it on only behind a proxy that always sets them itself"
+    " and that alone reaches Parley, as the nginx of deploy/ does.",
+):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not LOCAL
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
@@ -254,7 +387,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Parley",
-    "VERSION": "0.1.0",
+    "VERSION": VERSION,
     "DEFAULT_GENERATOR_CLASS": "apps.edge.openapi.Generator",
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
@@ -276,15 +409,13 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 LOGGING_CONFIG = None
-configure_logging(level=choice("LOG_LEVEL", "INFO", "DEBUG", "INFO", "WARNING", "ERROR"))
-if dsn := os.environ.get("SENTRY_DSN"):
-    import sentry_sdk
+section("Logs and errors")
+configure_logging(
+    level=choice("LOG_LEVEL", "INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`.", "DEBUG", "INFO", "WARNING", "ERROR")
+)
+if dsn := text(
+    "SENTRY_DSN", "", "Where errors are reported. Local variables, request bodies and personal data are left out."
+):
+    report_errors(dsn, environment=PARLEY_ENV)
 
-    sentry_sdk.init(
-        dsn=dsn,
-        environment=PARLEY_ENV,
-        send_default_pii=False,
-        # Local variables and bodies hold questions, answers and keys.
-        include_local_variables=False,
-        max_request_body_size="never",
-    )
+refuse_contradictions(globals(), base=BASE_URL)

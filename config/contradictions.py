@@ -1,0 +1,97 @@
+"""Settings that are fine one by one and cannot work together. Each stops the start, or starts a broken product."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from django.http.request import split_domain_port, validate_host
+
+from config.env import refuse, sections
+
+_PLACEHOLDER = re.compile(r"only.for.checks|only.tests|change.?(me|this)|example|insecure|secret.?key", re.IGNORECASE)
+_CLOSE = 0.85  # of difflib's likeness, above which a name was meant to be another
+
+
+def unknown_variables(environment: Mapping[str, str]) -> None:
+    """Refuse a misspelt PARLEY_ variable, which would have no effect. Names that resemble none are somebody else's:
+    Kubernetes, for one, sets PARLEY_SERVICE_HOST for a service called parley."""
+    known = {variable.name for part in sections for variable in part.variables}
+    for name in sorted(environment):
+        if name.startswith("PARLEY_") and name not in known:
+            meant = difflib.get_close_matches(name, known, n=1, cutoff=_CLOSE)
+            if meant:
+                refuse(f"{name} is not a setting. Did you mean {meant[0]}?")
+
+
+def addresses(*, base: SplitResult, allowed_hosts: Sequence[str], trusted_origins: Sequence[str], local: bool) -> None:
+    """PARLEY_BASE_URL against what the product answers to."""
+    if not validate_host(split_domain_port(base.netloc)[0], allowed_hosts):
+        refuse(
+            f"PARLEY_BASE_URL leads to {base.hostname}, which ALLOWED_HOSTS does not hold: Parley would refuse its own"
+            " address."
+        )
+    for origin in trusted_origins:
+        if not re.fullmatch(r"https?://[^/\s]+", origin):
+            refuse(f"CSRF_TRUSTED_ORIGINS lists origins such as https://parley.example.com, but holds {origin!r}.")
+    if local:
+        return
+    if "*" in allowed_hosts:
+        refuse("ALLOWED_HOSTS holds *, which lets anybody choose Parley's name. List the names that people use.")
+    if base.scheme != "https":
+        refuse(
+            "PARLEY_BASE_URL begins with http://, but in production cookies travel over HTTPS only: nobody could log"
+            " in."
+        )
+
+
+def databases(aliases: Mapping[str, Mapping[str, Any]]) -> None:
+    owner = aliases.get("owner")
+    if owner and owner["USER"] == aliases["default"]["USER"]:
+        refuse("DATABASE_URL and OWNER_DATABASE_URL name the same role, but the product's must not own the tables.")
+
+
+def broker(*, url: str, redis_url: str) -> None:
+    """kombu has its own word for a socket file."""
+    if url == redis_url and urlsplit(url).scheme == "unix":
+        refuse(
+            "CELERY_BROKER_URL is not set, and REDIS_URL is a socket file, which the broker writes as"
+            " redis+socket:///path/to/redis.sock."
+        )
+
+
+def placeholder_secrets(secrets: Mapping[str, str], encryption_keys: Sequence[str]) -> None:
+    """Refuse in production what was written by hand or copied from a page: everybody knows it."""
+    for name, value in secrets.items():
+        if _PLACEHOLDER.search(value) or len(set(value)) < 10:
+            refuse(
+                f"{name} is a placeholder and no secret. Generate one: manage.py init does, or openssl rand -hex 32."
+            )
+    if len(set(secrets.values())) < len(secrets):
+        refuse(f"{' and '.join(secrets)} are the same. Generate each by itself.")
+    # 32 random bytes are never all ASCII.
+    if any(base64.urlsafe_b64decode(key).isascii() for key in encryption_keys):
+        refuse(
+            "PARLEY_ENCRYPTION_KEYS holds a key that spells a text and is no secret. Generate it: manage.py init does."
+        )
+
+
+def refuse_contradictions(settings: Mapping[str, Any], *, base: SplitResult) -> None:
+    """Look at all of config.settings, once it has read everything."""
+    unknown_variables(os.environ)
+    addresses(
+        base=base,
+        allowed_hosts=settings["ALLOWED_HOSTS"],
+        trusted_origins=settings["CSRF_TRUSTED_ORIGINS"],
+        local=settings["LOCAL"],
+    )
+    databases(settings["DATABASES"])
+    broker(url=settings["CELERY_BROKER_URL"], redis_url=settings["REDIS_URL"])
+    if not settings["LOCAL"]:
+        secrets = {name: settings[name] for name in ("SECRET_KEY", "PARLEY_KEY_PEPPER")}
+        placeholder_secrets(secrets, settings["PARLEY_ENCRYPTION_KEYS"])

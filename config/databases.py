@@ -1,0 +1,45 @@
+"""From the address of a PostgreSQL database to one of Django's aliases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import environ
+from psycopg import ProgrammingError
+from psycopg.conninfo import make_conninfo
+
+from config.env import refuse
+
+
+def database(name: str, url: str) -> dict[str, Any]:
+    """The alias for `url`, which the variable `name` gave."""
+    try:
+        config: dict[str, Any] = environ.Env.db_url_config(url)
+        options = {key: str(value) for key, value in config.get("OPTIONS", {}).items()}
+        make_conninfo(**options)
+    except (ValueError, ProgrammingError) as error:
+        refuse(f"{name} has an address that PostgreSQL's client does not understand ({_told(error, url)}).")
+    if not config["NAME"]:
+        refuse(f"{name} names no database: postgres://user:password@host:5432/database.")
+    return {
+        **config,
+        "ENGINE": "django.db.backends.postgresql",
+        "OPTIONS": {**options, "application_name": "parley"},
+    }
+
+
+def pooled(config: dict[str, Any], *, size: int, sql_timeout_ms: int) -> dict[str, Any]:
+    """At most `size` connections a process, a second's wait for one, and the time budgets of ordinary work."""
+    options = {
+        **config["OPTIONS"],
+        "pool": {"min_size": 1, "max_size": size, "timeout": 1.0},
+        "options": f"-c statement_timeout={sql_timeout_ms} -c lock_timeout=2000"
+        " -c idle_in_transaction_session_timeout=15000",
+    }
+    return {**config, "OPTIONS": options}
+
+
+def _told(error: Exception, url: str) -> str:
+    """What is wrong, unless that repeats a piece of the address, which holds a password."""
+    said = str(error).strip()
+    return said if isinstance(error, ProgrammingError) and url not in said else "it cannot be taken apart"
