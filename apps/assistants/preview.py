@@ -48,6 +48,7 @@ async def preview(tenant: Tenant, assistant: Assistant, *, template: str, questi
 
 
 def _setting(tenant: Tenant, assistant: Assistant) -> tuple[list[Collection], list[Endpoint]]:
+    gateway.refresh()
     endpoints = gateway.chat_endpoints(tenant, assistant.endpoint_id)
     if not assistant.passages:
         return [], endpoints

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from apps.conversations import runner
-from apps.conversations.models import Conversation, Turn
+from apps.conversations.models import Conversation
+from apps.conversations.opening import open_lone_turn, open_turn
 from apps.conversations.parties import assistant_of, start_conversation
 from apps.conversations.question import Question
 from apps.conversations.serializers import AskSerializer
-from apps.conversations.turn import Opened, open_lone_turn, open_turn
+from apps.conversations.turn import Opened
 from apps.edge.request_ids import current_request_id
 from apps.tenants.authentication import Caller
-from apps.tenants.scoping import unit
 from chatbot.errors import InvalidRequest, NotFound
 
 MAX_IDEMPOTENCY_KEY = 200
@@ -37,17 +37,17 @@ def question_in(data: Mapping[str, Any], *, idempotency_key: str = "") -> Questi
 
 async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) -> uuid.UUID:
     """Accept a question; its turn runs when this returns. A repeat of an idempotency key returns its first turn."""
-    return _running(await unit(open_turn, caller, conversation_id, question, replica=runner.REPLICA))
+    return _running(await open_turn(caller, conversation_id, question, replica=runner.REPLICA))
 
 
 async def ask_alone(caller: Caller, assistant: str, question: Question) -> uuid.UUID:
     """The same without a conversation, of an assistant named by slug or id."""
-    return _running(await unit(open_lone_turn, caller, assistant, question, replica=runner.REPLICA))
+    return _running(await open_lone_turn(caller, assistant, question, replica=runner.REPLICA))
 
 
-def _running(opened: Opened | Turn) -> uuid.UUID:
-    if isinstance(opened, Turn):
-        return opened.pk
+def _running(opened: Opened | uuid.UUID) -> uuid.UUID:
+    if isinstance(opened, uuid.UUID):
+        return opened
     runner.start(opened)
     return opened.turn_id
 

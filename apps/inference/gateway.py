@@ -64,8 +64,8 @@ def forget() -> None:
 
 
 def chat_endpoints(tenant: Tenant, chosen_id: uuid.UUID | None) -> list[Endpoint]:
-    """The chat endpoints to try for a tenant, first one first; a chosen one goes alone. Calls refresh()."""
-    refresh()
+    """The chat endpoints to try for a tenant, first one first; a chosen one goes alone. As of the latest refresh(),
+    which pool() does, too."""
     return [
         endpoint
         for endpoint, tenants in _known

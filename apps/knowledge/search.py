@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from django.db import connection
+from psycopg import AsyncClientCursor
 
 from apps.knowledge import metrics, vectors
 from apps.knowledge.models import Collection, EmbeddingIndex
+from apps.tenants import statements
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import ModelError
@@ -68,7 +69,7 @@ async def search(tenant: Tenant, collections: Sequence[Collection], text: str, *
     depth = max(CANDIDATES, 2 * limit)
     while True:
         started = time.perf_counter()
-        found = await unit(_candidates, tenant, scopes, text, depth)
+        found = await _candidates(tenant, scopes, text, depth)
         metrics.SEARCH_SECONDS.labels("database").observe(time.perf_counter() - started)
         sources = _ranked(found, limit)
         exhausted = all(len(rows) < depth for rows in found)
@@ -113,7 +114,7 @@ async def _vector(index: EmbeddingIndex, text: str) -> list[float] | None:
 # and must read the words of every passage that it ranks: it only orders those whose words weigh the same, where it
 # prefers headings and repetitions. array_to_tsvector quotes a lexeme as a tsquery needs it.
 # Both kinds of candidates and their passages come in one statement, so from one snapshot: a swap is seen wholly or not
-# at all. Our cursors bind on the client, so the planner knows that there are no near ones without a vector.
+# at all. The cursor binds on the client, so the planner knows that there are no near ones without a vector.
 _STATEMENT = """
     WITH near AS (
         SELECT id, row_number() OVER (ORDER BY distance, id) AS place FROM (
@@ -129,8 +130,8 @@ _STATEMENT = """
     ), deciding AS MATERIALIZED (
         SELECT word, holders, round(1000 * ln(1 + (
             (
-                SELECT count(*) FROM knowledge_chunk c
-                WHERE c.tenant_id = %(tenant)s AND c.collection_id = ANY(%(collections)s) AND c.live
+                SELECT sum(passages) FROM knowledge_document d
+                WHERE d.tenant_id = %(tenant)s AND d.collection_id = ANY(%(collections)s)
             ) - cardinality(holders) + 0.5::float8) / (cardinality(holders) + 0.5::float8)))::int AS weight
         FROM words CROSS JOIN LATERAL (
             SELECT array_agg(c.id) AS holders FROM knowledge_chunk c
@@ -155,26 +156,25 @@ _STATEMENT = """
 """
 
 
-def _candidates(tenant: Tenant, scopes: Sequence[_Scope], text: str, depth: int) -> list[list[_Candidate]]:
+async def _candidates(tenant: Tenant, scopes: Sequence[_Scope], text: str, depth: int) -> list[list[_Candidate]]:
     """For each scope its candidates, at most 2 * depth, in no particular order."""
-    return [_of_scope(tenant, scope, text, depth) for scope in scopes]
-
-
-def _of_scope(tenant: Tenant, scope: _Scope, text: str, depth: int) -> list[_Candidate]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _STATEMENT,
-            {
-                "tenant": tenant.pk,
-                "collections": scope.collections,
-                "index": scope.index.pk,
-                "vector": None if scope.vector is None else str(scope.vector),
-                "text": text[:WORDED_CHARS],
-                "deciding": DECIDING_WORDS,
-                "depth": depth,
-            },
-        )
-        return [_Candidate(*row) for row in cursor.fetchall()]
+    found = []
+    async with statements.transaction() as connection, AsyncClientCursor(connection) as cursor:
+        for scope in scopes:
+            await cursor.execute(
+                _STATEMENT,
+                {
+                    "tenant": tenant.pk,
+                    "collections": scope.collections,
+                    "index": scope.index.pk,
+                    "vector": None if scope.vector is None else str(scope.vector),
+                    "text": text[:WORDED_CHARS],
+                    "deciding": DECIDING_WORDS,
+                    "depth": depth,
+                },
+            )
+            found.append([_Candidate(*row) for row in await cursor.fetchall()])
+    return found
 
 
 def _ranked(found: Sequence[Sequence[_Candidate]], limit: int) -> list[Source]:

@@ -12,8 +12,10 @@ from django.utils import timezone
 
 from apps.conversations import following, runner, turn
 from apps.conversations.models import Turn
+from apps.conversations.opening import open_turn
+from apps.conversations.question import Question
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
-from apps.conversations.turn import Opened, Question, open_turn
+from apps.conversations.turn import Opened
 from apps.tenants.scoping import unit
 from apps.usage.models import UsageRecord
 from chatbot.events import START
@@ -21,7 +23,7 @@ from tests.apps.conversations.conftest import Api, World, read_sse
 
 
 async def _open(world: World, text: str = "pump?") -> Opened:
-    opened = await unit(open_turn, world.caller, world.conversation.pk, Question(text=text), replica=runner.REPLICA)
+    opened = await open_turn(world.caller, world.conversation.pk, Question(text=text), replica=runner.REPLICA)
     assert isinstance(opened, Opened)
     return opened
 

@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from apps.conversations import announcing, runner, turn
 from apps.conversations.models import Turn
+from apps.conversations.opening import open_turn
 from apps.conversations.question import Question
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
-from apps.conversations.turn import Opened, open_turn
+from apps.conversations.turn import Opened
 from apps.tenants.scoping import unit
 from apps.usage.models import UsageRecord
 from apps.webhooks.models import Delivery, Event
@@ -74,8 +75,8 @@ async def test_a_stopped_turn(listening: World, api: Api) -> None:
 
 
 async def opened(world: World) -> Opened:
-    found = await unit(
-        open_turn, world.caller, world.conversation.pk, Question(text="canaryquestion"), replica=runner.REPLICA
+    found = await open_turn(
+        world.caller, world.conversation.pk, Question(text="canaryquestion"), replica=runner.REPLICA
     )
     assert isinstance(found, Opened)
     return found

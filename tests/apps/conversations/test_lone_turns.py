@@ -12,9 +12,10 @@ from django.utils import timezone
 
 from apps.conversations import asking, following, runner
 from apps.conversations.models import Conversation, Message, Turn
+from apps.conversations.opening import open_lone_turn
 from apps.conversations.question import Question, Sampling
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
-from apps.conversations.turn import Opened, open_lone_turn
+from apps.conversations.turn import Opened
 from apps.tenants.models import EndUser
 from apps.tenants.scoping import unit
 from apps.usage.models import UsageRecord
@@ -141,7 +142,7 @@ async def test_it_replays_from_what_is_stored(world: World, monkeypatch: pytest.
 
 
 async def test_one_of_a_dead_process_is_closed(world: World) -> None:
-    opened = await unit(open_lone_turn, world.caller, "guide", Question(text="pump?"), replica=runner.REPLICA)
+    opened = await open_lone_turn(world.caller, "guide", Question(text="pump?"), replica=runner.REPLICA)
     assert isinstance(opened, Opened)
     old = timezone.now() - ABANDONED_AFTER - dt.timedelta(seconds=1)
     await unit(lambda: Turn.objects.update(created=old))

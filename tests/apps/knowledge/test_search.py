@@ -8,8 +8,7 @@ import threading
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import IntegrityError, connection, connections
-from django.test.utils import CaptureQueriesContext
+from django.db import IntegrityError, connections
 
 from apps.inference import gateway
 from apps.inference.models import Endpoint
@@ -250,18 +249,6 @@ def test_collections_with_different_indexes_are_searched_together(
     make_passage(tenant=acme, document=in_other, text="Of eight numbers.", vector=vector)
     gateway.forget()
     assert {source.text for source in find(acme, manuals, other)} == {"Replace the seal.", "Of eight numbers."}
-
-
-def test_a_search_is_one_statement(acme: Tenant, manuals: Collection, document: Document) -> None:
-    make_passage(tenant=acme, document=document, text="Replace the seal.", vector=toward(1, 5))
-    gateway.refresh()
-    with CaptureQueriesContext(connection) as captured:
-        found = searching._candidates(
-            acme, async_to_sync(searching._scopes)(acme, [find_collection(acme, "manuals")], "seal"), "seal", 40
-        )
-    assert len(found[0]) == 1
-    assert len([query for query in captured if "near AS" in query["sql"]]) == 1
-    assert len(captured) == 2  # the other one finds the collection
 
 
 def test_a_swap_is_seen_whole_or_not_at_all(acme: Tenant, manuals: Collection) -> None:
