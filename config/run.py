@@ -63,8 +63,8 @@ def _celery() -> list[str]:
     return [sys.executable, "-m", "celery", "--quiet", "-A", "config.celery"]
 
 
-def main() -> None:
-    """Become the process: its signals and its exit code are this one's."""
+def command_line(arguments: list[str]) -> list[str]:
+    """What `python -m config.run ARGUMENTS` becomes. Exits with a sentence where they or the environment are wrong."""
     parser = argparse.ArgumentParser(prog="python -m config.run", description="Run one of Parley's own processes.")
     deeds = parser.add_subparsers(required=True)
     serving = deeds.add_parser("web", help="REST, SSE, WebSocket and the admin")
@@ -77,12 +77,18 @@ def main() -> None:
     beating = deeds.add_parser("beat", help="sends again what got lost; exactly one")
     beating.set_defaults(command=beat)
     beating.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()), help="a writable directory")
-    read_files()
-    arguments = vars(parser.parse_args())
+    options = vars(parser.parse_args(arguments))
     try:
-        command = arguments.pop("command")(**arguments)
+        command: list[str] = options.pop("command")(**options)
     except ValueError as error:
         refuse(f"{error}")
+    return command
+
+
+def main() -> None:
+    """Become the process: its signals and its exit code are this one's."""
+    read_files()
+    command = command_line(sys.argv[1:])
     _forget_counts()
     os.execv(command[0], command)  # noqa: S606 - a command of ours
 
