@@ -39,6 +39,8 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
         [
             ("Tenants", "apartment", "tenants.tenant", ""),
             ("API keys", "key", "tenants.apikey", ""),
+            ("Webhooks", "webhook", "webhooks.webhook", ""),
+            ("Deliveries", "outbox", "webhooks.delivery", ""),
             ("End users", "group", "tenants.enduser", ""),
             ("Usage", "receipt_long", "usage.usagerecord", ""),
         ],
@@ -60,6 +62,7 @@ SEARCHED = (
     "conversations.conversation",
     "tenants.tenant",
     "tenants.apikey",
+    "webhooks.webhook",
     "tenants.enduser",
     "inference.endpoint",
     "tenants.user",

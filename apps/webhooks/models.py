@@ -130,3 +130,9 @@ class Delivery(TenantOwned):
     @property
     def message_id(self) -> str:
         return f"msg_{self.pk.hex}"
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """What the webhook is sent, as JSON."""
+        created = self.created.astimezone(datetime.UTC)
+        return {"type": str(self.event), "timestamp": created, "data": self.data}

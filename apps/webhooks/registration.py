@@ -49,17 +49,19 @@ def choices(tenant: Tenant, kind: str) -> QuerySet[Any]:
     return rows
 
 
-def own(tenant: Tenant, kind: str, ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
-    """These ids of assistants or collections, once each. Raises InvalidRequest for one that is not the tenant's."""
+def own(tenant: Tenant, kind: str, ids: Iterable[uuid.UUID], *, known: Iterable[uuid.UUID] = ()) -> list[uuid.UUID]:
+    """These ids of assistants or collections, once each. Raises InvalidRequest for one that is neither the tenant's nor
+    `known`: what was chosen earlier may have been deleted since."""
     wanted = list(dict.fromkeys(ids))
-    if choices(tenant, kind).filter(pk__in=wanted).count() != len(wanted):
+    new = set(wanted) - set(known)
+    if choices(tenant, kind).filter(pk__in=new).count() != len(new):
         raise InvalidRequest(fields={kind: f"These are not all {kind} of yours."})
     return wanted
 
 
 def register(tenant: Tenant, *, created_by: User | None = None, **fields: Any) -> Webhook:
     """A new webhook with a secret. Raises InvalidRequest (with fields) for an address, ids or a number too many."""
-    checked = _checked(tenant, fields)
+    checked = _checked(tenant, None, fields)
     with transaction.atomic():
         # The tenant's row keeps those out who count at the same time.
         Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
@@ -77,7 +79,7 @@ def change(webhook: Webhook, **fields: Any) -> None:
     Raises as register() does, and NotFound.
     """
     tenant = webhook.tenant
-    checked = _checked(tenant, fields)
+    checked = _checked(tenant, webhook, fields)
     with transaction.atomic():
         current = _locked(webhook)
         if checked.get("enabled") and not current.enabled:
@@ -99,15 +101,16 @@ def _locked(webhook: Webhook) -> Webhook:
     return current
 
 
-def _checked(tenant: Tenant, fields: dict[str, Any]) -> dict[str, Any]:
+def _checked(tenant: Tenant, webhook: Webhook | None, fields: dict[str, Any]) -> dict[str, Any]:
+    checked = dict(fields)
     try:
         if "url" in fields:
             check_address(fields["url"])
     except InvalidRequest as error:
         raise InvalidRequest(fields={"url": error.message}) from error
     for kind in _MODELS.keys() & fields.keys():
-        fields[kind] = own(tenant, kind, fields[kind])
-    return fields
+        checked[kind] = own(tenant, kind, fields[kind], known=getattr(webhook, kind, ()))
+    return checked
 
 
 def rotate_secret(webhook: Webhook) -> None:

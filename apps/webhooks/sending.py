@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 import orjson
@@ -48,10 +46,9 @@ def session() -> aiohttp.ClientSession:
     )
 
 
-def body_of(event: str, created: datetime.datetime, data: dict[str, Any]) -> bytes:
+def body_of(delivery: Delivery) -> bytes:
     """What a webhook is sent, the same bytes each time."""
-    message = {"type": str(event), "timestamp": created.astimezone(datetime.UTC), "data": data}
-    return orjson.dumps(message, option=orjson.OPT_UTC_Z)
+    return orjson.dumps(delivery.message, option=orjson.OPT_UTC_Z)
 
 
 async def send(client: aiohttp.ClientSession, webhook: Webhook, delivery: Delivery) -> Result:
@@ -69,7 +66,7 @@ async def send(client: aiohttp.ClientSession, webhook: Webhook, delivery: Delive
 
 async def _post(client: aiohttp.ClientSession, url: str, webhook: Webhook, delivery: Delivery) -> int:
     now = timezone.now()
-    body = body_of(delivery.event, delivery.created, delivery.data)
+    body = body_of(delivery)
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "Parley",

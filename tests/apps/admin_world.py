@@ -16,6 +16,8 @@ from apps.tenants import keys
 from apps.tenants.models import Membership, Tenant, User
 from apps.tenants.scoping import TenantOwned
 from apps.usage.models import UsageRecord
+from apps.webhooks.models import Delivery
+from apps.webhooks.registration import register
 from tests import factories
 
 
@@ -60,6 +62,8 @@ def fill(tenant: Tenant, owner: User) -> None:
     )
     end_user = factories.make_end_user(tenant=tenant, external_id=f"{name}-person")
     key, _ = keys.issue(tenant, name=f"{name} key", created_by=owner)
+    webhook = register(tenant, name=f"{name} webhook", url=f"https://{name}.example/hook", events=["turn.finished"])
+    Delivery.objects.create(tenant=tenant, webhook=webhook, event="turn.finished", data={"assistant": name})
     conversation = factories.make_conversation(
         tenant=tenant, assistant=assistant, end_user=end_user, title=f"{name} conversation"
     )

@@ -14,6 +14,8 @@ from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, Document
 from apps.tenants.models import ApiKey, EndUser, Tenant, User
 from apps.usage.models import UsageRecord
+from apps.webhooks.models import Delivery, Webhook
+from apps.webhooks.registration import MOST_WEBHOOKS
 from tests import factories
 
 LONG = "Operating and maintenance instructions for the double-boiler espresso machine with rotary pump, part"
@@ -58,6 +60,7 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
             for n, age in zip(numbers, ages, strict=True)
         ],
     )
+    _webhooks(tenant, ages)
     collections = _create(
         Collection, [Collection(tenant=tenant, index=index, name=f"Manuals {n}", slug=f"manuals-{n}") for n in numbers]
     )
@@ -115,6 +118,44 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
                 settled_at=turn.created,
             )
             for turn, person, key, bill in zip(turns, people, keys, itertools.cycle(UsageRecord.Bill), strict=False)
+        ],
+    )
+
+
+def _webhooks(tenant: Tenant, ages: list[dt.datetime]) -> None:
+    """At most as many as a tenant can have, and a long log."""
+    since = ages[-1]
+    rows = _create(
+        Webhook,
+        [
+            Webhook(
+                tenant=tenant,
+                name=f"Ticket system {n}",
+                url=f"https://tickets-{n}.internal.acme-corporation.example/parley",
+                events=["turn.finished", "document.ready", "document.failed"][: 1 + n % 3],
+                secret="whsec_" + "A" * 43 + "=",
+                enabled=n % 3 != 2,
+                failures=4 if n % 3 == 1 else 0,
+                failing_since=since if n % 3 == 1 else None,
+                disabled_at=since if n % 3 == 2 else None,
+                disabled_reason="Its receiver answered 410 Gone." if n % 3 == 2 else "",
+            )
+            for n in range(min(len(ages), MOST_WEBHOOKS))
+        ],
+    )
+    outcomes = itertools.cycle(
+        [
+            {"status": "delivered", "attempts": 1, "status_code": 200, "delivered_at": since, "duration_ms": 84.2},
+            {"status": "pending"},
+            {"status": "failed", "attempts": 8, "error": "It did not answer within 15 seconds."},
+        ]
+    )
+    data = {"turn": str(uuid.uuid4()), "conversation": str(uuid.uuid4()), "assistant": "support", "state": "finished"}
+    _create(
+        Delivery,
+        [
+            Delivery(tenant=tenant, webhook=webhook, event="turn.finished", data=data, created=age, **outcome)
+            for webhook, age, outcome in zip(itertools.cycle(rows), ages, outcomes, strict=False)
         ],
     )
 

@@ -16,12 +16,13 @@ from apps.inference.models import Endpoint
 from apps.tenants.models import ApiKey, EndUser, Tenant, User
 from apps.tenants.scoping import TenantOwned
 from apps.usage.models import UsageRecord
+from apps.webhooks.models import Delivery, Webhook
 from tests.apps.admin_world import World, logged_in, make_world, row_of
 
 pytestmark = pytest.mark.django_db
 
 OPERATORS_ONLY = (User, Endpoint)
-OWNERS_ONLY = (ApiKey,)
+OWNERS_ONLY = (ApiKey, Webhook, Delivery)
 
 
 @pytest.fixture
