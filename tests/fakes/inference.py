@@ -29,7 +29,9 @@ import orjson
 from aiohttp import web
 
 from chatbot.inference.endpoint import Endpoint
-from tests.fakes.dialects import Dialect, Fault, chunk, usage
+from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Fault, chunk, usage
+
+__all__ = ["CONTEXT_LENGTH", "DIMENSION", "FakeInference", "Received", "Reply", "embedding", "make_endpoint"]
 
 DIMENSION = 384
 FOREVER = 3600.0
@@ -95,6 +97,7 @@ class FakeInference:
         self.dialect = dialect or Dialect()
         self.api_key = api_key
         self.requests: list[Received] = []
+        self.moved: dict[str, str] = {}  # pages that are elsewhere now
         self.port = port
         self._script: list[Reply] = []
         self._received = asyncio.Event()
@@ -106,6 +109,7 @@ class FakeInference:
             app.router.add_post(self.dialect.embed_path, self._embeddings)
         for path, tell in self.dialect.pages().items():
             app.router.add_get(path, self._page(tell))
+        app.router.add_get("/api/resolve-cache/{file}", self._moved_page)
         app.router.add_get("/health", self._health)
         app.router.add_post("/script", self._take_script)
         app.router.add_get("/requests", self._tell_requests)
@@ -175,9 +179,15 @@ class FakeInference:
             if self.api_key and request.headers.get("Authorization") != f"Bearer {self.api_key}":
                 refusal = self.dialect.unauthorised()
                 return web.json_response(refusal.body, status=refusal.status)
+            if target := self.moved.get(request.path):
+                return web.Response(status=307, headers={"Location": target})
             return web.json_response(tell())
 
         return page
+
+    async def _moved_page(self, request: web.Request) -> web.Response:
+        before = next(old for old, new in self.moved.items() if new == request.path)
+        return web.json_response(self.dialect.pages()[before]())
 
     async def _receive(self, request: web.Request) -> Received:
         port = request.transport.get_extra_info("peername")[1] if request.transport else 0
@@ -210,7 +220,7 @@ class FakeInference:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"} | reply.headers)
         await response.prepare(request)
         async for event in self._stream(request, reply, payload):
-            for piece in _pieces(event, reply):
+            for piece in self._pieces(event, reply):
                 await response.write(piece)
                 await asyncio.sleep(0)
         return response
@@ -266,6 +276,13 @@ class FakeInference:
         if not reply.no_usage:
             yield from self.dialect.counted(payload, tokens)
 
+    def _pieces(self, event: bytes, reply: Reply) -> Iterator[bytes]:
+        if reply.noise:
+            empty = _event(self.dialect.token("", [], None))
+            event = (b": keep-alive\n\n" + empty + b"event: message\nid: 7\n" + event).replace(b"\n", b"\r\n")
+        size = reply.split or len(event)
+        return (event[start : start + size] for start in range(0, len(event), size))
+
     async def _embed(self, request: web.Request, received: Received, reply: Reply, texts: list[str]) -> web.Response:
         await asyncio.sleep(reply.first_delay)
         async for _ in _misbehave(request, reply, 0):
@@ -305,14 +322,6 @@ async def _misbehave(request: web.Request, reply: Reply, place: int) -> AsyncIte
             yield b": keep-alive\n\n"
 
 
-def _pieces(event: bytes, reply: Reply) -> Iterator[bytes]:
-    if reply.noise:
-        empty = b'data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":null}]}\n\n'
-        event = (b": keep-alive\n\n" + empty + b"event: message\nid: 7\n" + event).replace(b"\n", b"\r\n")
-    size = reply.split or len(event)
-    return (event[start : start + size] for start in range(0, len(event), size))
-
-
 def embedding(text: str, dimension: int = DIMENSION) -> list[float]:
     """A unit vector that is the same for the same words, and near for texts that share long ones (feature hashing)."""
     vector = [0.0] * dimension
@@ -326,13 +335,13 @@ def embedding(text: str, dimension: int = DIMENSION) -> list[float]:
     return [x / length for x in vector]
 
 
-def make_endpoint(fake: FakeInference, **fields: Any) -> Endpoint:
+def make_endpoint(fake: FakeInference | None, **fields: Any) -> Endpoint:
     """An endpoint value that points at the fake."""
     defaults: dict[str, Any] = {
         "id": "fake",
         "kind": "chat",
         "name": "Fake",
-        "base_url": fake.base_url,
+        "base_url": fake.base_url if fake else "",
         "model": "fake",
         "context_length": 8192,
     }

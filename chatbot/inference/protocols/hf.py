@@ -30,6 +30,7 @@ from chatbot.errors import InvalidRequest, ModelBusy, ModelFailed, ModelTimeout,
 from chatbot.inference.endpoint import Endpoint, ProtocolName
 from chatbot.inference.protocols.base import Browse, Model, Protocol, Served, whole_number
 from chatbot.inference.protocols.openai import listed_models
+from chatbot.inference.protocols.tei import batches
 from chatbot.inference.transport import Exchange
 from chatbot.inference.wire import ChatRequest, InputType, usable_vectors
 
@@ -71,11 +72,14 @@ class HuggingFace(Protocol):
         texts: list[str],
         input_type: InputType,  # noqa: ARG002
     ) -> list[list[float]]:
+        vectors: list[list[float]] = []
         url = endpoint.url("") if endpoint.base_url else _embedding_url(endpoint.model)
         with _translated(exchange, endpoint):
             async with _Hub(_Sender(exchange, streamed=False), endpoint) as hub:
-                found = await hub.feature_extraction(texts, model=url, normalize=True, truncate=True)
-        return usable_vectors(found.tolist(), len(texts))
+                for batch in batches(texts):  # what embeds there is Text Embeddings Inference
+                    found = await hub.feature_extraction(batch, model=url, normalize=True, truncate=True)
+                    vectors += found.tolist()
+        return usable_vectors(vectors, len(texts))
 
     async def look_up(self, browse: Browse, model: str) -> Served | None:
         cards = listed_models(await browse(f"{router()}/v1/models"))
@@ -159,7 +163,7 @@ def _translated(exchange: Exchange, endpoint: Endpoint) -> Iterator[None]:
         raise ModelUnavailable(ASLEEP, retry_after=WAKING) from error
     except UnicodeEncodeError as error:
         raise InvalidRequest("The text is not valid Unicode.") from error
-    except ValueError as error:  # what the library finds wrong before it sends, and vectors that are none
+    except (ValueError, TypeError) as error:  # what the library finds wrong before it sends, and vectors that are none
         if "API key" in str(error):
             raise ModelFailed("Inference Providers take a Hugging Face token (hf_…) as the API key.") from error
         raise ModelFailed("The embedding server's answer was not understood.") from error
@@ -185,19 +189,24 @@ async def wake(endpoint: Endpoint) -> str:
 
 
 def _wake(endpoint: Endpoint) -> str:
-    found = _dedicated(HfApi(token=endpoint.api_key or False), urlsplit(endpoint.base_url).hostname)
+    # The token goes with each call: what the library gives back has forgotten it, and would look for one here.
+    token = endpoint.api_key
+    if not token:
+        raise ModelFailed("Hugging Face asks for a token, and the endpoint has no API key.")
+    api = HfApi(token=token)
+    found = _dedicated(api, token, urlsplit(endpoint.base_url).hostname)
     if found is None:
         raise ModelFailed("This token's owner has no Inference Endpoint at this address.")
     if found.status in ("paused", "scaledToZero"):
-        found.resume()
-    return str(found.status)
+        found = api.resume_inference_endpoint(found.name, namespace=found.namespace, token=token)
+    return str(found.raw["status"]["state"])
 
 
-def _dedicated(api: HfApi, host: str | None) -> InferenceEndpoint | None:
-    who = api.whoami()
+def _dedicated(api: HfApi, token: str, host: str | None) -> InferenceEndpoint | None:
+    who = api.whoami(token=token)
     # Namespace by namespace, since "*" asks for them without the token.
     for namespace in [who["name"], *(org["name"] for org in who.get("orgs", ()))]:
-        for found in api.list_inference_endpoints(namespace):
+        for found in api.list_inference_endpoints(namespace, token=token):
             if found.url and urlsplit(found.url).hostname == host:
                 return found
     return None

@@ -5,6 +5,7 @@ Source: router/src/http/server.rs and types.rs of huggingface/text-embeddings-in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import orjson
@@ -29,8 +30,7 @@ class TEI(Protocol):
         input_type: InputType,  # noqa: ARG002
     ) -> list[list[float]]:
         vectors: list[list[float]] = []
-        for start in range(0, len(texts), BATCH):
-            batch = texts[start : start + BATCH]
+        for batch in batches(texts):
             # Passages fit these models; a question may be longer, and its beginning tells more than a refusal.
             payload = encode({"inputs": batch, "truncate": True, "normalize": True})
             response = await exchange.post(endpoint.url("embed"), payload)
@@ -44,6 +44,11 @@ class TEI(Protocol):
         model = Model(str(info.get("model_id")), whole_number(info.get("max_input_length")))
         title = f"Text Embeddings Inference {info.get('version', '')}".strip()
         return Served("tei", title, (model,), any_name=True, embeds_only=True)
+
+
+def batches(texts: list[str]) -> Iterator[list[str]]:
+    """As many texts at a time as a server takes that was started with its defaults."""
+    return (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
 
 
 def read_vectors(body: bytes) -> list[list[float]]:
