@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environment import ROOT
 from tests.pages.blocks import MARKS, PAGES, Block, blocks_of
 from tests.pages.syntax import check, check_names
 
@@ -20,7 +21,7 @@ def test_a_block_is_well_formed(block: Block) -> None:
     check(block)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_and_files_that_a_page_names_exist(page: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     check_names("\n".join(re.findall(r"`([^`]+)`", prose)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from importlib.metadata import metadata
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from django.conf import settings
 from prometheus_client import REGISTRY
 
 from apps.edge.errors import STATUS_OF_CODE
@@ -112,7 +114,10 @@ def test_no_licence_is_listed_of_what_is_not_used() -> None:
     assert sorted(listed) == sorted(requirements())
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda path: path.name)
+OUTSIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+
+
+@pytest.mark.parametrize("path", [*OUTSIDE, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path) -> None:
     text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)]+)\)", text):
@@ -129,3 +134,21 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_quick_start_stays_quick() -> None:
     # `make up` waits for it, and the local embedding model reads about five passages a second.
     assert len(page("quick-start").split()) <= 900
+
+
+def test_the_index_lists_every_page() -> None:
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", page("README"))) == {path.name for path in PAGES} - {"README.md"}
+
+
+def test_the_changelog_tells_of_the_version_that_runs() -> None:
+    newest = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    assert newest == settings.VERSION
+    assert f"## Notes for {newest}\n" in page("upgrading")
+    assert f"\nARG VERSION={newest}\n" in (ROOT / "deploy/Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("picture", sorted(DOCS.glob("assets/*.svg")), ids=lambda path: path.name)
+def test_a_picture_is_small_and_can_be_read_aloud(picture: Path) -> None:
+    root = ElementTree.parse(picture).getroot()
+    assert picture.stat().st_size <= 8 * 1024
+    assert all(root.findtext(f"{{http://www.w3.org/2000/svg}}{part}") for part in ("title", "desc"))

@@ -15,7 +15,7 @@ from tests.environment import ROOT
 from tests.pages.blocks import Block
 from tests.pages.shapes import check_claim, check_component, check_stream, whole_values_in
 
-_MAKE = re.compile(r"(?:^|[\s(`])make (?:[A-Z_]+=\S+ )*([a-z][\w-]*)")
+_MAKE = re.compile(r"(?:^|&& |; )\s*make (?:[A-Z_]+=\S+ )*([a-z][\w-]*)", re.MULTILINE)
 _MANAGE = re.compile(r"manage\.py ([a-z]\w*)")
 _PATH = re.compile(r"(?<![\w/.$-])(?:apps|bench|chatbot|config|deploy|docs|local|requirements|tests)/[\w./-]*\w")
 _DOCKERFILE = re.compile(
@@ -38,9 +38,10 @@ def check_names(text: str) -> None:
     """The make targets, manage.py commands and files that a page or a script speaks of are there."""
     targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = {path.stem for path in ROOT.glob("apps/*/management/commands/*.py")} | _DJANGO
-    assert set(_MAKE.findall(text)) <= targets
-    assert set(_MANAGE.findall(text)) <= commands
-    assert [path for path in _PATH.findall(text) if not (ROOT / path).exists()] == []
+    gone = {f"make {name}" for name in _MAKE.findall(text) if name not in targets}
+    gone |= {f"manage.py {name}" for name in _MANAGE.findall(text) if name not in commands}
+    gone |= {path for path in _PATH.findall(text) if not (ROOT / path).exists()}
+    assert not gone, f"There is no {', '.join(sorted(gone))}."
 
 
 def _unindented(text: str) -> str:
