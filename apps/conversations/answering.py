@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 from apps.assistants.prompting import prompt_for
@@ -28,15 +29,16 @@ async def answer(opened: turn.Opened, outcome: turn.Outcome, log: Log, started: 
     """
     found = await search(opened.tenant, opened.collections, opened.text, limit=opened.assistant.passages)
     outcome.timings = Timings(search_ms=_since(started))
+    history, question = _talk(opened)
     packed = prompt_for(
         opened.tenant,
         opened.assistant,
         template=opened.prompt.template,
-        question=opened.text,
+        question=question,
         user=opened.end_user.external_id,
         found=found,
         endpoints=opened.endpoints,
-        history=opened.history,
+        history=history,
         addition=opened.instructions,
         max_tokens=opened.sampling.max_tokens,
     )
@@ -52,6 +54,14 @@ async def answer(opened: turn.Opened, outcome: turn.Outcome, log: Log, started: 
         # No model, but passages: they are shown as what they are, without an invented answer.
         outcome.state, outcome.finish_reason = Turn.State.FINISHED, "sources_only"
         outcome.bill, outcome.usage = UsageRecord.Bill.NONE, Usage(0, 0, estimated=True)
+
+
+def _talk(opened: turn.Opened) -> tuple[Sequence[tuple[str, str]], str]:
+    """History and question. What was asked just before and had no answer goes with the question: many chat templates
+    refuse two messages of one side in a row."""
+    if opened.history and not opened.history[-1][1]:
+        return opened.history[:-1], f"{opened.history[-1][0]}\n\n{opened.text}"
+    return opened.history, opened.text
 
 
 def _request(opened: turn.Opened, packed: Packed) -> ChatRequest:

@@ -65,10 +65,11 @@ def log_of(turn_id: uuid.UUID) -> Log | None:
 def stop(turn_id: uuid.UUID) -> bool:
     """Ask a turn to end with what it has said. False where it is not running here or has ended by itself."""
     running = _running.get(turn_id)
-    if running is None or running.answering is None or running.answering.done():
+    if running is None or (running.answering is not None and running.answering.done()):
         return False
     running.stopping = True
-    running.answering.cancel()
+    if running.answering is not None:
+        running.answering.cancel()
     return True
 
 
@@ -77,6 +78,8 @@ async def _run(running: Running) -> None:
     structlog.contextvars.bind_contextvars(turn=str(opened.turn_id))
     with metrics.RUNNING.track_inprogress():
         running.answering = asyncio.create_task(answering.answer(opened, outcome, running.log, running.started))
+        if running.stopping:  # whoever asked left before this task had its first step
+            running.answering.cancel()
         # wait() and not await: whatever ends the answer, its turn is closed here.
         await asyncio.wait([running.answering])
         _conclude(running, running.answering)

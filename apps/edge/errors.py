@@ -57,6 +57,7 @@ class NotAcceptable(errors.ParleyError):
 
 
 STATUS |= {ServiceUnavailable: 503, MethodNotAllowed: 405, NotAcceptable: 406}
+_CHALLENGE = 'Bearer realm="parley"'
 STATUS_OF_CODE = {kind.code: status for kind, status in STATUS.items()}
 
 
@@ -88,8 +89,36 @@ def headers_of(error: errors.ParleyError) -> dict[str, str]:
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if isinstance(error, errors.NotAuthenticated):
-        headers["WWW-Authenticate"] = 'Bearer realm="parley"'
+        headers["WWW-Authenticate"] = _CHALLENGE
     return headers
+
+
+# OpenAI's words for kinds of errors, where the status alone does not decide between its two general ones.
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+# Seconds: OpenAI's own clients sleep inside the call for as long as they are told, which nobody expects of more.
+_LONGEST_SILENT_WAIT = 20.0
+
+
+def envelope_of(body: Mapping[str, Any], status: int) -> dict[str, Any]:
+    """An error's body in OpenAI's envelope, for the addresses where its clients ask. They show `message` alone, so the
+    rejected fields are named there, too."""
+    fields: Mapping[str, str] = body.get("fields", {})
+    said = [body["message"], *(f"{name}: {sentence}" if name else sentence for name, sentence in fields.items())]
+    kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {**body, "message": " ".join(said), "type": kind, "param": next(iter(fields), None) or None}}
+
+
+def openai_error(body: Mapping[str, Any], status: int) -> JsonResponse:
+    """The same as a response, with the headers that OpenAI's clients read."""
+    response = JsonResponse(envelope_of(body, status), status=status)
+    if (wait := body.get("retry_after")) is not None:
+        response["Retry-After"] = str(max(1, round(wait)))
+        response["retry-after-ms"] = str(max(1, round(wait * 1000)))
+        if wait > _LONGEST_SILENT_WAIT:
+            response["x-should-retry"] = "false"
+    if status == STATUS[errors.NotAuthenticated]:
+        response["WWW-Authenticate"] = _CHALLENGE
+    return response
 
 
 # Exceptions of libraries, and the one of ours that says the same; the first match counts.
@@ -153,8 +182,16 @@ def json_error(error: Exception, *, turn: str | None = None) -> JsonResponse:
     return JsonResponse(body_of(ours, turn=turn), status=status_of(ours), headers=headers_of(ours))
 
 
+def openai_refusal(error: Exception) -> JsonResponse:
+    """The same in OpenAI's envelope."""
+    ours = translate(error)
+    return openai_error(body_of(ours), status_of(ours))
+
+
 def _page(request: HttpRequest, error: errors.ParleyError, title: str) -> HttpResponse:
     """An error that Django itself answers: a page for people in the admin, our body for programs."""
+    if request.path.startswith("/v1/"):
+        return openai_refusal(error)
     if not request.path.startswith("/admin/"):
         return json_error(error)
     context = {"title": title, "message": error.message, "request_id": current_request_id()}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import orjson
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from rest_framework.views import APIView
 
 from apps.edge.errors import MethodNotAllowed, json_error
@@ -19,12 +20,14 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 class Door(APIView):
     """An APIView to the OpenAPI generator, an async view to Django; methods are `async def get(request, caller)`."""
 
+    refuse: ClassVar[Callable[[Exception], HttpResponse]] = staticmethod(json_error)  # an error as this door tells it
+
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         async def view(request: HttpRequest, **parts: Any) -> HttpResponseBase:
             handler = getattr(cls(), (request.method or "").lower(), None)
             if handler is None or request.method not in METHODS:
-                refusal = json_error(MethodNotAllowed())
+                refusal = cls.refuse(MethodNotAllowed())
                 refusal["Allow"] = ", ".join(method for method in METHODS if hasattr(cls, method.lower()))
                 return refusal
             caller = await authenticate(credential_of(request))

@@ -114,6 +114,8 @@ class UsageRecordAdmin(ReadOnlyTenantAdmin):
 
     @display(description="Turn")
     def turn(self, record: UsageRecord) -> str:
+        if record.turn_id is None:
+            return NOTHING
         url = reverse("admin:conversations_turn_change", args=(record.turn_id,))
         return format_html('<a class="text-link" href="{}">Open the turn</a>', url)
 

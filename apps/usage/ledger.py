@@ -1,4 +1,4 @@
-"""Writes the ledger: a row when a turn is admitted, its bill exactly once when it ends."""
+"""Writes the ledger: a row when a turn is admitted, its bill exactly once when it ends; embeddings when answered."""
 
 from __future__ import annotations
 
@@ -41,6 +41,24 @@ def settle(tenant: Tenant, *, turn_id: uuid.UUID, bill: str, usage: Usage, endpo
             endpoint_id=endpoint_id,
             settled_at=timezone.now(),
         )
+    )
+
+
+def enter_embeddings(
+    tenant: Tenant, *, end_user: EndUser | None, api_key_id: uuid.UUID | None, endpoint_id: uuid.UUID, usage: Usage
+) -> None:
+    """Enter a call for embeddings that was answered; one that was not costs nothing and leaves no row."""
+    UsageRecord.objects.create(
+        tenant=tenant,
+        end_user=end_user,
+        api_key_id=api_key_id,
+        endpoint_id=endpoint_id,
+        state=UsageRecord.State.SETTLED,
+        bill=UsageRecord.Bill.ONCE,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        estimated=usage.estimated,
+        settled_at=timezone.now(),
     )
 
 

@@ -1,4 +1,5 @@
-"""The ledger: one row for each admitted turn, written when it opens and settled once when it closes."""
+"""The ledger: one row for each admitted turn, written when it opens and settled once when it closes, and for each
+answered call for embeddings."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ from apps.tenants.scoping import TenantOwned
 
 
 class UsageRecord(TenantOwned):
-    """What one turn cost. Turn and assistant are named by id alone: the ledger outlives them, and lies below both."""
+    """What one turn, or one call for embeddings, cost.
+
+    Turn and assistant are named by id alone: the ledger outlives them, and lies below both.
+    """
 
     class State(models.TextChoices):
         RESERVED = "reserved", "Reserved"
@@ -25,7 +29,7 @@ class UsageRecord(TenantOwned):
         LOSS = "loss", "Platform loss"
         NONE = "none", "Not billed"
 
-    turn_id = models.UUIDField(unique=True)
+    turn_id = models.UUIDField(unique=True, null=True)  # null for a call for embeddings
     assistant_id = models.UUIDField(null=True)
     end_user = models.ForeignKey("tenants.EndUser", on_delete=models.SET_NULL, null=True, related_name="+")
     api_key = models.ForeignKey("tenants.ApiKey", on_delete=models.SET_NULL, null=True, related_name="+")

@@ -63,7 +63,9 @@ class UsageTotalsSerializer(serializers.Serializer[Any]):
 
 class UsageGroupSerializer(UsageTotalsSerializer):
     key = serializers.CharField(
-        allow_null=True, help_text="The day, the assistant's id or the end user; null for what has been deleted."
+        allow_null=True,
+        help_text="The day, the assistant's id or the end user; null for what has been deleted, and for embeddings of "
+        "no assistant or nobody named.",
     )
 
 
@@ -80,9 +82,9 @@ class UsageReportSerializer(serializers.Serializer[Any]):
 
 
 class UsageRecordSerializer(serializers.ModelSerializer[UsageRecord]):
-    """What one turn cost. It outlives the turn, and what else it names."""
+    """What one turn, or one call for embeddings, cost. It outlives the turn, and what else it names."""
 
-    turn = serializers.UUIDField(source="turn_id")
+    turn = serializers.UUIDField(source="turn_id", allow_null=True, help_text="Null for a call for embeddings.")
     assistant = serializers.UUIDField(source="assistant_id", allow_null=True)
     user = serializers.CharField(source="end_user.external_id", default=None, allow_null=True)
     api_key = serializers.CharField(source="api_key.name", default=None, allow_null=True, help_text="The key's name.")

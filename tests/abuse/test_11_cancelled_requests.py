@@ -63,12 +63,18 @@ async def one(session: aiohttp.ClientSession, web: str, party: Party, chance: ra
         ("POST", f"conversations/{talk}/turns", {"text": f"{party.mark} pump?"}, "text/event-stream"),
         ("POST", f"conversations/{talk}/turns", {"text": f"{party.mark} pump?"}, "application/json"),
     ]
+    said = [{"role": "user", "content": f"{party.mark} pump?"}]
+    calls += [
+        ("POST", "/v1/chat/completions", {"model": "guide", "messages": said, "stream": stream}, "application/json")
+        for stream in (True, False)
+    ]
     method, path, body, accept = chance.choice(calls)
+    url = web + (path if path.startswith("/") else f"/api/v1/{path}")
     headers = {"Authorization": f"Bearer {party.key}", "Accept": accept}
     answer = b""
     try:
         async with asyncio.timeout(chance.uniform(0, LONGEST)):
-            async with session.request(method, f"{web}/api/v1/{path}", json=body, headers=headers) as response:
+            async with session.request(method, url, json=body, headers=headers) as response:
                 assert response.status in {200, 409, 503}, (path, response.status)
                 async for part in response.content.iter_any():
                     answer += part

@@ -36,6 +36,18 @@ async def test_a_client_cannot_ask_for_more(capped: World, api: Api) -> None:
     assert sent["temperature"] < 3
 
 
+async def test_an_openai_client_cannot_either(capped: World, api: Api) -> None:
+    body: dict[str, Any] = {"model": "guide", "messages": [{"role": "user", "content": "pump?"}]}
+    body |= {"max_tokens": 10**9, "max_completion_tokens": 10**9, "best_of": 50, "base_url": "http://evil.example"}
+    response = await api.post("/v1/chat/completions", body, content_type="application/json")
+    assert response.status_code == 200
+    sent = capped.fake.requests[-1].payload
+    assert (sent["max_tokens"], sent["model"]) == (CAP, "fake")
+    assert not {"n", "best_of", "max_completion_tokens", "stop"} & set(sent)
+    greedy = await api.post("/v1/chat/completions", {**body, "n": 50}, content_type="application/json")
+    assert greedy.status_code == 400
+
+
 async def test_an_answer_without_end_ends(capped: World, api: Api) -> None:
     capped.script("word ", endless=True)
     response = await api.ask(capped.turns, "Tell me everything")

@@ -58,7 +58,20 @@ async def test_what_a_question_costs_before_its_first_token(
     async for event in read_sse(response):
         if event.type == "token":
             break
-    sent = statements.sent()
+    within_budget(statements.sent())
+
+    said = [{"role": "user", "content": "and how do I stop it?"}]
+    call = {"model": "guide", "messages": said, "stream": True}
+    await api.post("/v1/chat/completions", {**call, "stream": False}, content_type="application/json")
+    statements.begin()
+    response = await api.post("/v1/chat/completions", call, content_type="application/json")
+    async for chunk in response.streaming_content:
+        assert b'"content":"Prime"' in chunk
+        break
+    within_budget(statements.sent())
+
+
+def within_budget(sent: list[str]) -> None:
     transactions = [statement for statement in sent if statement.startswith("BEGIN")]
     work = [statement for statement in sent if not statement.startswith(("BEGIN", "COMMIT"))]
     assert any("INSERT" in statement for statement in work), sent

@@ -13,6 +13,7 @@ from apps.conversations import asking
 from apps.edge.errors import STATUS, ServiceUnavailable, close_code_of, status_of
 from chatbot import errors
 from tests.apps.conversations.conftest import Api, World, read_sse
+from tests.apps.conversations.test_openai_api import chat, chunks
 from tests.apps.conversations.test_websocket import Socket
 
 
@@ -58,8 +59,14 @@ async def test_the_same_body_through_every_door(
     await socket.say(type="ask", conversation=str(world.conversation.pk), text="x")
     frame = await socket.hear()
     await socket.disconnect()
+    openai = await chat(api, "x")
+    streamed = await chat(api, "x", stream=True)
     assert frame.pop("type") == "error"
-    assert rest.status_code == sse.status_code == status_of(error)
+    assert rest.status_code == sse.status_code == openai.status_code == streamed.status_code == status_of(error)
+    assert _opened(openai.json()) == _opened(streamed.json()) == _anonymous(rest.json())
+    assert openai.json()["error"]["message"] == f"{error.message} text: Because."
+    assert openai["Retry-After"] == "3"
+    assert openai["retry-after-ms"] == "3000"
     assert _anonymous(rest.json()) == _anonymous(sse.json()) == _anonymous(frame)
     assert rest.json()["code"] == kind.code
     assert rest["Retry-After"] == "3"
@@ -102,8 +109,24 @@ async def test_a_failure_in_mid_answer_has_one_body_too(world: World, api: Api) 
     frame = (await socket.hear_turn())[-1]
     await socket.disconnect()
     bodies.append({name: value for name, value in frame.items() if name not in {"type", "id"}})
-    assert all(body["turn"] and body["request_id"] for body in bodies)
+    envelopes = []
+    for stream in (False, True):
+        world.script("half", cut_after=1, delay=0.05)
+        answer = await chat(api, "x", stream=stream)
+        envelopes.append((await chunks(answer))[-1] if stream else answer.json())
+    assert all(body["turn"] and body["request_id"] for body in [*bodies, *(each["error"] for each in envelopes)])
     assert _anonymous(bodies[0]) == _anonymous(bodies[1]) == _anonymous(bodies[2])
+    assert {_opened(envelope) for envelope in envelopes} == {_anonymous(bodies[0])}
+
+
+def _opened(envelope: dict[str, Any]) -> str:
+    """What OpenAI's envelope holds, as the other doors tell it: its message repeats the fields."""
+    error = dict(envelope["error"])
+    fields = error.get("fields", {})
+    assert error.pop("type")
+    assert error.pop("param") == next(iter(fields), None)
+    told = "".join(f" {name}: {sentence}" for name, sentence in fields.items())
+    return _anonymous({**error, "message": error["message"].removesuffix(told)})
 
 
 def _anonymous(body: dict[str, Any]) -> str:

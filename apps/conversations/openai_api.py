@@ -1,0 +1,293 @@
+"""/v1: assistants for clients that speak OpenAI's API. docs/openai.md says what they may rely on.
+
+Each chat completion is a turn without a conversation: the client brings the talk. Its leaving stops the turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import orjson
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.urls import path
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+
+from apps.assistants.models import Assistant
+from apps.conversations import asking, following, openai_shapes, runner
+from apps.conversations.api import HEARTBEAT_SECONDS, RECHECK_SECONDS
+from apps.conversations.log import Entry
+from apps.conversations.openai_answers import Answer, failure
+from apps.conversations.openai_embeddings import embeddings
+from apps.conversations.openai_shapes import Asked, asked_in
+from apps.conversations.parties import assistant_of
+from apps.edge.errors import STATUS_OF_CODE, body_of, openai_error, openai_refusal, status_of, translate
+from apps.edge.frames import KEEP_ALIVE
+from apps.edge.middleware import ahead_of_middleware
+from apps.tenants.authentication import Caller, credential_of, still_valid
+from apps.tenants.doors import Door, read_body
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import unit
+from chatbot.errors import NotAuthenticated, NotFound, ParleyError
+from chatbot.events import START, Failed, Token, TurnFinished
+
+TAGS = ["OpenAI"]
+_ENVELOPE = openai_shapes.OpenAIErrorSerializer
+ERRORS = {
+    400: OpenApiResponse(_ENVELOPE, "The request is not valid; `message` and `param` say why."),
+    401: OpenApiResponse(_ENVELOPE, "No valid credentials."),
+    404: OpenApiResponse(_ENVELOPE, "There is no such model or address."),
+    500: OpenApiResponse(_ENVELOPE, "An error of Parley's own; it was logged under the request id."),
+    503: OpenApiResponse(_ENVELOPE, "Parley or its model servers cannot answer now."),
+}
+BODY_ERRORS = {
+    413: OpenApiResponse(_ENVELOPE, "The body is larger than allowed."),
+    415: OpenApiResponse(_ENVELOPE, "The body is not JSON."),
+    429: OpenApiResponse(_ENVELOPE, "Too many requests, or a quota is used up."),
+    502: OpenApiResponse(_ENVELOPE, "The model server failed."),
+    504: OpenApiResponse(_ENVELOPE, "The model server took too long."),
+}
+CONFLICT = {422: OpenApiResponse(_ENVELOPE, "The idempotency key was used for a different request.")}
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="Makes a repeat harmless: it gets the first one's answer, which goes on when its client leaves.",
+)
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class OpenAIDoor(Door):
+    """A Door whose every refusal is in OpenAI's envelope."""
+
+    refuse = staticmethod(openai_refusal)
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        answer = super().as_view(**initkwargs)
+
+        async def view(request: HttpRequest, **parts: Any) -> HttpResponseBase:
+            try:
+                response: HttpResponseBase = await answer(request, **parts)
+            except Exception as raised:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
+                return cls.refuse(raised)
+            return response
+
+        view.cls = cls  # type: ignore[attr-defined]
+        view.initkwargs = initkwargs  # type: ignore[attr-defined]
+        return ahead_of_middleware(view)
+
+
+class ChatCompletions(OpenAIDoor):
+    @extend_schema(
+        operation_id="create_chat_completion",
+        tags=TAGS,
+        request=openai_shapes.ChatSerializer,
+        parameters=[IDEMPOTENCY_KEY],
+        responses={
+            (200, "application/json"): openai_shapes.CompletionSerializer,
+            (200, "text/event-stream"): OpenApiResponse(
+                OpenApiTypes.STR, "With `stream`: chat.completion.chunk objects, then `[DONE]`."
+            ),
+            **ERRORS,
+            **BODY_ERRORS,
+            **CONFLICT,
+        },
+    )
+    async def post(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
+        """Ask an assistant. The last message is the question, those before it are the history."""
+        started = time.perf_counter()
+        asked = asked_in(read_body(request), idempotency_key=request.headers.get("Idempotency-Key", "").strip())
+        turn_id = await _open(caller, asked)
+        leave = _leaving(turn_id, asked)
+        answer = Answer(turn_id, asked.model, include_usage=asked.include_usage)
+        entries = following.follow(caller.tenant, turn_id, START, idle=HEARTBEAT_SECONDS)
+        try:
+            held = await (_first_word(entries) if asked.stream else _whole(entries))
+        except asyncio.CancelledError:
+            leave()
+            raise
+        first = answer.chunks(held)
+        end = held[-1].event if held else None
+        response: HttpResponseBase
+        if isinstance(end, Failed) and not any(isinstance(event, Token) for _, event in held):
+            response = openai_error(end.payload(), STATUS_OF_CODE.get(end.code, 500))
+        elif isinstance(end, TurnFinished) and not asked.stream:
+            response = HttpResponse(answer.completion(end), content_type="application/json")
+        else:
+            response = _streamed(_parts(answer, first, entries, credential_of(request)), leave)
+        response["openai-processing-ms"] = str(round((time.perf_counter() - started) * 1000))
+        return response
+
+
+class Models(OpenAIDoor):
+    @extend_schema(
+        operation_id="list_models",
+        tags=TAGS,
+        filters=False,
+        responses={200: openai_shapes.ModelsSerializer, **ERRORS},
+    )
+    async def get(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
+        """The tenant's active assistants."""
+        return _json({"object": "list", "data": await unit(_models, caller.tenant)})
+
+
+class OneModel(OpenAIDoor):
+    @extend_schema(operation_id="get_model", tags=TAGS, responses={200: openai_shapes.ModelSerializer, **ERRORS})
+    async def get(self, request: HttpRequest, caller: Caller, model: str) -> HttpResponseBase:
+        """An active assistant, by slug or id."""
+        try:
+            return _json(_model(caller.tenant, await unit(assistant_of, caller.tenant, model)))
+        except NotFound as error:
+            raise _unknown(model) from error
+
+
+class Embeddings(OpenAIDoor):
+    @extend_schema(
+        operation_id="create_embeddings",
+        tags=TAGS,
+        request=openai_shapes.EmbeddingsSerializer,
+        responses={200: openai_shapes.EmbeddingsAnswerSerializer, **ERRORS, **BODY_ERRORS},
+    )
+    async def post(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
+        """A vector for each text, by an embedding endpoint of the tenant's."""
+        serializer = openai_shapes.EmbeddingsSerializer(data=read_body(request))
+        serializer.is_valid(raise_exception=True)
+        given = {name: value for name, value in serializer.validated_data.items() if value is not None}
+        try:
+            return _json(await embeddings(caller, **given))
+        except NotFound as error:
+            raise _unknown(given["model"]) from error
+
+
+@extend_schema(exclude=True)
+class Elsewhere(OpenAIDoor):
+    """Every other address: newer clients try /v1/responses first, and read what to do instead."""
+
+    async def get(self, request: HttpRequest, caller: Caller, rest: str) -> HttpResponseBase:
+        raise NotFound(f"There is no /v1/{rest[:100]} here. Chats are answered at /v1/chat/completions.")
+
+    post = put = patch = delete = get
+
+
+async def _open(caller: Caller, asked: Asked) -> uuid.UUID:
+    """The call's turn, running. A client that leaves meanwhile leaves one that is stopped as soon as it is there."""
+    opening = asyncio.ensure_future(asking.ask_alone(caller, asked.model, asked.question))
+    try:
+        return await asyncio.shield(opening)
+    except NotFound as error:
+        raise _unknown(asked.model) from error
+    except asyncio.CancelledError:
+        opening.add_done_callback(partial(_left_early, asked=asked))
+        raise
+
+
+def _left_early(opening: asyncio.Future[uuid.UUID], *, asked: Asked) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        _leaving(opening.result(), asked)()
+
+
+def _leaving(turn_id: uuid.UUID, asked: Asked) -> Callable[[], object]:
+    """What to do when the client is gone. Who names an idempotency key may come back for the answer."""
+    return (lambda: None) if asked.question.idempotency_key else partial(runner.stop, turn_id)
+
+
+def _unknown(model: str) -> ModelNotFound:
+    return ModelNotFound(f"The model {model[:100]!r} does not exist or you do not have access to it.")
+
+
+async def _first_word(entries: AsyncIterator[list[Entry]]) -> list[Entry]:
+    """The turn's events up to its first word, its end or a long silence.
+
+    A stream begins only then, so that what goes wrong before the first word has an HTTP status, as at OpenAI's.
+    """
+    held: list[Entry] = []
+    async for batch in entries:
+        held += batch
+        if not batch or any(isinstance(event, Token) or event.terminal for _, event in batch):
+            break
+    return held
+
+
+async def _whole(entries: AsyncIterator[list[Entry]]) -> list[Entry]:
+    """All the turn's events but its words, which the last event repeats."""
+    return [entry async for batch in entries for entry in batch if not isinstance(entry.event, Token)]
+
+
+def _streamed(parts: AsyncIterator[bytes], leave: Callable[[], object]) -> StreamingHttpResponse:
+    return StreamingHttpResponse(
+        _Stream(parts, leave),
+        content_type="text/event-stream; charset=utf-8",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+class _Stream:
+    """The body of a streamed answer. Django closes it when it has ended, also when its client is gone before the
+    first byte, which a generator that has not begun would not notice."""
+
+    def __init__(self, parts: AsyncIterator[bytes], leave: Callable[[], object]) -> None:
+        self._parts = parts
+        self._leave = leave
+        self._loop = asyncio.get_running_loop()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._parts
+
+    def close(self) -> None:
+        """Called in a thread."""
+        self._loop.call_soon_threadsafe(self._leave)
+
+
+async def _parts(
+    answer: Answer, first: bytes, entries: AsyncIterator[list[Entry]], credential: str
+) -> AsyncIterator[bytes]:
+    yield answer.opening + first
+    checked = time.monotonic()
+    try:
+        async for batch in entries:
+            if (now := time.monotonic()) - checked > RECHECK_SECONDS:
+                checked = now
+                if not await still_valid(credential):
+                    raise NotAuthenticated  # noqa: TRY301 - told like everything that ends a stream
+            yield answer.chunks(batch) or KEEP_ALIVE
+    except Exception as raised:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
+        error: ParleyError = translate(raised)
+        yield failure(body_of(error, turn=str(answer.turn_id)), status_of(error))
+
+
+def _models(tenant: Tenant) -> list[dict[str, Any]]:
+    rows = Assistant.objects.for_tenant(tenant).filter(is_active=True).order_by("name")
+    return [_model(tenant, assistant) for assistant in rows]
+
+
+def _model(tenant: Tenant, assistant: Assistant) -> dict[str, Any]:
+    return {
+        "id": assistant.slug,
+        "object": "model",
+        "created": int(assistant.created.timestamp()),
+        "owned_by": tenant.slug,
+        "name": assistant.name,
+        "description": assistant.description,
+    }
+
+
+def _json(body: Any) -> HttpResponse:
+    return HttpResponse(orjson.dumps(body), content_type="application/json")
+
+
+urlpatterns = [
+    path("chat/completions", ChatCompletions.as_view()),
+    path("models", Models.as_view()),
+    path("models/<path:model>", OneModel.as_view()),
+    path("embeddings", Embeddings.as_view()),
+    path("<path:rest>", Elsewhere.as_view()),
+]
