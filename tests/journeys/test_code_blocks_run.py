@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from tests.environment import HOME, ROOT, Backends
 from tests.fakes.inference import DIMENSION
 from tests.journeys.conftest import Model, web_process, worker_process
 from tests.pages.blocks import PAGES, Block, blocks_of
-from tests.pages.shapes import differences, values_in, whole_values_in
+from tests.pages.shapes import MORE, differences, values_in, whole_values_in
 from tests.pages.walk import walk
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
@@ -107,9 +108,18 @@ def test_a_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
     assert ended_well is ("fails" not in block.marks), printed
 
 
-@pytest.mark.parametrize(
-    "block", [block for block in BLOCKS if block.language == "json" and block.follows and block.follows.runs], ids=str
-)
+SHOWN = [block for block in BLOCKS if block.follows and block.follows.runs]
+
+
+@pytest.mark.parametrize("block", [block for block in SHOWN if block.language == "text"], ids=str)
+def test_text_is_what_the_block_before_prints(block: Block, outcome_of: Any) -> None:
+    assert block.follows is not None
+    printed, _ = outcome_of(block.follows)
+    shown = ".*".join(re.escape(part) for part in block.text.strip().split(MORE))
+    assert re.search(rf"^{shown}$", printed, re.MULTILINE | re.DOTALL), printed
+
+
+@pytest.mark.parametrize("block", [block for block in SHOWN if block.language == "json"], ids=str)
 def test_json_is_what_the_block_before_prints(block: Block, outcome_of: Any) -> None:
     assert block.follows is not None
     printed, _ = outcome_of(block.follows)
