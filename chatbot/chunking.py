@@ -2,7 +2,7 @@
 
 A passage never crosses a heading of the highest level its document uses. Short sections are put together, long ones cut
 by semantic-text-splitter at the largest boundary that fits (blocks, then lines, then sentences), so that a table or a
-code block stays whole where it can.
+code block stays whole where it can. A table that cannot is cut between rows, and each piece begins with its head.
 """
 
 from __future__ import annotations
@@ -126,9 +126,16 @@ def _pieces(text: str, splitter: MarkdownSplitter, max_tokens: int) -> Iterator[
     splitter fills up a passage with the first rows of what follows.
     """
     spans: list[tuple[int, int]] = []
+    heads: dict[int, str] = {}  # of the table that a span continues, by where the span starts
     last_is_block = False
     for start, end, is_block in _blocks(text):
         whole = is_block and estimate(text[start:end]) <= max_tokens
+        if is_block and not whole and text[start:end].lstrip().startswith("|"):
+            head, rows = _rows(text, start, end, max_tokens)
+            heads |= {first: head for first, _ in rows[1:]}
+            spans += rows
+            last_is_block = False
+            continue
         cuts = [(0, text[start:end])] if whole else splitter.chunk_indices(text[start:end])
         within = ((start + offset, start + offset + len(piece)) for offset, piece in cuts)
         # Within its block a fence goes with the code, and only what is nothing but markup with the text beside it.
@@ -142,7 +149,31 @@ def _pieces(text: str, splitter: MarkdownSplitter, max_tokens: int) -> Iterator[
     for start, end in _with_words(text, spans, max_tokens):
         piece = text[start:end]
         if piece.strip():
-            yield start + len(piece) - len(piece.lstrip("\n")), piece.strip("\n").rstrip()
+            stripped = piece.strip("\n").rstrip()
+            headed = heads.get(start, "") + stripped
+            fits = estimate(headed) <= max_tokens
+            yield start + len(piece) - len(piece.lstrip("\n")), headed if fits else stripped
+
+
+def _rows(text: str, start: int, end: int, max_tokens: int) -> tuple[str, list[tuple[int, int]]]:
+    """A table's head, and spans of the rows that fit below it. The head is empty where it takes half a passage."""
+    first = text.index("\n", text.index("\n", start) + 1) + 1 if text.count("\n", start, end) > 1 else end
+    head = text[start:first]
+    cost = estimate(head)
+    if cost * 2 > max_tokens:
+        head, cost = "", 0
+    spans: list[tuple[int, int]] = []
+    begun, at, tokens = start, first, estimate(text[start:first])
+    while at < end:
+        stop = text.find("\n", at, end) + 1 or end
+        row = estimate(text[at:stop])
+        if tokens + row > max_tokens and at > begun:
+            spans.append((begun, at))
+            begun, tokens = at, cost
+        tokens += row
+        at = stop
+    spans.append((begun, end))
+    return head, [piece for span in spans for piece in _halved(text, *span, max_tokens)]
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:

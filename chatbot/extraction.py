@@ -7,11 +7,10 @@ limits on processor time, memory and output. What it answers is data of its pare
 
 from __future__ import annotations
 
-import codecs
 import ctypes
+import importlib
 import math
 import os
-import re
 import resource
 import selectors
 import signal
@@ -26,30 +25,33 @@ from typing import IO, Any
 import orjson
 
 from chatbot import markdown
-from chatbot.errors import ExtractionFailed, UnsupportedType
+from chatbot.errors import ExtractionFailed
+from chatbot.formats import CSV, DOCX, EPUB, HTML, MAIL, MARKDOWN, PDF, PPTX, TSV, XLSX, decoded, load_encodings
+from chatbot.readers import TooMuch, Unreadable
 
-PDF = "application/pdf"
-MARKDOWN = "text/markdown"
-TEXT = "text/plain"
-SUFFIXES = {
-    ".pdf": PDF,
-    ".md": MARKDOWN,
-    ".markdown": MARKDOWN,
-    ".txt": TEXT,
-    ".text": TEXT,
-    ".log": TEXT,
-    ".rst": TEXT,
+# The module and function that read each format, in the child only.
+_READERS = {
+    PDF: ("pdf", "read"),
+    DOCX: ("office", "read_docx"),
+    PPTX: ("office", "read_pptx"),
+    XLSX: ("sheets", "read_xlsx"),
+    HTML: ("hypertext", "read"),
+    EPUB: ("office", "read_epub"),
+    MAIL: ("mail", "read"),
+    CSV: ("sheets", "read_csv"),
+    TSV: ("sheets", "read_tsv"),
 }
-HEAD = 4096  # bytes that detect() wants to see
-
 _ROOT = Path(__file__).resolve().parent.parent
 _NOBODY = 65534
 _POLL = 0.05  # seconds between two looks at the child's memory
 _WALL = 4  # how much longer than its processor time a child may take: workers share cores
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # \x1b stays: logs are coloured
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
+
+
+class TooLarge(ExtractionFailed):
+    code = "too_large"
+    default_message = "The file holds more than can be read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ class Limits:
     libraries reserve freely. output_chars: of all pages together.
     """
 
-    seconds: float = 30.0
-    memory_mb: int = 1024
+    seconds: float = 25.0
+    memory_mb: int = 512
     output_chars: int = 20_000_000
 
 
@@ -77,32 +79,14 @@ class Extracted:
     title: str | None
 
 
-def detect(name: str, head: bytes) -> str:
-    """The media type, by the file's name and its first HEAD bytes.
-
-    Raises UnsupportedType for a name that says nothing we read, and for content that is not what the name says.
-    """
-    suffix = Path(name).suffix.lower()
-    media_type = SUFFIXES.get(suffix)
-    if media_type is None:
-        raise UnsupportedType(f"Files of this kind cannot be read. Readable are {', '.join(sorted(SUFFIXES))}.")
-    # Readers accept a PDF's header anywhere in its first 1024 bytes.
-    is_pdf = b"%PDF-" in head[:1024]
-    if media_type == PDF and not is_pdf:
-        raise UnsupportedType("The file is named as a PDF, but is something else.")
-    if media_type != PDF and (head.startswith(b"%PDF-") or _CONTROL.search(_decoded(head))):
-        raise UnsupportedType(f"The file is named as text ({suffix}), but is something else.")
-    return media_type
-
-
 def extract(path: Path, media_type: str, limits: Limits = Limits()) -> Extracted:
     """The file's text, without NUL. Blocks until it is there. Raises ExtractionFailed with a sentence that says why."""
-    if media_type == PDF:
+    if media_type in _READERS:
         with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="parley-extract-") as scratch:
-            command = [sys.executable, "-m", "chatbot.extraction", str(limits.output_chars)]
+            command = [sys.executable, "-m", "chatbot.extraction", media_type, str(limits.output_chars)]
             return _answer(_supervise(command, file, limits, scratch), limits)
     # Decoding parses nothing, so it needs no walls.
-    text = _decoded(path.read_bytes()).replace("\x00", "").replace("\r\n", "\n").replace("\r", "\n")
+    text = decoded(path.read_bytes()).replace("\x00", "").replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise ExtractionFailed("The file is empty.")
     if len(text) > limits.output_chars:
@@ -112,20 +96,8 @@ def extract(path: Path, media_type: str, limits: Limits = Limits()) -> Extracted
     return Extracted([Page(None, markdown.escape(text))], None)
 
 
-def _decoded(data: bytes) -> str:
-    """UTF-8 or UTF-16 by its mark, else UTF-8, else Windows-1252 as browsers read unmarked text."""
-    if data.startswith(_UTF16):
-        return data.decode("utf-16", errors="replace")
-    data = data.removeprefix(codecs.BOM_UTF8)
-    try:
-        # Not final: the head of a file may end within a character.
-        return codecs.getincrementaldecoder("utf-8")().decode(data, final=False)
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
-
-
-def _too_much(limits: Limits) -> ExtractionFailed:
-    return ExtractionFailed(f"The file holds more than {limits.output_chars:,} characters of text.")
+def _too_much(limits: Limits) -> TooLarge:
+    return TooLarge(f"The file holds more than {limits.output_chars:,} characters of text.")
 
 
 def _answer(output: bytes, limits: Limits) -> Extracted:
@@ -133,8 +105,12 @@ def _answer(output: bytes, limits: Limits) -> Extracted:
     try:
         answer = orjson.loads(output)
         if "error" in answer:
-            raise ExtractionFailed(str(answer["error"])[:300])
-        pages = [Page(int(number), str(text).replace("\x00", "")) for number, text in answer["pages"]]
+            message = str(answer["error"])[:300]
+            raise TooLarge(message) if answer.get("too_large") else ExtractionFailed(message)
+        pages = [
+            Page(None if number is None else int(number), str(text).replace("\x00", ""))
+            for number, text in answer["pages"]
+        ]
         title = str(answer["title"])[:300].replace("\x00", "") if answer["title"] else None
     except (ValueError, TypeError, KeyError) as e:
         raise ExtractionFailed("The file could not be read: its reader gave no sensible answer.") from e
@@ -168,7 +144,7 @@ def _supervise(command: list[str], file: IO[bytes], limits: Limits, scratch: str
         child.stdout.close()
         child.wait()
     if child.returncode == -signal.SIGXCPU:
-        raise ExtractionFailed(f"Reading the file took longer than {limits.seconds:g} seconds.")
+        raise TooLarge(f"Reading the file took longer than {limits.seconds:g} seconds.")
     if child.returncode != 0:
         raise ExtractionFailed("The file made its reader crash; it may be damaged.")
     return output
@@ -183,9 +159,9 @@ def _watched(child: subprocess.Popen[bytes], stdout: IO[bytes], limits: Limits) 
         selector.register(stdout, selectors.EVENT_READ)
         while not (closed and os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)):
             if time.monotonic() > deadline:
-                raise ExtractionFailed(f"Reading the file took longer than {limits.seconds * _WALL:g} seconds.")
+                raise TooLarge(f"Reading the file took longer than {limits.seconds * _WALL:g} seconds.")
             if _resident_mb(child.pid) > limits.memory_mb:
-                raise ExtractionFailed(f"Reading the file took more than {limits.memory_mb:,} MB of memory.")
+                raise TooLarge(f"Reading the file took more than {limits.memory_mb:,} MB of memory.")
             # JSON takes 6 bytes for a control character and UTF-8 4 for the widest.
             if len(output) > limits.output_chars * 6 + 65536:
                 raise _too_much(limits)
@@ -207,23 +183,26 @@ def _resident_mb(pid: int) -> float:
 
 
 def _main() -> None:
-    """The child: a PDF on standard input, JSON on standard output."""
+    """The child: a file on standard input, JSON on standard output."""
     libc = ctypes.CDLL(None, use_errno=True)
     # No network of its own. Refused in many containers, which is why it is not the only wall.
     libc.unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)
-    from chatbot import pdf  # noqa: PLC0415 - only the child may load the parser
-
-    pdf.warm_up()
+    media_type, limit = sys.argv[1], int(sys.argv[2])
+    name, function = _READERS[media_type]
+    reader = importlib.import_module(f"chatbot.readers.{name}")
+    if media_type == PDF:
+        reader.warm_up()
+    else:
+        load_encodings()
     _confine(libc)
     answer: dict[str, Any]
     try:
-        pages, title = pdf.read(sys.stdin.buffer.read())
+        pages, title = getattr(reader, function)(sys.stdin.buffer.read())
         answer = {"pages": pages, "title": title}
-        limit = int(sys.argv[1])
         if sum(len(text) for _, text in pages) > limit:
-            answer = {"error": _too_much(Limits(output_chars=limit)).message}
-    except pdf.Unreadable as e:
-        answer = {"error": str(e)}
+            answer = {"error": _too_much(Limits(output_chars=limit)).message, "too_large": True}
+    except Unreadable as e:
+        answer = {"error": str(e), "too_large": isinstance(e, TooMuch)}
     sys.stdout.buffer.write(orjson.dumps(answer))
     sys.stdout.buffer.flush()
     os._exit(0)  # the parser's threads need no farewell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 # Lines may be megabytes long: no pattern here backtracks over what another has matched.
@@ -26,6 +26,16 @@ class Line(NamedTuple):
 def escape(text: str) -> str:
     """Plain text as Markdown: a backslash before whatever would start a heading or a code block."""
     return "\n".join(_STRUCTURAL.sub(r"\1\\", line, count=1) for line in text.split("\n"))
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """A table of which the first row is the head; all rows are as wide as that one. Empty for no rows."""
+    cells = (["\\|".join(" ".join(cell.split()).split("|")) for cell in row] for row in rows)
+    written = [f"| {' | '.join(row)} |" for row in cells]
+    if written:
+        width = written[0].replace("\\|", "").count("|") - 1
+        written.insert(1, f"|{' --- |' * width}")
+    return "\n".join(written)
 
 
 def lines(text: str) -> Iterator[Line]:

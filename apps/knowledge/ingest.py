@@ -16,7 +16,7 @@ from apps.knowledge import pipeline, queue, storage
 from apps.knowledge.models import TITLE_CHARS, Chunk, Collection, Document
 from apps.tenants.models import Tenant, User
 from chatbot.errors import InvalidRequest, NotFound
-from chatbot.extraction import detect
+from chatbot.formats import detect
 
 # A text that came without a file is read as Markdown, of which plain text is a kind.
 UNNAMED = "text.md"
@@ -39,7 +39,7 @@ def add_document(
     title, name = _title(title), storage.safe_name(name)
     content = ContentFile(content) if isinstance(content, bytes) else content
     measured = storage.measure(content)
-    media_type = detect(name or UNNAMED, measured.head)
+    media_type = detect(name or UNNAMED, content)
     if known := _known(tenant, collection, measured.sha256):
         with suppress(NotFound):  # deleted at this moment, so what we hold is new
             retry_document(tenant, known)
@@ -80,7 +80,7 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
     name = storage.safe_name(name)
     content = ContentFile(content) if isinstance(content, bytes) else content
     measured = storage.measure(content)
-    media_type = detect(name or UNNAMED, measured.head)
+    media_type = detect(name or UNNAMED, content)
     if measured.sha256 == document.sha256:
         retry_document(tenant, document)
         return document

@@ -14,7 +14,6 @@ from django.core.files.storage import default_storage
 
 from apps.tenants.models import Tenant
 from chatbot.errors import InvalidRequest, PayloadTooLarge, StorageFull
-from chatbot.extraction import HEAD
 
 NAME_CHARS = 255
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -22,27 +21,24 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """size: bytes. sha256: hex. head: the first bytes, by which the type is told."""
+    """size: bytes. sha256: hex."""
 
     size: int
     sha256: str
-    head: bytes
 
 
 def measure(content: File[bytes]) -> Measured:
     """Read `content` through once. Raises PayloadTooLarge as soon as it proves too long, InvalidRequest if empty."""
     limit: int = settings.PARLEY_MAX_UPLOAD_BYTES
-    digest, size, head = hashlib.sha256(), 0, b""
+    digest, size = hashlib.sha256(), 0
     for part in content.chunks():
         size += len(part)
         if size > limit:
             raise too_large()
         digest.update(part)
-        if len(head) < HEAD:
-            head += part[: HEAD - len(head)]
     if not size:
         raise InvalidRequest(fields={"file": "The file is empty."})
-    return Measured(size, digest.hexdigest(), head)
+    return Measured(size, digest.hexdigest())
 
 
 def too_large() -> PayloadTooLarge:

@@ -16,7 +16,8 @@ from typing import Any
 from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_bytes_sync
 
 from chatbot import markdown
-from chatbot.furniture import is_contents, key, label_offset, without_furniture
+from chatbot.readers import Pages, Unreadable, worthy_title
+from chatbot.readers.furniture import is_contents, key, label_offset, without_furniture
 
 # Structure takes 10 to 15 ms a page, text 4: beyond this many pages a document goes without headings rather than
 # beyond the time it is given.
@@ -40,11 +41,6 @@ _SECTION = re.compile(r"(\d{1,3}(?:\.\d{1,3})+)\.?\s+[^\W\d_]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _BULLETS = frozenset("\u00b7\u2022\u2023\u25aa\u25e6\u2013-*")
 _SENTENCE_END = re.compile(r"[.:!?][\"'\u201d\u2019)\]]*\Z")
-_WORTHLESS_TITLE = re.compile(r"untitled|microsoft word|\.(?:docx?|tex|dvi|indd|qxd|ps)\Z|\A\W*\Z", re.IGNORECASE)
-
-
-class Unreadable(Exception):
-    """The message is a sentence for the person who uploaded the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ def warm_up() -> None:
         return
 
 
-def read(data: bytes) -> tuple[list[tuple[int, str]], str | None]:
+def read(data: bytes) -> tuple[Pages, str | None]:
     """(page number from 1, Markdown) of each page with text, and the document's title. Raises Unreadable."""
     paged = PageConfig(extract_pages=True)
     plain = _parsed(data, ExtractionConfig(use_cache=False, pages=paged))
@@ -83,10 +79,9 @@ def read(data: bytes) -> tuple[list[tuple[int, str]], str | None]:
     text = without_furniture(pages, large)
     # Labels and cards repeat what a book would have as its header.
     pages = text if any(map(any, text.values())) else pages
-    title = (plain.metadata.get("title") or "").strip()
     return (
         [(number, content) for number, lines in _marked_pages(pages, by_page) if (content := _markdown(lines))],
-        None if _WORTHLESS_TITLE.search(title) else title,
+        worthy_title(plain.metadata.get("title")),
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot.chunking import split
+from chatbot.chunking import MAX_TOKENS, split
 from chatbot.extraction import Extracted, Page
 from chatbot.tokens import estimate
 
@@ -142,3 +142,23 @@ def test_text_without_a_break_is_cut_all_the_same(text: str) -> None:
     passages = split(markdown(text), title="Manual", overlap_tokens=0)
     assert max(passage.tokens for passage in passages) <= 250
     assert sum(passage.text.count(text[-1]) for passage in passages) == text.rstrip().count(text[-1])
+
+
+class TestLongTables:
+    def test_each_piece_begins_with_the_head(self) -> None:
+        head = "| Part number | Price |\n| --- | --- |\n"
+        rows = "".join(f"| P-{number} | {number * 3} euros and some cents |\n" for number in range(600))
+        passages = split(Extracted([Page(None, f"# Parts\n\nOur prices.\n\n{head}{rows}")], None), title="List")
+        assert len(passages) > 10
+        for passage in passages[1:]:
+            assert passage.text.startswith(head + "| P-")
+            assert passage.tokens <= MAX_TOKENS
+        assert "".join(passage.text.replace(head, "") + "\n" for passage in passages).endswith(rows)
+
+    def test_a_head_as_long_as_a_passage_is_not_repeated(self) -> None:
+        head = "|" + " a long name of a column |" * 60 + "\n|" + " --- |" * 60 + "\n"
+        text = head + "".join(f"| value {number} |\n" for number in range(300))
+        passages = split(Extracted([Page(None, text)], None), title="List")
+        assert sum("a long name" in passage.text for passage in passages) < 10
+        assert all(passage.tokens <= MAX_TOKENS for passage in passages)
+        assert "value 299" in passages[-1].text

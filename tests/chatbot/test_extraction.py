@@ -8,70 +8,14 @@ from typing import Any
 
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
 from chatbot import extraction
 from chatbot.chunking import split
-from chatbot.errors import ExtractionFailed, UnsupportedType
-from chatbot.extraction import MARKDOWN, PDF, TEXT, Extracted, Limits, Page, detect, extract
-
-ZIP = b"PK\x03\x04\x14\x00\x06\x00\x08\x00"
-ELF = b"\x7fELF\x02\x01\x01\x00"
-
-
-@pytest.mark.parametrize(
-    ("name", "head", "media_type"),
-    [
-        ("a.pdf", b"%PDF-1.7\n", PDF),
-        ("A.PDF", b"\xef\xbb\xbf\n%PDF-1.4\n", PDF),
-        ("readme.md", b"# Hello", MARKDOWN),
-        ("x.markdown", b"", MARKDOWN),
-        ("notes.txt", "Grüße, 世界".encode(), TEXT),
-        ("notes.txt", "Grüße".encode("latin-1"), TEXT),
-        ("notes.txt", "Grüße".encode("utf-16"), TEXT),
-        ("cut.txt", "世界".encode()[:-1], TEXT),
-        ("coloured.log", b"\x1b[31mred\x1b[0m\t\r\n\f", TEXT),
-        ("about.txt", b"A file with %PDF-1.4 in its text", TEXT),
-    ],
-)
-def test_what_is_read(name: str, head: bytes, media_type: str) -> None:
-    assert detect(name, head) == media_type
-
-
-@pytest.mark.parametrize(
-    ("name", "head"),
-    [
-        ("a.pdf", ZIP),
-        ("a.pdf", ELF),
-        ("a.pdf", b"<html>"),
-        ("a.pdf", b""),
-        ("a.pdf", b" " * 1024 + b"%PDF-1.7"),
-        ("a.txt", ZIP),
-        ("a.md", ELF),
-        ("a.txt", b"%PDF-1.7\n"),
-        ("a.txt", b"NUL \x00 inside"),
-        ("a.txt", b"\x89PNG\r\n\x1a\n"),
-        ("a.docx", ZIP),
-        ("a.exe", b"MZ"),
-        ("a.html", b"<html>"),
-        ("pdf", b"%PDF-1.7"),
-        ("", b""),
-    ],
-)
-def test_what_is_refused(name: str, head: bytes) -> None:
-    with pytest.raises(UnsupportedType):
-        detect(name, head)
-
-
-@given(st.text(), st.binary(max_size=64))
-def test_detect_knows_or_refuses(name: str, head: bytes) -> None:
-    try:
-        assert detect(name, head) in {PDF, MARKDOWN, TEXT}
-    except UnsupportedType as refused:
-        assert refused.message.endswith(".")  # noqa: PT017 - either outcome is right
+from chatbot.errors import ExtractionFailed
+from chatbot.extraction import Extracted, Limits, Page, TooLarge, extract
+from chatbot.formats import MARKDOWN, PDF, TEXT
 
 
 @pytest.mark.parametrize(
@@ -373,8 +317,10 @@ def test_a_senseless_answer_of_the_child_is_a_failure(output: bytes) -> None:
 
 
 def test_a_childs_answer_is_data() -> None:
-    answer = extraction._answer(b'{"pages": [[1, "a\\u0000b"]], "title": "t\\u0000"}', Limits())
-    assert answer == Extracted([Page(1, "ab")], "t")
+    answer = extraction._answer(b'{"pages": [[1, "a\\u0000b"], [null, "c"]], "title": "t\\u0000"}', Limits())
+    assert answer == Extracted([Page(1, "ab"), Page(None, "c")], "t")
+    with pytest.raises(TooLarge, match="much"):
+        extraction._answer(b'{"error": "Too much.", "too_large": true}', Limits())
 
 
 def test_the_parser_is_not_loaded_here() -> None:

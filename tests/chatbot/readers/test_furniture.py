@@ -1,4 +1,4 @@
-from chatbot.furniture import is_contents, without_furniture
+from chatbot.readers.furniture import is_contents, without_furniture
 
 
 def book(*, pages: int = 8, header: str = "", footer: str = "") -> dict[int, list[str]]:

@@ -20,7 +20,7 @@ from apps.knowledge.management.terminal import Bar, sentence, tenant_named
 from apps.knowledge.models import Collection, Document
 from apps.tenants.models import Tenant
 from chatbot.errors import NotFound, ParleyError
-from chatbot.extraction import SUFFIXES
+from chatbot.formats import SUFFIXES
 
 LOOK_EVERY = 0.5  # seconds
 IDLE = 20.0  # seconds without any change, after which we say that perhaps no worker runs

@@ -1,0 +1,168 @@
+"""Which files can be read: told by their name and by what they hold, which have to agree."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from contextlib import suppress
+from encodings.aliases import aliases
+from pathlib import PurePath
+from typing import IO
+
+from chatbot.errors import PayloadTooLarge, UnsupportedType
+from chatbot.readers import TooMuch, Unreadable, archive
+
+PDF = "application/pdf"
+MARKDOWN = "text/markdown"
+TEXT = "text/plain"
+HTML = "text/html"
+CSV = "text/csv"
+TSV = "text/tab-separated-values"
+MAIL = "message/rfc822"
+EPUB = "application/epub+zip"
+_OOXML = "application/vnd.openxmlformats-officedocument"
+DOCX = f"{_OOXML}.wordprocessingml.document"
+PPTX = f"{_OOXML}.presentationml.presentation"
+XLSX = f"{_OOXML}.spreadsheetml.sheet"
+SUFFIXES = {
+    ".pdf": PDF,
+    ".docx": DOCX,
+    ".pptx": PPTX,
+    ".xlsx": XLSX,
+    ".html": HTML,
+    ".htm": HTML,
+    ".xhtml": HTML,
+    ".epub": EPUB,
+    ".eml": MAIL,
+    ".csv": CSV,
+    ".tsv": TSV,
+    ".md": MARKDOWN,
+    ".markdown": MARKDOWN,
+    ".txt": TEXT,
+    ".text": TEXT,
+    ".log": TEXT,
+    ".rst": TEXT,
+}
+LABELS = {
+    PDF: "PDF",
+    DOCX: "Word",
+    PPTX: "PowerPoint",
+    XLSX: "Excel",
+    HTML: "HTML",
+    EPUB: "EPUB",
+    MAIL: "E-mail",
+    CSV: "CSV",
+    TSV: "TSV",
+    MARKDOWN: "Markdown",
+    TEXT: "Text",
+}
+
+_OTHER_NAMES = {"application/xhtml+xml": HTML, "text/x-markdown": MARKDOWN, "application/csv": CSV}
+_HEAD = 4096  # bytes by which text is told from all else
+# What a zipped document holds and no other does. The main part's own name varies: Word online writes document2.xml.
+_INNER = {DOCX: "word/", PPTX: "ppt/", XLSX: "xl/", EPUB: "META-INF/container.xml"}
+_PAGE = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
+_OLE = bytes.fromhex("D0CF11E0A1B11AE1")  # of the formats before 2007, and of newer ones with a password
+_OLD = {".doc": ".docx", ".dot": ".docx", ".xls": ".xlsx", ".ppt": ".pptx", ".pps": ".pptx", ".rtf": ".docx"}
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # \x1b stays: logs are coloured
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def detect(name: str, content: IO[bytes]) -> str:
+    """The media type, by the file's name and its content, which is read from its beginning.
+
+    Raises UnsupportedType for a name that says nothing we read, and for content that is not what the name says;
+    PayloadTooLarge for an archive that says it unpacks to too much.
+    """
+    suffix = PurePath(name).suffix.lower()
+    media_type = SUFFIXES.get(suffix)
+    if media_type is None:
+        if suffix in _OLD:
+            raise UnsupportedType(f"Old {suffix} files cannot be read. Save it as {_OLD[suffix]} and upload that.")
+        raise UnsupportedType(f"Files of this kind cannot be read. Readable are {', '.join(sorted(SUFFIXES))}.")
+    content.seek(0)
+    head = content.read(_HEAD)
+    if media_type in _INNER:
+        _check_archive(media_type, head, content)
+    elif media_type == PDF:
+        # Readers accept a PDF's header anywhere in its first 1024 bytes.
+        if b"%PDF-" not in head[:1024]:
+            raise UnsupportedType("The file is named as a PDF, but is something else.")
+    elif head.startswith(b"%PDF-") or _CONTROL.search(decoded(head)):
+        raise UnsupportedType(f"The file is named as text ({suffix}), but is something else.")
+    return media_type
+
+
+def _check_archive(media_type: str, head: bytes, content: IO[bytes]) -> None:
+    label = LABELS[media_type]
+    if head.startswith(_OLE):
+        raise UnsupportedType(
+            f"The file is protected by a password, or is an old {label} file under a new name. "
+            "Save it without a password in the current format."
+        )
+    wrong = UnsupportedType(f"The file is named as {label}, but is something else.")
+    if not head.startswith(b"PK\x03\x04"):
+        raise wrong
+    try:
+        names = [info.filename for info in archive.listing(content)]
+    except TooMuch as e:
+        raise PayloadTooLarge(str(e)) from e
+    except Unreadable as e:
+        raise UnsupportedType(str(e)) from e
+    if not any(name.startswith(_INNER[media_type]) for name in names):
+        raise wrong
+
+
+def guess_suffix(name: str, media_type: str, content: IO[bytes]) -> str:
+    """The suffix for what a server sent as `media_type` under an address that ends in `name`; empty if none fits.
+
+    Servers send Markdown and CSV as plain text and archives as any bytes: then the name tells, then the content.
+    """
+    own = PurePath(name).suffix.lower()
+    named = {"application/xhtml+xml": HTML, "text/x-markdown": MARKDOWN, "application/csv": CSV}.get(
+        media_type, media_type
+    )
+    if named in LABELS and named != TEXT:
+        return own if SUFFIXES.get(own) == named else next(s for s, known in SUFFIXES.items() if known == named)
+    if own in SUFFIXES:
+        return own
+    content.seek(0)
+    return ".txt" if named == TEXT else _sniffed(content.read(_HEAD))
+
+
+def _sniffed(head: bytes) -> str:
+    if head.startswith(b"%PDF-"):
+        return ".pdf"
+    return ".html" if _PAGE.match(head) else ""
+
+
+def decoded(data: bytes, declared: str = "") -> str:
+    """UTF-8 or UTF-16 by its mark, else UTF-8, else `declared`, else Windows-1252 as browsers read unmarked text."""
+    if data.startswith(_UTF16):
+        return data.decode("utf-16", errors="replace")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        # Not final: the head of a file may end within a character.
+        return codecs.getincrementaldecoder("utf-8")().decode(data, final=False)
+    except UnicodeDecodeError:
+        return data.decode(known_charset(declared) or "cp1252", errors="replace")
+
+
+def known_charset(name: str) -> str:
+    """Python's name of an encoding of text; empty for what is none. Web pages say Latin-1 and mean Windows-1252."""
+    try:
+        found = codecs.lookup(name).name
+        # Not all that Python calls an encoding is one of text: "idna", "undefined".
+        is_text = b"a".decode(found, "replace") == "a" and "escape" not in found
+    except (LookupError, ValueError):
+        return ""
+    if not is_text:
+        return ""
+    return "cp1252" if found in {"iso8859-1", "ascii"} else found
+
+
+def load_encodings() -> None:
+    """Python imports each when it first meets it, which a process that gave up its rights cannot do any more."""
+    for name in set(aliases.values()):
+        with suppress(LookupError):  # those of other operating systems
+            codecs.lookup(name)
