@@ -388,6 +388,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Parley",
     "VERSION": VERSION,
+    "OAS_VERSION": "3.1.1",
     "DEFAULT_GENERATOR_CLASS": "apps.edge.openapi.Generator",
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

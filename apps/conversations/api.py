@@ -42,7 +42,7 @@ from chatbot.errors import InvalidRequest, NotAuthenticated
 from chatbot.events import START, Cursor, Failed
 
 USER = OpenApiParameter("user", str, description="Your name for an end user: 404 unless it is theirs.")
-CURSOR = {"type": "string", "pattern": r"^[0-9]+-[0-9]+$", "maxLength": 24}
+CURSOR = {"type": "string", "pattern": r"^([0-9]+-[0-9]+)?$", "maxLength": 24, "example": "1-12"}
 HEARTBEAT_SECONDS = 15.0
 RECHECK_SECONDS = 2.0  # how often a stream asks whether its key still holds
 
@@ -191,7 +191,7 @@ class TurnEvents(Door):
         operation_id="follow_turn",
         parameters=[
             OpenApiParameter("after", CURSOR, description="A cursor like 1-12: only what lies beyond it."),
-            OpenApiParameter("Last-Event-ID", CURSOR, OpenApiParameter.HEADER, description="The same, by EventSource."),
+            OpenApiParameter("Last-Event-ID", CURSOR, OpenApiParameter.HEADER, description="The same, of EventSource."),
             USER,
         ],
         responses={
@@ -201,13 +201,18 @@ class TurnEvents(Door):
     )
     async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """Follow a turn, from its beginning or from a cursor, also after it ended."""
-        after = request.GET.get("after") or request.headers.get("Last-Event-ID") or str(START)
-        try:
-            cursor = Cursor.parse(after)
-        except ValueError as error:
-            raise InvalidRequest(fields={"after": "A cursor looks like 1-12."}) from error
+        cursor = _cursor_of(request)
         await unit(following.turn_of, caller.tenant, turn_id, user=request.GET.get("user", ""))
         return stream(request, caller, turn_id, cursor)
+
+
+def _cursor_of(request: HttpRequest) -> Cursor:
+    """The farther one, where both are given: an EventSource that comes back asks for the same address as before."""
+    given = (request.GET.get("after"), request.headers.get("Last-Event-ID"))
+    try:
+        return max((Cursor.parse(text) for text in given if text), default=START)
+    except ValueError as error:
+        raise InvalidRequest(fields={"after": "A cursor looks like 1-12."}) from error
 
 
 class StopTurn(Door):

@@ -6,6 +6,7 @@ import types
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from chatbot import events
 from chatbot.events import Event
 
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -20,7 +21,8 @@ def component_of(kind: type[Event]) -> str:
 
 def turn_events() -> list[type[Event]]:
     """Those of a turn, which the engine defines; an app may have streams of its own."""
-    return [kind for kind in Event.__subclasses__() if kind.__module__ == Event.__module__]
+    kinds = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)]
+    return [kind for kind in kinds if kind is not Event]
 
 
 def event_component(kind: type[Event]) -> dict[str, Any]:
@@ -47,13 +49,24 @@ def _schema(hint: Any) -> dict[str, Any]:
         return {"type": "array", "items": _schema(*get_args(hint))}
     if get_origin(hint) is types.UnionType:
         (inner,) = (argument for argument in get_args(hint) if argument is not types.NoneType)
-        return {**_schema(inner), "nullable": True}
+        return {"anyOf": [_schema(inner), {"type": "null"}]}
     return {"type": "object", "additionalProperties": True}
 
 
 def stream_schema(kinds: list[type[Event]]) -> dict[str, Any]:
-    """The body of an event stream. OpenAPI 3.0 has no words for one: `x-events` names each event's data."""
+    """Each event of a stream: its name says of which schema its data is."""
+    return {"oneOf": [_block(kind) for kind in kinds]}
+
+
+def _block(kind: type[Event]) -> dict[str, Any]:
+    data = {"$ref": f"#/components/schemas/{component_of(kind)}"}
     return {
-        "type": "string",
-        "x-events": {kind.type: {"$ref": f"#/components/schemas/{component_of(kind)}"} for kind in kinds},
+        "type": "object",
+        "title": kind.type,
+        "properties": {
+            "id": {"type": "string", "description": "A cursor to come back with."},
+            "event": {"const": kind.type},
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
+        },
+        "required": ["event", "data"],
     }

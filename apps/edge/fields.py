@@ -1,5 +1,4 @@
-"""Fields that take what the OpenAPI schema says and nothing else: DRF's own turn numbers into text, and texts into
-numbers."""
+"""Fields that take what the OpenAPI schema says and nothing else: DRF's own turn numbers into text, and the like."""
 
 from __future__ import annotations
 
@@ -26,6 +25,15 @@ class Number(serializers.IntegerField):
         if not isinstance(data, int | float) or isinstance(data, bool):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+class Truth(serializers.BooleanField):
+    """True or false, where DRF also takes 1, "on" and "yes"."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
 
 
 class ModelSerializer(serializers.ModelSerializer[M]):

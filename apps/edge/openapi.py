@@ -35,8 +35,8 @@ key belongs to one tenant; what belongs to another one answers 404, as what does
 
 **Lists** are pages: follow `next` until it is null.
 
-**Events.** Where a route answers `text/event-stream`, each event has an `id` (a cursor to come back with), its name and
-a JSON object; `x-events` beside the response names the schema of each. The same events come over the WebSocket
+**Events.** Where a route answers `text/event-stream`, the response's schema is that of one event: its `id` (a cursor to
+come back with), its name, and a JSON object whose schema goes by the name. The same events come over the WebSocket
 `/ws/chat`, whose frames are described in `docs/websocket.md`."""
 _VERBS = {"GET": "get", "PATCH": "update", "PUT": "replace", "DELETE": "delete"}
 _RETRY_LATER = {"429", "503"}
@@ -142,7 +142,7 @@ def _describe_errors(responses: dict[str, Any]) -> None:
 def _describe_events(responses: dict[str, Any]) -> None:
     for response in responses.values():
         for media_type, content in response.get("content", {}).items():
-            if media_type == "text/event-stream" and "x-events" not in content["schema"]:
+            if media_type == "text/event-stream" and "oneOf" not in content["schema"]:
                 content["schema"] = stream_schema(turn_events())
 
 

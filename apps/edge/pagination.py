@@ -56,3 +56,15 @@ class ByCursor(CursorPagination):
                 "schema": {"type": "integer", "minimum": 1, "default": self.page_size},
             },
         ]
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        link = {"type": ["string", "null"], "format": "uri"}
+        return {
+            "type": "object",
+            "required": ["next", "previous", "results"],
+            "properties": {
+                "next": {**link, "description": "The address of the next page; null on the last one."},
+                "previous": {**link, "description": "The address of the page before; null on the first one."},
+                "results": schema,
+            },
+        }

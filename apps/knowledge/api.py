@@ -145,7 +145,7 @@ class Documents(generics.ListAPIView[Document]):
         rows: QuerySet[Document] = documents_of(tenant)
         if key := self.request.query_params.get("collection"):
             rows = rows.filter(collection=find_collection(tenant, key))
-        if wanted := self.request.query_params.get("status"):
+        if (wanted := self.request.query_params.get("status")) is not None:
             if wanted not in Document.Status.values:
                 raise InvalidRequest(fields={"status": f"One of {', '.join(Document.Status.values)}."})
             rows = rows.filter(status=wanted)

@@ -6,8 +6,8 @@ from typing import Any
 
 ASSISTANT = {
     "id": "b9f00570-da7b-4686-9e83-554ab310f9a7",
-    "slug": "support",
-    "name": "Support",
+    "slug": "guide",
+    "name": "Pump guide",
     "description": "Answers questions about our pumps from their manuals.",
 }
 COLLECTION = {
@@ -58,7 +58,7 @@ SOURCE = {
 }
 CONVERSATION = {
     "id": "36109d90-4e93-424d-b7ab-b22a4fe06a4a",
-    "assistant": "support",
+    "assistant": "guide",
     "user": "customer-17",
     "title": "Which seal fits?",
     "created": "2026-03-31T18:57:42.083171Z",
@@ -95,6 +95,33 @@ TURN = {
     "created": "2026-03-31T18:59:10.526113Z",
     "closed_at": "2026-03-31T18:59:11.157260Z",
 }
+WEBHOOK = {
+    "id": "6f0c1c39-6f0f-4a07-8d0c-52b1c1c9a1d4",
+    "name": "Ticket system",
+    "url": "https://tickets.example.com/parley",
+    "events": ["turn.finished", "document.failed"],
+    "assistants": [],
+    "collections": [],
+    "enabled": True,
+    "disabled_at": None,
+    "disabled_reason": "",
+    "failures": 0,
+    "failing_since": None,
+    "created": "2026-03-30T11:02:45.310229Z",
+}
+DELIVERY = {
+    "id": "msg_2f4d9a6c1b7e4d0a8c3f5e6b7a8d9c0e",
+    "type": "document.failed",
+    "data": {"document": DOCUMENT["id"], "collection": "manuals"},
+    "status": "delivered",
+    "attempts": 1,
+    "next_attempt_at": None,
+    "status_code": 204,
+    "error": "",
+    "duration_ms": 84,
+    "created": "2026-03-31T18:58:21.442907Z",
+    "delivered_at": "2026-03-31T18:58:21.561882Z",
+}
 TOTALS = {
     "requests": 3,
     "unsettled": 0,
@@ -128,7 +155,7 @@ data: {"turn":"3fb8b3ab-62a5-4f0e-8f0c-6a3f4c1e9d72","state":"finished","finish_
 
 # By the component that describes the body; each example has a name.
 EXAMPLES: dict[str, dict[str, Any]] = {
-    "Assistant": {"support": ASSISTANT},
+    "Assistant": {"guide": ASSISTANT},
     "Collection": {"manuals": COLLECTION},
     "CollectionRequest": {"manuals": {"name": "Manuals", "description": "What comes with the pumps."}},
     "PatchedCollectionChangeRequest": {"rename": {"name": "Manuals of all pumps"}},
@@ -143,12 +170,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "ReplaceRequest": {"text": {"text": "# Opening hours\n\nMonday to Saturday, 8 to 17."}},
     "SearchRequest": {"seal": {"collection": "manuals", "query": "Which seal fits?", "limit": 3}},
     "Results": {"seal": {"results": [SOURCE]}},
-    "BeginRequest": {"support": {"assistant": "support", "user": "customer-17"}},
+    "BeginRequest": {"guide": {"assistant": "guide", "user": "customer-17"}},
     "Conversation": {"seal": CONVERSATION},
     "PatchedConversationRequest": {"rename": {"title": "Seals"}},
     "Message": {"answer": ANSWER},
     "AskRequest": {"seal": {"text": "Which seal fits?", "client_id": "q-1"}},
     "Turn": {"finished": TURN},
+    "Webhook": {"tickets": WEBHOOK},
+    "WebhookFieldsRequest": {"tickets": {name: WEBHOOK[name] for name in ("name", "url", "events")}},
+    "PatchedWebhookFieldsRequest": {"pause": {"enabled": False}},
+    "Issued": {"tickets": {**WEBHOOK, "secret": "whsec_…"}},
+    "Delivery": {"delivered": DELIVERY},
     "UsageReport": {
         "march": {
             "from": "2026-03-01",
@@ -191,7 +223,7 @@ def add_examples(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         for operation in operations.values():
             for body in (operation.get("requestBody", {}), *operation["responses"].values()):
                 for media_type, content in body.get("content", {}).items():
-                    if "x-events" in content["schema"]:
+                    if media_type == "text/event-stream":
                         content.setdefault("example", EVENTS)
                     elif media_type == "application/json" and "examples" not in content:
                         _add(content)

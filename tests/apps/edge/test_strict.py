@@ -8,7 +8,7 @@ import pytest
 from django.test import AsyncClient, Client
 from rest_framework import serializers
 
-from apps.edge.fields import Number, Text
+from apps.edge.fields import Number, Text, Truth
 from apps.tenants.scoping import unit
 from tests import factories
 
@@ -16,10 +16,21 @@ from tests import factories
 class Asked(serializers.Serializer[Any]):
     text = Text(required=False)
     limit = Number(required=False)
+    enabled = Truth(required=False)
 
 
 @pytest.mark.parametrize(
-    "sent", [{"text": 5}, {"text": True}, {"text": ["a"]}, {"limit": "5"}, {"limit": True}, {"limit": 5.5}]
+    "sent",
+    [
+        {"text": 5},
+        {"text": True},
+        {"text": ["a"]},
+        {"limit": "5"},
+        {"limit": True},
+        {"limit": 5.5},
+        {"enabled": 1},
+        {"enabled": "yes"},
+    ],
 )
 def test_what_is_of_another_type_is_refused(sent: dict[str, Any]) -> None:
     asked = Asked(data=sent)
@@ -27,7 +38,7 @@ def test_what_is_of_another_type_is_refused(sent: dict[str, Any]) -> None:
     assert set(asked.errors) == set(sent)
 
 
-@pytest.mark.parametrize("sent", [{"text": "5"}, {"limit": 5}, {"limit": 5.0}])
+@pytest.mark.parametrize("sent", [{"text": "5"}, {"limit": 5}, {"limit": 5.0}, {"enabled": False}])
 def test_what_is_of_its_type_is_taken(sent: dict[str, Any]) -> None:
     asked = Asked(data=sent)
     assert asked.is_valid()
