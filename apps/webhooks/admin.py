@@ -18,7 +18,7 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelect2MultipleWidget
 
 from apps.tenants.admin_base import TenantAdmin, TenantForm
 from apps.tenants.admin_words import NOTHING, ago
@@ -33,27 +33,26 @@ HELP = {
     "is not kept.",
     "enabled": "Switched off, nothing is sent, and nothing is kept for later.",
 }
-RESTRICTIONS = {
-    "assistants": "Tell of turns of these only. Without a choice: of all.",
-    "collections": "Tell of documents of these only. Without a choice: of all.",
-}
+RESTRICTIONS = ("assistants", "collections")
 OWN_FIELDS = ("name", "url", "events", "assistants", "collections", "enabled")
 
 
-def several(label: str, choices: list[tuple[str, str]], help_text: str = "", *, required: bool = False) -> Any:
-    return forms.MultipleChoiceField(
-        label=label,
-        choices=choices,
-        help_text=help_text,
-        required=required,
+class WebhookForm(TenantForm):
+    events = forms.MultipleChoiceField(
+        label="Tell it when",
+        choices=[(str(event), str(event.label)) for event in ANNOUNCED],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
     )
-
-
-class WebhookForm(TenantForm):
-    events = several("Tell it when", [(str(event), str(event.label)) for event in ANNOUNCED], required=True)
-    assistants = several("Assistants", [], RESTRICTIONS["assistants"])
-    collections = several("Collections", [], RESTRICTIONS["collections"])
+    assistants = forms.MultipleChoiceField(
+        required=False,
+        widget=UnfoldAdminSelect2MultipleWidget,
+        help_text="Tell of turns of these only. Without a choice: of all.",
+    )
+    collections = forms.MultipleChoiceField(
+        required=False,
+        widget=UnfoldAdminSelect2MultipleWidget,
+        help_text="Tell of documents of these only. Without a choice: of all.",
+    )
 
     class Meta:
         model = Webhook
@@ -91,13 +90,13 @@ class WebhookAdmin(TenantAdmin):
     owner_only = True
     form = WebhookForm
     empty_hint = "A webhook tells a program of yours when a turn has ended or a document is ready. Add its address."
-    list_display = ("name_and_host", "state", "told_of", "last_event", "made")
+    list_display = ("name", "host", "state", "told_of", "last_event")
     list_filter = ("enabled",)
     search_fields = ("name", "url")
     readonly_fields = ("state", "told_why", "log", "rotated")
     fieldsets = (
         (None, {"fields": ("name", "url", "events", "enabled")}),
-        ("Only of", {"fields": ("assistants", "collections")}),
+        ("Only of", {"fields": RESTRICTIONS}),
         ("How it fares", {"fields": readonly_fields}),
     )
     actions_detail: Any = ("send_test", "rotate")
@@ -176,7 +175,7 @@ class WebhookAdmin(TenantAdmin):
     def send_test(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
         webhook = self.row(request, object_id)
         result = async_to_sync(courier.test)(webhook)
-        context = {"webhook": webhook, "host": _host(webhook), "result": result, "form": form}
+        context = {"webhook": webhook, "host": self.host(webhook), "result": result, "form": form}
         return render(request, "admin/webhooks/test_result.html", context)
 
     @action(  # type: ignore[operator]
@@ -192,20 +191,20 @@ class WebhookAdmin(TenantAdmin):
             "form_submit_text": "Make a new secret",
         },
     )
-    def rotate(self, request: HttpRequest, form: Any, object_id: str) -> HttpResponse:
+    def rotate(self, request: HttpRequest, _form: Any, object_id: str) -> HttpResponse:
         webhook = self.row(request, object_id)
         registration.rotate_secret(webhook)
         self.log_change(request, webhook, "Secret rotated.")
-        context = {"webhook": webhook, "form": form}
-        response = render(request, "admin/webhooks/secret_rotated.html", context)
+        response = render(request, "admin/webhooks/secret_rotated.html", {"webhook": webhook})
+        response["HX-Retarget"] = response["HX-Reselect"] = "#dialog"
         add_never_cache_headers(response)
         return response
 
     # --- Columns ---
 
-    @display(description="Name and host", header=True, ordering="name")
-    def name_and_host(self, webhook: Webhook) -> list[str]:
-        return [webhook.name, _host(webhook)]
+    @display(description="Host", ordering="url")
+    def host(self, webhook: Webhook) -> str:
+        return urlsplit(webhook.url).netloc
 
     @display(
         description="State",
@@ -247,11 +246,3 @@ class WebhookAdmin(TenantAdmin):
             return "as it was issued"
         issued = ago(webhook.previous_secret_until - registration.ROTATION)
         return format_html("rotated {}", issued)
-
-    @display(description="Added", ordering="created")
-    def made(self, webhook: Webhook) -> str:
-        return ago(webhook.created)
-
-
-def _host(webhook: Webhook) -> str:
-    return urlsplit(webhook.url).netloc

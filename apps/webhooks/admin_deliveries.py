@@ -29,7 +29,9 @@ class DeliveryAdmin(ReadOnlyTenantAdmin):
     list_display = ("happened", "webhook", "state", "answer", "tried", "took", "created_ago")
     list_filter = ("status", "event", "webhook")
     list_select_related = ("webhook",)
-    readonly_fields = ("happened", "webhook", "state", "answer", "tried", "next_ago", "took", "created_ago", "message")
+    readonly_fields = (
+        "happened", "webhook", "state", "answer", "tried", "next_ago", "took", "created_ago", "message_id", "message",
+    )  # fmt: skip
     fieldsets = ((None, {"fields": readonly_fields}),)
     actions_detail: Any = ("again",)
     actions_row: Any = ("again",)
@@ -85,7 +87,11 @@ class DeliveryAdmin(ReadOnlyTenantAdmin):
     def created_ago(self, delivery: Delivery) -> str:
         return ago(delivery.created)
 
+    @display(description="webhook-id")
+    def message_id(self, delivery: Delivery) -> str:
+        return delivery.message_id
+
     @display(description="Message")
     def message(self, delivery: Delivery) -> SafeString:
         text = orjson.dumps(delivery.message, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode()
-        return format_html('<pre class="parley-key whitespace-pre-wrap">{}</pre>', text)
+        return format_html('<pre class="parley-key" style="white-space: pre-wrap">{}</pre>', text)
