@@ -11,6 +11,7 @@ set -eu
 : "${NGINX_TLS_CERTIFICATE:=}" "${NGINX_TLS_KEY:=}"  # files: with them HTTP only redirects
 : "${NGINX_TRUSTED_PROXIES:=}"                    # addresses or networks whose X-Forwarded-* are believed
 : "${NGINX_STATUS_PORT:=8081}"                    # on the loopback interface: /healthz and /nginx_status
+: "${NGINX_LOG:=/dev/stdout}"                      # where a line of JSON tells of each request
 : "${NGINX_ROOT:=/var/lib/parley}"                # the directory with static/ in it
 : "${PARLEY_MAX_UPLOAD_BYTES:=52428800}"          # as the web processes have it
 
@@ -27,19 +28,21 @@ lines() { # lines FORMAT WORD...: the format once for each word
     done
 }
 
+resolve=
+: > "$conf/place/upstream.conf"
+if [ -n "$NGINX_RESOLVER" ]; then
+    echo "resolver $NGINX_RESOLVER valid=5s ipv6=off;" > "$conf/place/upstream.conf"
+    resolve=resolve
+fi
 # shellcheck disable=SC2086 # lists are separated by spaces
-{
-    if [ -n "$NGINX_RESOLVER" ]; then
-        echo "resolver $NGINX_RESOLVER valid=5s ipv6=off;"
-        lines 'server %s resolve max_fails=2 fail_timeout=5s;' $NGINX_WEB
-    else
-        lines 'server %s max_fails=2 fail_timeout=5s;' $NGINX_WEB
-    fi > "$conf/place/upstream.conf"
-    lines 'set_real_ip_from %s;' $NGINX_TRUSTED_PROXIES > "$conf/place/proxies.conf"
-    lines '%s 1;' $NGINX_TRUSTED_PROXIES > "$conf/place/proxies.geo"
-}
+lines "server %s $resolve max_fails=2 fail_timeout=5s;" $NGINX_WEB >> "$conf/place/upstream.conf"
+# shellcheck disable=SC2086
+lines 'set_real_ip_from %s;' $NGINX_TRUSTED_PROXIES > "$conf/place/proxies.conf"
+# shellcheck disable=SC2086
+lines '%s 1;' $NGINX_TRUSTED_PROXIES > "$conf/place/proxies.geo"
 # A form weighs a little more than its file (apps/knowledge/parsers.py).
 echo "client_max_body_size $((PARLEY_MAX_UPLOAD_BYTES + 65536));" > "$conf/place/upload.conf"
+echo "access_log $NGINX_LOG parley;" > "$conf/place/log.conf"
 echo "root $NGINX_ROOT;" > "$conf/place/static.conf"
 echo "listen 127.0.0.1:$NGINX_STATUS_PORT;" > "$conf/place/status.conf"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from importlib.util import find_spec
 from typing import Any
 
@@ -59,6 +60,16 @@ def test_every_setting_of_the_example_reaches_the_product() -> None:
         assert set(known(product)) - NOT_TAKEN_OVER - {"OWNER_DATABASE_URL"} == taken
     used = {name for name, *_ in variables()} | passed_on()
     assert set(known(compose)) <= used
+
+
+def test_a_new_env_file_has_what_is_required_each_time_anew() -> None:
+    script = ROOT / "deploy" / "dotenv.sh"
+    one, two = (known(subprocess.check_output([script, "chat.example.com"], text=True)) for _ in range(2))
+    assert set(one) == {name for name, _, required in variables() if required}
+    assert one.pop("ALLOWED_HOSTS") == two.pop("ALLOWED_HOSTS") == "chat.example.com"
+    assert not set(one.values()) & set(two.values())
+    for name, value in one.items():
+        assert re.fullmatch(r"[0-9a-f]{48}" if name != "PARLEY_ENCRYPTION_KEYS" else r"[\w-]{43}=", value)
 
 
 def test_nothing_is_passed_on_that_nobody_reads() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -118,6 +119,23 @@ async def test_a_browser_resumes_and_stops_what_it_asked(doors: Doors, world: Wo
         assert (await first_token(heard(second)))[-1].data["text"] == "Prime"
         await say(second, type="stop", turn=turn_id)
         assert [event async for event in heard(second)][-1].data["state"] == "stopped"
+
+
+async def test_openai_clients_stream_and_their_leaving_reaches_the_model(proxy: Proxy, world: World) -> None:  # noqa: F811
+    world.model.script(HALTING)
+    question = {"model": "guide", "stream": True, "messages": [{"role": "user", "content": QUESTION}]}
+    headers = {"Authorization": f"Bearer {world.key}"}
+    async with (
+        httpx.AsyncClient(base_url=proxy.url, headers=headers, timeout=30) as client,
+        client.stream("POST", "/v1/chat/completions", json=question) as answer,
+    ):
+        async for line in answer.raise_for_status().aiter_lines():
+            if "Prime" in line:
+                break
+    async with asyncio.timeout(5):
+        # The fake lives in another process, which sets no events here.
+        while world.model.requests("/v1/chat/completions")[-1]["disconnected_at"] is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def test_the_whole_answer_comes_as_json_too(doors: Doors, world: World) -> None:  # noqa: F811

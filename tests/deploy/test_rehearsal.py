@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shlex
 import shutil
 import signal
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cryptography.fernet import Fernet
 
 from local import postgres
 from local.home import free_port
@@ -30,14 +30,12 @@ from tests.environment import HOME, REDIS_PASSWORD, REDIS_PORT, ROOT, Backends
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(420)]
 
-SECRETS = ("SECRET_KEY", "PARLEY_KEY_PEPPER")
 PASSWORD = "rehearsed"
-# In production, and with a host name that is not this machine's.
-DOTENV = {
-    **{name: os.urandom(32).hex() for name in SECRETS},
-    "PARLEY_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
-    "ALLOWED_HOSTS": "chat.example.com",
-    **dict.fromkeys(("POSTGRES_PASSWORD", "POSTGRES_OWNER_PASSWORD", "POSTGRES_APP_PASSWORD"), PASSWORD),
+_WRITTEN = subprocess.run(
+    [ROOT / "deploy" / "dotenv.sh", "chat.example.com"], capture_output=True, text=True, check=True
+).stdout
+DOTENV = dict(re.findall(r"^(\w+)=(.+)$", _WRITTEN, re.MULTILINE)) | {
+    "POSTGRES_PASSWORD": PASSWORD,
     "REDIS_PASSWORD": REDIS_PASSWORD,
 }
 
