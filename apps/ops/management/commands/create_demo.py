@@ -82,8 +82,9 @@ class Command(BaseCommand):
 
 
 def _documents() -> list[Path]:
-    """The pages of docs/, the quick start first."""
-    return sorted((settings.BASE_DIR / "docs").glob("*.md"), key=lambda path: (path.name != FIRST, path.name))
+    """The pages of docs/, the quick start first, without the index, which answers nothing."""
+    pages = {path for path in (settings.BASE_DIR / "docs").glob("*.md") if path.name != "README.md"}
+    return sorted(pages, key=lambda path: (path.name != FIRST, path.name))
 
 
 def _refresh_endpoint(name: str, url: str, model: str, kind: Endpoint.Kind) -> None:
