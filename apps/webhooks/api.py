@@ -124,7 +124,7 @@ class Deliveries(generics.ListAPIView[Delivery]):
         tenant = tenant_of(self.request)
         webhook = find_webhook(tenant, self.kwargs["webhook_id"])
         rows: QuerySet[Delivery] = Delivery.objects.for_tenant(tenant).filter(webhook=webhook)
-        if wanted := self.request.query_params.get("status"):
+        if (wanted := self.request.query_params.get("status")) is not None:
             if wanted not in Delivery.Status.values:
                 raise InvalidRequest(fields={"status": f"One of {', '.join(Delivery.Status.values)}."})
             rows = rows.filter(status=wanted)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.edge.fields import Text, Truth
 from apps.webhooks.models import ANNOUNCED, Delivery, Event, Webhook
 
 MOST_IDS = 100
@@ -14,8 +15,8 @@ MOST_IDS = 100
 class WebhookFieldsSerializer(serializers.Serializer[Any]):
     """What a tenant decides of a webhook."""
 
-    name = serializers.CharField(max_length=100, help_text="By which you find it again.")
-    url = serializers.CharField(max_length=500, help_text="A public https:// address that takes POST requests.")
+    name = Text(max_length=100, help_text="By which you find it again.")
+    url = Text(max_length=500, help_text="A public https:// address that takes POST requests.")
     events = serializers.ListField(
         child=serializers.ChoiceField([str(event) for event in ANNOUNCED]), min_length=1, max_length=len(ANNOUNCED)
     )
@@ -31,7 +32,7 @@ class WebhookFieldsSerializer(serializers.Serializer[Any]):
         required=False,
         help_text="Ids: only documents of these are told. Empty: of all.",
     )
-    enabled = serializers.BooleanField(required=False, help_text="Switched off, nothing is sent or kept for later.")
+    enabled = Truth(required=False, help_text="Switched off, nothing is sent or kept for later.")
 
 
 class WebhookSerializer(serializers.ModelSerializer[Webhook]):
