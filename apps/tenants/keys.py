@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import hmac
 import re
 import secrets
@@ -40,7 +39,7 @@ def _random(length: int) -> str:
 
 def digest(secret: str) -> bytes:
     """HMAC-SHA256 with the pepper. The secret has 256 random bits, so a slow hash would add nothing."""
-    return hmac.digest(settings.PARLEY_KEY_PEPPER.encode(), secret.encode(), hashlib.sha256)
+    return hmac.digest(settings.PARLEY_KEY_PEPPER.encode(), secret.encode(), "sha256")
 
 
 def parse(text: str) -> Parts | None:

@@ -23,6 +23,9 @@ from psycopg_pool import AsyncConnectionPool
 
 M = TypeVar("M", bound=models.Model)
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+# A burst of questions queues for connections: a search of 10,000 passages holds one for some 8 ms.
+WAIT_SECONDS = 5.0
+
 _Pool = AsyncConnectionPool[Connection]
 _Holder = AsyncGenerator[_Pool]
 
@@ -42,7 +45,8 @@ _pools: dict[asyncio.AbstractEventLoop, tuple[_Pool, _Holder]] = {}
 async def transaction() -> AsyncGenerator[Connection]:
     """A connection in a transaction, committed on leaving. Never await anything else inside: it is one of few.
 
-    Raises django.db's exceptions, as the ORM does: OperationalError also where no connection is free within a second.
+    Raises the exceptions of django.db, as the ORM does: OperationalError also where no connection gets free in
+    WAIT_SECONDS.
     """
     with _translated:
         async with (await _pool()).connection() as connection:
@@ -65,7 +69,7 @@ async def _hold_pool(loop: asyncio.AbstractEventLoop) -> _Holder:
     for name in ("cursor_factory", "context", "pool", "prepare_threshold"):
         parameters.pop(name, None)
     # None ahead of need: one that is still connecting when its loop ends would keep close() waiting.
-    sizes = {**default["OPTIONS"]["pool"], "min_size": 0}
+    sizes = {**default["OPTIONS"]["pool"], "min_size": 0, "timeout": WAIT_SECONDS}
     pool: _Pool = AsyncConnectionPool(kwargs=parameters, configure=_configure, open=False, **sizes)
     await pool.open()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal, Self
 
@@ -27,10 +27,12 @@ class Answer:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Delta:
-        if self._first is None:
-            return await anext(self._rest)
-        first, self._first = self._first, None
+    def __anext__(self) -> Awaitable[Delta]:
+        # No coroutine around each of the rest's: this runs for every token.
+        return self._rest.__anext__() if self._first is None else self._take_first(self._first)
+
+    async def _take_first(self, first: Delta) -> Delta:
+        self._first = None
         return first
 
     async def close(self) -> None:
