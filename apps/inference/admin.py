@@ -11,7 +11,7 @@ from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget
 
@@ -23,19 +23,21 @@ from apps.tenants.admin_words import ago, duration
 
 # What to choose and why, beside each protocol's name.
 PROTOCOL_HELP = {
-    "openai": "Any other server with OpenAI's API: SGLang, Ollama, LiteLLM, a hosted service.",
-    "vllm": "OpenAI's API; the context length is read from the server.",
-    "tgi": "Its Messages API; the context length is read from the server. Chat only.",
-    "tgi-generate": "For models without a chat template: /generate_stream with the dialogue as plain text. Chat only.",
-    "llamacpp": "OpenAI's API of llama-server; the context of a slot is read from the server.",
-    "tei": "Its route /embed; embeddings only. Its OpenAI route works as OpenAI-compatible.",
+    "openai": "any other server with OpenAI's API: SGLang, Ollama, LiteLLM, a hosted service.",
+    "vllm": "its OpenAI API; the context length is read from the server.",
+    "tgi": "its Messages API; the context length is read from the server. Chat only.",
+    "tgi-generate": "for models without a chat template: /generate_stream with the dialogue as plain text. Chat only.",
+    "llamacpp": "the OpenAI API of llama-server; the context of a slot is read from the server.",
+    "tei": "its route /embed; embeddings only. Its OpenAI route works as OpenAI-compatible.",
     "hf": "Inference Providers by a model's id, or a dedicated Inference Endpoint by its address. The API key is a "
     "Hugging Face token.",
 }
 
 
-def protocol_choices() -> list[tuple[str, str]]:
-    return [(value, format_html("{}: {}", label, PROTOCOL_HELP[value])) for value, label in Endpoint.Protocol.choices]
+def protocol_help() -> str:
+    """A line for each protocol, under the field."""
+    lines = ((label, PROTOCOL_HELP[value]) for value, label in Endpoint.Protocol.choices)
+    return format_html_join("", '<span class="block mt-1"><strong>{}:</strong> {}</span>', lines)
 
 
 class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -66,7 +68,7 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["protocol"].choices = protocol_choices()  # type: ignore[attr-defined]
+        self.fields["protocol"].help_text = protocol_help()
         if self.instance.api_key:
             self.fields[
                 "new_key"
@@ -102,7 +104,6 @@ class EndpointAdmin(OperatorAdmin):
     )
     list_display = ("name_and_model", "kind_label", "protocol_label", "address", "state", "key_state")
     list_filter = ("kind", "protocol", "enabled", "tenants")
-    radio_fields = {"protocol": admin.VERTICAL}
     search_fields = ("name", "model", "base_url")
     autocomplete_fields = ("tenants",)
     actions_detail: Any = ("test_now", "adopt", "wake_up")

@@ -23,7 +23,19 @@ from tests.browser.conftest import SCREENSHOTS, Watch, open_page, session_of
 WIDTHS = (1280, 390)
 UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 # Dialogs, files, and what is only posted to.
-NOT_PAGES = {"revoke", "test_now", "adopt", "wake_up", "retry", "download", "publish", "preview", "send_test", "rotate", "again"}
+NOT_PAGES = {
+    "revoke",
+    "test_now",
+    "adopt",
+    "wake_up",
+    "retry",
+    "download",
+    "publish",
+    "preview",
+    "send_test",
+    "rotate",
+    "again",
+}
 # The texts of elements that hold nothing else: table cells, labels, badges. What programs are sent is shown as it is.
 LEAVES = """() => [...document.querySelectorAll("#main *")].filter(e => !e.children.length && e.checkVisibility()
     && !["SCRIPT", "STYLE", "OPTION", "PRE"].includes(e.tagName)).map(e => e.textContent.trim())"""

@@ -1,0 +1,31 @@
+"""docs/inference.md against the code: every protocol, and every sentence that "Test now" says."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from apps.inference import diagnosis
+from apps.inference.models import Endpoint
+from chatbot import addresses, errors
+from chatbot.inference import wire
+from chatbot.inference.protocols import hf
+from tests.environment import ROOT
+
+PAGE = (ROOT / "docs" / "inference.md").read_text()
+
+
+def test_every_protocol_is_explained() -> None:
+    assert re.findall(r"^\| `([\w-]+)` \|", PAGE, re.MULTILINE) == list(Endpoint.Protocol.values)
+
+
+def test_every_sentence_is_one_that_is_said() -> None:
+    table = PAGE.partition("| it says |")[2].partition("\n\n")[0]
+    said = [line.split(" | ")[0].strip("| ") for line in table.splitlines()[2:]]
+    code = "".join(inspect.getsource(module) for module in (diagnosis, addresses, errors, wire, hf))
+    code = re.sub(r"\{[^{}]*\}", "…", code)
+    for sentence in said:
+        # Names and numbers differ: what stands between them is the code's.
+        parts = re.split(r"…|\d+|a web page|Text Embeddings Inference", sentence.rstrip("."))
+        missing = [part.strip(" :.;,“”") for part in parts if part.strip(" :.;,“”") not in code]
+        assert not missing, sentence
