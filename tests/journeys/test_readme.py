@@ -82,6 +82,14 @@ def test_a_websocket_brings_the_same_events(walk: Walk) -> None:
     assert answer.strip()
 
 
+def test_a_client_of_openais_gets_an_answer_with_sources(walk: Walk) -> None:
+    (printed,) = walk.printed["Ask as OpenAI's clients do"]
+    (completion,) = documents_in(printed)
+    (choice,) = completion["choices"]
+    assert choice["message"]["content"].strip()
+    assert completion["parley"]["sources"]
+
+
 def test_the_terminal_shows_sources_answer_and_cost(walk: Walk) -> None:
     (printed,) = walk.printed["Chat in the terminal"]
     assert re.search(r"^\[1\] Quick start", printed, re.MULTILINE)
