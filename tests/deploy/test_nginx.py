@@ -187,7 +187,7 @@ def test_without_any_the_error_is_ours() -> None:
         assert answer.json()["request_id"] == answer.headers["X-Request-Id"] == "look-for-me"
         openai = client.post("/v1/chat/completions", json={})
         assert openai.status_code == 503
-        assert set(openai.json()["error"]) == {"message", "type", "param", "code"}
+        assert set(openai.json()["error"]) == OUR_BODY | {"type", "param", "retry_after"}
         assert openai.json()["error"]["type"] == "server_error"
 
 
