@@ -102,6 +102,7 @@ _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientConnectorError, "It does not accept connections."),
     (aiohttp.ConnectionTimeoutError, f"It accepted no connection within {CONNECT_SECONDS:.0f} seconds."),
     (TimeoutError, f"It did not answer within {TOTAL_SECONDS:.0f} seconds."),
+    (aiohttp.InvalidURL, "This is not an address."),
     (UnicodeError, "Its host name is not valid."),
     (Exception, "It broke the connection off, or what it answered is not HTTP."),
 )
