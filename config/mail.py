@@ -13,7 +13,7 @@ TIMEOUT = 10  # seconds that a mail server may take
 _MEANING = (
     "The mail server: `smtp+tls://user:password@host:587` (STARTTLS), `smtp+ssl://user:password@host:465` (TLS), or"
     " `smtp://host:25` inside your network. Special characters in the password are percent-encoded. Without it no mail"
-    " is sent, and the login page offers no new password."
+    " is sent, and a forgotten password is for an operator to mend."
 )
 
 
