@@ -17,7 +17,7 @@ set -eu
 
 conf=$NGINX_HOME/conf
 mkdir -p "$conf/place"
-cp "$(dirname "$0")"/*.conf "$conf/"
+cp "$(dirname "$0")"/*.conf "$(dirname "$0")/page.html" "$conf/"
 
 lines() { # lines FORMAT WORD...: the format once for each word
     format=$1
