@@ -102,7 +102,7 @@ class EndpointAdmin(OperatorAdmin):
         "Assistants answer through a chat endpoint, documents become searchable through an embedding endpoint. "
         "Add one of each."
     )
-    list_display = ("name_and_model", "kind_label", "protocol_label", "address", "state", "key_state")
+    list_display = ("name_and_model", "kind_label", "address_and_protocol", "state", "key_state")
     list_filter = ("kind", "protocol", "enabled", "tenants")
     search_fields = ("name", "model", "base_url")
     autocomplete_fields = ("tenants",)
@@ -197,7 +197,7 @@ class EndpointAdmin(OperatorAdmin):
         endpoint = self.get_object(request, object_id)
         return endpoint is not None and endpoint.protocol == Endpoint.Protocol.HF and bool(endpoint.base_url)
 
-    @display(description="Name and model", header=True, ordering="name")
+    @display(description="Name", header=True, ordering="name")
     def name_and_model(self, endpoint: Endpoint) -> list[str]:
         return [endpoint.name, endpoint.model]
 
@@ -205,13 +205,9 @@ class EndpointAdmin(OperatorAdmin):
     def kind_label(self, endpoint: Endpoint) -> str:
         return str(endpoint.get_kind_display())
 
-    @display(description="Protocol", ordering="protocol")
-    def protocol_label(self, endpoint: Endpoint) -> str:
-        return str(endpoint.get_protocol_display())
-
-    @display(description="Base URL", ordering="base_url", empty_value="found by the model")
-    def address(self, endpoint: Endpoint) -> str:
-        return endpoint.base_url
+    @display(description="Server", header=True, ordering="base_url")
+    def address_and_protocol(self, endpoint: Endpoint) -> list[str]:
+        return [endpoint.base_url or "found by the model", str(endpoint.get_protocol_display())]
 
     @display(description="State", label={"Enabled": "success", "Disabled": "danger"}, ordering="enabled")
     def state(self, endpoint: Endpoint) -> str:
