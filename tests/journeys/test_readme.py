@@ -87,7 +87,7 @@ def test_a_client_of_openais_gets_an_answer_with_sources(walk: Walk) -> None:
     (completion,) = documents_in(printed)
     (choice,) = completion["choices"]
     assert choice["message"]["content"].strip()
-    assert completion["parley"]["sources"]
+    assert choice["message"]["parley"]["sources"]
 
 
 def test_the_terminal_shows_sources_answer_and_cost(walk: Walk) -> None:
