@@ -108,22 +108,32 @@ def test_a_block_runs(block: Block, request: pytest.FixtureRequest) -> None:
     assert ended_well is ("fails" not in block.marks), printed
 
 
-SHOWN = [block for block in BLOCKS if block.follows and block.follows.runs]
-
-
-@pytest.mark.parametrize("block", [block for block in SHOWN if block.language == "text"], ids=str)
-def test_text_is_what_the_block_before_prints(block: Block, outcome_of: Any) -> None:
-    assert block.follows is not None
-    printed, _ = outcome_of(block.follows)
-    shown = ".*".join(re.escape(part) for part in block.text.strip().split(MORE))
-    assert re.search(rf"^{shown}$", printed, re.MULTILINE | re.DOTALL), printed
-
-
-@pytest.mark.parametrize("block", [block for block in SHOWN if block.language == "json"], ids=str)
-def test_json_is_what_the_block_before_prints(block: Block, outcome_of: Any) -> None:
-    assert block.follows is not None
-    printed, _ = outcome_of(block.follows)
+def _check_json(shown: str, printed: str) -> None:
     said = values_in(printed)
     assert said, f"No JSON was printed: {printed}"
-    for shown in whole_values_in(block.text):
-        assert min((list(differences(shown, value)) for value in said), key=len) == []
+    for value in whole_values_in(shown):
+        assert min((list(differences(value, other)) for other in said), key=len) == []
+
+
+def _check_text(shown: str, printed: str) -> None:
+    pattern = ".*".join(re.escape(part) for part in shown.strip().split(MORE))
+    assert re.search(rf"^{pattern}$", printed, re.MULTILINE | re.DOTALL), printed
+
+
+def _check_events(shown: str, printed: str) -> None:
+    names = re.compile(r"^event: (\S+)$", re.MULTILINE)
+    assert set(names.findall(shown)) <= set(names.findall(printed)), printed
+
+
+_CHECKS = {"json": _check_json, "text": _check_text, "http": _check_events}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in BLOCKS if block.follows and block.follows.runs and block.language in _CHECKS],
+    ids=str,
+)
+def test_what_is_shown_is_what_the_block_before_prints(block: Block, outcome_of: Any) -> None:
+    assert block.follows is not None
+    printed, _ = outcome_of(block.follows)
+    _CHECKS[block.language](block.text, printed)
