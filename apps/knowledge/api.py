@@ -31,6 +31,7 @@ from apps.knowledge.serializers import (
     SearchSerializer,
     UploadSerializer,
 )
+from apps.knowledge.sources import add_source, replace_source
 from apps.tenants.authentication import Caller
 from apps.tenants.doors import Door, read_body
 from apps.tenants.models import Tenant
@@ -44,6 +45,8 @@ QUEUED = OpenApiExample(
         "collection": "manuals",
         "title": "Pump manual",
         "file_name": "pump.pdf",
+        "source_url": "",
+        "fetched_at": None,
         "media_type": "application/pdf",
         "size": 482113,
         "status": "queued",
@@ -58,7 +61,9 @@ QUEUED = OpenApiExample(
 )
 ACCEPTED = {
     202: OpenApiResponse(DocumentSerializer, "Stored; ask for it again to follow its ingestion.", examples=[QUEUED]),
-    200: OpenApiResponse(DocumentSerializer, "The same bytes are there already; this is their document."),
+    200: OpenApiResponse(
+        DocumentSerializer, "The same bytes, or the same address, are there already; this is their document."
+    ),
     **ERRORS,
     **MISSING,
     **UPLOADS,
@@ -165,12 +170,15 @@ class Documents(generics.ListAPIView[Document]):
         request={"multipart/form-data": UploadSerializer, "application/json": UploadSerializer}, responses=ACCEPTED
     )
     def post(self, request: Request) -> Response:
-        """Upload a document: a file in a multipart form, or a text as JSON."""
+        """Add a document: a file in a multipart form; or as JSON a text, or the address to fetch it from."""
         refuse_unmeasured(request)
         sent = valid(UploadSerializer(data=request.data))
         tenant = tenant_of(request)
         collection = find_collection(tenant, sent["collection"])
-        document, added = add_document(tenant, collection, title=sent["title"], **content_of(sent))
+        if url := sent.get("url"):
+            document, added = add_source(tenant, collection, url=url, title=sent["title"])
+        else:
+            document, added = add_document(tenant, collection, title=sent["title"], **content_of(sent))
         return shown(document, status.HTTP_202_ACCEPTED if added else status.HTTP_200_OK)
 
 
@@ -186,11 +194,15 @@ class OneDocument(APIView):
         request={"multipart/form-data": ReplaceSerializer, "application/json": ReplaceSerializer}, responses=ACCEPTED
     )
     def put(self, request: Request, document_id: uuid.UUID) -> Response:
-        """Replace its content. The old passages are found until the new ones are ready."""
+        """Replace its content, or the address it comes from. Old passages are found until the new ones are ready."""
         refuse_unmeasured(request)
         tenant = tenant_of(request)
         document = find_document(tenant, document_id)
-        document = replace_document(tenant, document, **content_of(valid(ReplaceSerializer(data=request.data))))
+        sent = valid(ReplaceSerializer(data=request.data))
+        if url := sent.get("url"):
+            document = replace_source(tenant, document, url=url)
+        else:
+            document = replace_document(tenant, document, **content_of(sent))
         settled = document.status == Document.Status.READY
         return shown(document, status.HTTP_200_OK if settled else status.HTTP_202_ACCEPTED)
 
@@ -205,7 +217,7 @@ class OneDocument(APIView):
 class RetryDocument(APIView):
     @extend_schema(request=None, responses={202: DocumentSerializer, **ERRORS})
     def post(self, request: Request, document_id: uuid.UUID) -> Response:
-        """Ingest a failed document again, at once; one that has not failed is left alone."""
+        """Ingest a failed document again, at once, and fetch one from an address again; others are left alone."""
         tenant = tenant_of(request)
         document = find_document(tenant, document_id)
         retry_document(tenant, document)

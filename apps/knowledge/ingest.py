@@ -36,7 +36,7 @@ def add_document(
     name: the file's name, which tells its type; empty for a text without a file.
     Raises UnsupportedType, PayloadTooLarge, StorageFull, InvalidRequest (with fields), NotFound for a lost collection.
     """
-    title, name = _title(title), storage.safe_name(name)
+    title, name = checked_title(title), storage.safe_name(name)
     content = ContentFile(content) if isinstance(content, bytes) else content
     measured = storage.measure(content)
     media_type = detect(name or UNNAMED, content)
@@ -81,19 +81,20 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
     content = ContentFile(content) if isinstance(content, bytes) else content
     measured = storage.measure(content)
     media_type = detect(name or UNNAMED, content)
-    if measured.sha256 == document.sha256:
+    if measured.sha256 == document.sha256 and not document.source_url:
         retry_document(tenant, document)
         return document
     stored = storage.keep(tenant, content)
     try:
         with transaction.atomic():
-            current = _locked(tenant, document)
+            current = locked(tenant, document)
             old = current.stored
-            if current.title == storage.title_of(current.file_name):
+            if storage.is_own_title(current):
                 current.title = storage.title_of(name)
+            current.source_url, current.to_fetch, current.fetched_at, current.etag = "", False, None, ""
             current.file_name, current.media_type, current.stored = name, media_type, stored
             current.size, current.sha256 = measured.size, measured.sha256
-            _requeue(current)
+            requeue(current)
             current.save()
             # A worker may be at the old bytes: it notices that its lease is gone before it writes anything.
             Chunk.objects.for_tenant(tenant).filter(document=current, live=False).discard()
@@ -109,11 +110,19 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
 
 
 def retry_document(tenant: Tenant, document: Document) -> None:
-    """Queue a failed document again, and one that backs off at once; others are left alone. Updates `document`."""
+    """Queue a failed document again, and one that backs off at once. Updates `document`.
+
+    One from an address is fetched again, also when it is ready. Others are left alone.
+    """
     with transaction.atomic():
-        current = _locked(tenant, document)
-        if current.status in {Document.Status.FAILED, Document.Status.RETRYING}:
-            _requeue(current)
+        current = locked(tenant, document)
+        settled = current.status == Document.Status.FAILED or (
+            current.status == Document.Status.READY and current.source_url != ""
+        )
+        if settled or current.status == Document.Status.RETRYING:
+            # What backs off goes on where it stopped.
+            current.to_fetch = current.to_fetch or (settled and current.source_url != "")
+            requeue(current)
             current.save()
             queue.send_due(tenant.pk)
         document.refresh_from_db()
@@ -123,7 +132,7 @@ def delete_document(tenant: Tenant, document: Document) -> None:
     """Delete it with its passages and then its bytes; a worker that is at it stops and writes nothing more."""
     with transaction.atomic():
         try:
-            current = _locked(tenant, document)
+            current = locked(tenant, document)
         except NotFound:
             return
         Chunk.objects.for_tenant(tenant).filter(document=current).discard()
@@ -136,7 +145,7 @@ def ingest(tenant_id: uuid.UUID | str, document_id: uuid.UUID | str) -> None:
     async_to_sync(pipeline.run)(uuid.UUID(str(tenant_id)), uuid.UUID(str(document_id)))
 
 
-def _title(title: str) -> str:
+def checked_title(title: str) -> str:
     if "\0" in title:
         raise InvalidRequest(fields={"title": "Null characters are not allowed."})
     if len(title) > TITLE_CHARS:
@@ -149,7 +158,7 @@ def _known(tenant: Tenant, collection: Collection, sha256: str) -> Document | No
     return found
 
 
-def _locked(tenant: Tenant, document: Document) -> Document:
+def locked(tenant: Tenant, document: Document) -> Document:
     """The row as it is now, locked. Raises NotFound where it was deleted meanwhile."""
     current: Document | None = Document.objects.for_tenant(tenant).select_for_update().filter(pk=document.pk).first()
     if current is None:
@@ -157,7 +166,7 @@ def _locked(tenant: Tenant, document: Document) -> Document:
     return current
 
 
-def _requeue(document: Document) -> None:
+def requeue(document: Document) -> None:
     fresh: dict[str, Any] = {
         "status": Document.Status.QUEUED,
         "failure_code": "",

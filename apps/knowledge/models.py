@@ -18,6 +18,7 @@ from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 TITLE_CHARS = 300  # of a document, and of each heading above a passage
+URL_CHARS = 2000
 
 
 class EmbeddingIndex(TenantOwned):
@@ -77,7 +78,10 @@ class DocumentQuerySet(TenantQuerySet["Document"]):
 
 
 class Document(TenantOwned):
-    """A file or text, and how far its ingestion has come. `stored` names its bytes in the storage."""
+    """A file, a text or what is at an address, and how far its ingestion has come.
+
+    `stored` names its bytes in the storage; like their type and digest it is empty until they are fetched.
+    """
 
     class Status(models.TextChoices):
         QUEUED = "queued", "Queued"
@@ -91,6 +95,12 @@ class Document(TenantOwned):
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="documents")
     title = models.CharField(max_length=TITLE_CHARS)
     file_name = models.CharField(max_length=255, blank=True)
+    source_url = models.CharField(max_length=URL_CHARS, blank=True)
+    # The bytes at the address are yet to come, or wanted again.
+    to_fetch = models.BooleanField(default=False, editable=False)
+    # When they were last found to be those that are stored, and what their host then called this version of them.
+    fetched_at = models.DateTimeField(null=True, blank=True)
+    etag = models.CharField(max_length=200, blank=True, editable=False)
     media_type = models.CharField(max_length=100)
     size = models.PositiveBigIntegerField(help_text="Bytes")
     sha256 = models.CharField(max_length=64)
@@ -125,7 +135,15 @@ class Document(TenantOwned):
             ),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["collection", "sha256"], name="document_bytes_once"),
+            models.UniqueConstraint(
+                fields=["collection", "sha256"], condition=~Q(sha256=""), name="document_bytes_once"
+            ),
+            models.UniqueConstraint(
+                fields=["collection", "source_url"], condition=~Q(source_url=""), name="document_address_once"
+            ),
+            models.CheckConstraint(
+                condition=~Q(stored="") | (Q(to_fetch=True) & ~Q(source_url="")), name="document_has_bytes"
+            ),
             models.CheckConstraint(
                 condition=Q(
                     status__in=["queued", "extracting", "chunking", "embedding", "ready", "retrying", "failed"]

@@ -1,4 +1,4 @@
-"""The way of one document from its bytes to searchable passages: extract, chunk, embed, swap.
+"""The way of one document from its bytes to searchable passages: fetch, extract, chunk, embed, swap.
 
 Every step stores what it has, so that a rerun goes on where the last one stopped. A step writes in one short
 transaction which begins with lease.write(): that locks the document's row and ends the work of a worker that lost it.
@@ -24,13 +24,14 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models import F
 from django.utils import timezone
 
-from apps.knowledge import announcing, lease, metrics, queue, storage, vectors
+from apps.knowledge import announcing, fetching, lease, metrics, queue, storage, vectors
 from apps.knowledge.lease import SupersededError
 from apps.knowledge.models import TITLE_CHARS, Chunk, ChunkQuerySet, Document
 from apps.tenants.scoping import unit
 from chatbot.chunking import Passage, split
-from chatbot.errors import ExtractionFailed, ModelError
+from chatbot.errors import ExtractionFailed, ModelError, StorageFull
 from chatbot.extraction import Extracted, extract
+from chatbot.fetching import SourceUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +78,7 @@ async def _attempt(document: Document) -> str:
         return "superseded"
     except ExtractionFailed as error:
         return await unit(_fail, document, error.code, error.message)
-    except ModelError as error:
+    except (ModelError, SourceUnavailable, StorageFull) as error:
         return await unit(_back_off, document, error.code, error.message)
     except (OperationalError, InterfaceError, OSError) as error:
         # The sentence is for whoever owns the document; the log has the rest.
@@ -88,6 +89,12 @@ async def _attempt(document: Document) -> str:
 
 
 async def _work(document: Document) -> None:
+    if document.to_fetch:
+        with _timed("fetching"):
+            changed = await fetching.bring(document)
+        if not changed:
+            await unit(_settle, document)
+            return
     if not await unit(_begin, document):
         with _timed("extracting"):
             extracted = await asyncio.to_thread(_extracted, document)
@@ -141,7 +148,7 @@ def _extracted(document: Document) -> Extracted:
 def _title(document: Document, extracted: Extracted) -> str:
     """What its owner called it, else what it calls itself."""
     given: str = document.title
-    return (extracted.title or given)[:TITLE_CHARS] if given == storage.title_of(document.file_name) else given
+    return (extracted.title or given)[:TITLE_CHARS] if storage.is_own_title(document) else given
 
 
 def _store_passages(document: Document, title: str, pages: int, passages: list[Passage]) -> None:
@@ -235,19 +242,23 @@ def _store_vectors(document: Document, chunks: list[Chunk], made: list[list[floa
 
 def _swap(document: Document) -> None:
     """Make the new passages the live ones: a search sees all of the old or all of the new."""
-    now = timezone.now()
     lease.write(document, status=Document.Status.READY)
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=True).discard()
-    passages = _pending(document).publish()
+    _settle(document, passages=_pending(document).publish())
+
+
+def _settle(document: Document, **fields: object) -> None:
+    """Its live passages are those of its bytes, and nothing is left to do."""
     lease.write(
         document,
-        passages=passages,
-        ready_at=now,
+        status=Document.Status.READY,
+        ready_at=timezone.now(),
         attempts=0,
         failure_code="",
         failure_message="",
         lease_until=None,
         lease_token=None,
+        **fields,
     )
     announcing.document_ready(document)
 

@@ -9,8 +9,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.edge.fields import ModelSerializer, Number, Text
-from apps.knowledge.models import Collection, Document
+from apps.knowledge.models import URL_CHARS, Collection, Document
 from chatbot.errors import InvalidRequest
+from chatbot.formats import LABELS
 
 
 class CollectionSerializer(ModelSerializer[Collection]):
@@ -60,6 +61,8 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
             "collection",
             "title",
             "file_name",
+            "source_url",
+            "fetched_at",
             "media_type",
             "size",
             "status",
@@ -76,33 +79,38 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
         return dict(FailureSerializer(document).data) if document.failure_code else None
 
 
+FILE = f"{', '.join(LABELS.values())}; in a multipart form."
+TEXT = "Markdown or plain text."
+URL = "An address that begins with https:// or http://, of a public host; fetched in the background."
+
+
 class UploadSerializer(serializers.Serializer[Any]):
-    """A document by its file, or by its text."""
+    """A document by its file, its text or its address."""
 
     collection = Text(max_length=64, help_text="Slug or id.")
-    file = serializers.FileField(required=False, help_text="PDF, Markdown or plain text; in a multipart form.")
-    text = Text(required=False, trim_whitespace=False, help_text="Markdown or plain text.")
+    file = serializers.FileField(required=False, help_text=FILE)
+    text = Text(required=False, trim_whitespace=False, help_text=TEXT)
+    url = Text(max_length=URL_CHARS, required=False, help_text=URL)
     title = Text(max_length=300, required=False, default="", allow_blank=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        return _one_source(attrs, self.initial_data)
+        return _one_source(attrs)
 
 
 class ReplaceSerializer(serializers.Serializer[Any]):
     """New content for a document."""
 
-    file = serializers.FileField(required=False, help_text="PDF, Markdown or plain text; in a multipart form.")
-    text = Text(required=False, trim_whitespace=False, help_text="Markdown or plain text.")
+    file = serializers.FileField(required=False, help_text=FILE)
+    text = Text(required=False, trim_whitespace=False, help_text=TEXT)
+    url = Text(max_length=URL_CHARS, required=False, help_text=URL)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        return _one_source(attrs, self.initial_data)
+        return _one_source(attrs)
 
 
-def _one_source(attrs: dict[str, Any], sent: Any) -> dict[str, Any]:
-    if "url" in sent:
-        raise InvalidRequest(fields={"url": "Documents are not fetched from addresses: send a file or a text."})
-    if ("file" in attrs) == ("text" in attrs):
-        raise InvalidRequest(fields={"file": "Send either a file, in a multipart form, or a text."})
+def _one_source(attrs: dict[str, Any]) -> dict[str, Any]:
+    if len({"file", "text", "url"} & attrs.keys()) != 1:
+        raise InvalidRequest(fields={"file": "Send one of these: a file, in a multipart form, a text, or a url."})
     return attrs
 
 

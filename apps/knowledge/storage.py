@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
 
+from apps.knowledge.models import TITLE_CHARS, Document
 from apps.tenants.models import Tenant
 from chatbot.errors import InvalidRequest, PayloadTooLarge, StorageFull
 
@@ -58,6 +59,12 @@ def title_of(name: str) -> str:
     return PurePosixPath(name).stem or "Untitled"
 
 
+def is_own_title(document: Document) -> bool:
+    """Whether nobody gave it a title: it has its file's name or its address instead."""
+    address = document.source_url[:TITLE_CHARS]
+    return document.title in {title_of(document.file_name), address} - {""}
+
+
 def keep(tenant: Tenant, content: File[bytes]) -> str:
     """Store the bytes and return their name in the storage. Raises StorageFull, leaving nothing behind.
 
@@ -75,5 +82,6 @@ def keep(tenant: Tenant, content: File[bytes]) -> str:
 
 
 def discard(stored: str) -> None:
-    """Delete bytes that no row names any more."""
-    default_storage.delete(stored)
+    """Delete bytes that no row names any more; a document that was not fetched yet names none."""
+    if stored:
+        default_storage.delete(stored)

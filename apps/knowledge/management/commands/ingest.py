@@ -1,4 +1,4 @@
-"""Adds files to a collection from the terminal and follows their ingestion."""
+"""Adds files and what is at addresses to a collection from the terminal and follows their ingestion."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from apps.knowledge.collections import create_collection, find_collection
 from apps.knowledge.ingest import add_document
 from apps.knowledge.management.terminal import Bar, sentence, tenant_named
 from apps.knowledge.models import Collection, Document
+from apps.knowledge.sources import add_source
 from apps.tenants.models import Tenant
 from chatbot.errors import NotFound, ParleyError
 from chatbot.formats import SUFFIXES
@@ -28,10 +29,13 @@ FINISHED = {Document.Status.READY, Document.Status.FAILED}
 
 
 class Command(BaseCommand):
-    help = "Add files, and the readable files in directories, to a collection, which is created if it is missing."
+    help = (
+        "Add files, the readable files in directories, and what is at addresses to a collection, which is created if "
+        "it is missing."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="file or directory")
+        parser.add_argument("sources", nargs="+", metavar="SOURCE", help="file, directory or address (https://…)")
         parser.add_argument("--tenant", required=True, help="slug of the tenant")
         parser.add_argument("--collection", required=True, help="slug of the collection")
         parser.add_argument(
@@ -40,37 +44,37 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         tenant = tenant_named(options["tenant"])
-        missing = [str(path) for path in options["paths"] if not path.exists()]
+        named = [source if _is_address(source) else Path(source) for source in options["sources"]]
+        missing = [str(path) for path in named if isinstance(path, Path) and not path.exists()]
         if missing:
             raise CommandError(f"There is no {', no '.join(missing)}.")
         try:
             collection = _collection(tenant, options["collection"])
         except ParleyError as error:
             raise CommandError(sentence(error)) from error
-        files = list(_files(options["paths"]))
-        if not files:
+        sources = list(_expanded(named))
+        if not sources:
             raise CommandError(f"Nothing to read there: readable are {', '.join(sorted(SUFFIXES))}.")
-        ids, refused = self._add(tenant, collection, files)
+        ids, refused = self._add(tenant, collection, sources)
         failed = self._follow(tenant, ids) if options["wait"] else 0
         if refused or failed:
-            raise CommandError(f"{refused + failed} of {len(files)} files could not be ingested.")
+            raise CommandError(f"{refused + failed} of {len(sources)} documents could not be ingested.")
 
-    def _add(self, tenant: Tenant, collection: Collection, files: list[Path]) -> tuple[list[uuid.UUID], int]:
-        """The documents' ids, and how many files were refused."""
+    def _add(self, tenant: Tenant, collection: Collection, sources: list[Path | str]) -> tuple[list[uuid.UUID], int]:
+        """The documents' ids, and how many sources were refused."""
         bar, ids, refused = Bar(self.stdout), [], 0
-        for place, path in enumerate(files):
-            bar.draw(place / len(files), f"{place}/{len(files)} stored: {path.name}")
+        for place, source in enumerate(sources):
+            bar.draw(place / len(sources), f"{place}/{len(sources)} stored: {source}")
             try:
-                with path.open("rb") as content:
-                    document, added = add_document(tenant, collection, name=path.name, content=File(content))
+                document, added = _added(tenant, collection, source)
             except (ParleyError, OSError) as error:
                 refused += 1
                 bar.clear()
-                self.stderr.write(f"{path}: {sentence(error) if isinstance(error, ParleyError) else error.strerror}")
+                self.stderr.write(f"{source}: {sentence(error) if isinstance(error, ParleyError) else error.strerror}")
                 continue
             ids.append(document.pk)
             bar.clear()
-            self.stdout.write(f"{path}: {'queued' if added else f'known already ({document.status})'}")
+            self.stdout.write(f"{source}: {'queued' if added else f'known already ({document.status})'}")
         return list(dict.fromkeys(ids)), refused
 
     def _follow(self, tenant: Tenant, ids: list[uuid.UUID]) -> int:
@@ -115,10 +119,21 @@ def _collection(tenant: Tenant, slug: str) -> Collection:
         return create_collection(tenant, name=slug.replace("-", " ").capitalize(), slug=slug)
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files named, whatever they are, and in directories those that can be read, but nothing hidden."""
-    for path in paths:
-        if not path.is_dir():
+def _is_address(source: str) -> bool:
+    return source.lower().startswith(("http://", "https://"))
+
+
+def _added(tenant: Tenant, collection: Collection, source: Path | str) -> tuple[Document, bool]:
+    if isinstance(source, str):
+        return add_source(tenant, collection, url=source)
+    with source.open("rb") as content:
+        return add_document(tenant, collection, name=source.name, content=File(content))
+
+
+def _expanded(sources: Iterable[Path | str]) -> Iterator[Path | str]:
+    """The files and addresses named, whatever they are, and in directories what can be read, but nothing hidden."""
+    for path in sources:
+        if isinstance(path, str) or not path.is_dir():
             yield path
             continue
         for directory, names, files in os.walk(path):

@@ -1,0 +1,88 @@
+"""Documents that come from an address: added, and pointed elsewhere. The worker that takes them up fetches them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from urllib.parse import urldefrag
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from apps.knowledge import ingest, queue, storage
+from apps.knowledge.models import TITLE_CHARS, URL_CHARS, Chunk, Collection, Document
+from apps.tenants.models import Tenant, User
+from chatbot.addresses import check_url
+from chatbot.errors import InvalidRequest, NotFound
+
+
+def add_source(
+    tenant: Tenant, collection: Collection, *, url: str, title: str = "", created_by: User | None = None
+) -> tuple[Document, bool]:
+    """Queue what is at an address; False with the document that comes from there already, to be fetched again.
+
+    Nothing is asked of the address here. Raises InvalidRequest (with fields), NotFound for a lost collection.
+    """
+    url, title = _checked(url), ingest.checked_title(title)
+    if known := _known(tenant, collection, url):
+        with suppress(NotFound):  # deleted at this moment
+            ingest.retry_document(tenant, known)
+            return known, False
+    try:
+        with transaction.atomic():
+            document = Document.objects.create(
+                tenant=tenant,
+                collection=collection,
+                title=title or url[:TITLE_CHARS],
+                source_url=url,
+                to_fetch=True,
+                size=0,
+                created_by=created_by,
+            )
+            queue.send_due(tenant.pk)
+    except IntegrityError as error:
+        if known := _known(tenant, collection, url):
+            return known, False
+        raise NotFound from error
+    return document, True
+
+
+def replace_source(tenant: Tenant, document: Document, *, url: str) -> Document:
+    """Let a document come from this address from now on; what it has stays searchable until that is ready.
+
+    Raises InvalidRequest (with fields), also where another document of the collection comes from there; NotFound.
+    """
+    url = _checked(url)
+    if url == document.source_url:
+        ingest.retry_document(tenant, document)
+        return document
+    try:
+        with transaction.atomic():
+            current = ingest.locked(tenant, document)
+            if storage.is_own_title(current):
+                current.title = url[:TITLE_CHARS]
+            current.source_url, current.to_fetch, current.fetched_at, current.etag = url, True, None, ""
+            ingest.requeue(current)
+            current.save()
+            Chunk.objects.for_tenant(tenant).filter(document=current, live=False).discard()
+            queue.send_due(tenant.pk)
+    except IntegrityError as error:
+        taken = "Another document of this collection comes from this address."
+        raise InvalidRequest(fields={"url": taken}) from error
+    return current
+
+
+def _checked(url: str) -> str:
+    """The address without its fragment, which no host is ever sent."""
+    url = urldefrag(url.strip())[0]
+    if len(url) > URL_CHARS:
+        raise InvalidRequest(fields={"url": f"An address has at most {URL_CHARS:,} characters."})
+    try:
+        return check_url(url, allowed=settings.PARLEY_PRIVATE_SOURCE_HOSTS)
+    except InvalidRequest as error:
+        raise InvalidRequest(fields={"url": error.message}) from error
+
+
+def _known(tenant: Tenant, collection: Collection, url: str) -> Document | None:
+    rows = Document.objects.for_tenant(tenant).filter(collection=collection, source_url=url)
+    found: Document | None = rows.first()
+    return found

@@ -1,0 +1,187 @@
+"""Fetches a document from an address on somebody's word: public hosts only, within limits, and nothing of ours with it.
+
+Each hop of a redirect is checked like the first. A fetch carries no cookies and no credentials.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import aiohttp
+
+from chatbot.addresses import REFUSED, check_url, connector
+from chatbot.errors import ExtractionFailed, InvalidRequest, ParleyError
+from chatbot.formats import guess_suffix, known_charset
+
+MAX_REDIRECTS = 5
+CONNECT_SECONDS, TOTAL_SECONDS = 10.0, 30.0  # the latter of all hops together
+HEADERS = {"User-Agent": "Parley", "Accept": "*/*"}
+
+_ETAG_CHARS = 200
+_PIECE = 64 * 1024
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NOT_NOW = frozenset({408, 425, 429})
+_SENTENCES = {
+    401: "The address asks for a login, which Parley has not.",
+    403: "The address refuses to give the document to Parley.",
+    404: "There is no document at this address.",
+    410: "There is no document at this address any more.",
+}
+
+
+class FetchFailed(ExtractionFailed):
+    """Trying again would change nothing."""
+
+    code = "fetch_failed"
+    default_message = "The document could not be fetched from its address."
+
+
+class SourceTooLarge(FetchFailed):
+    code = "too_large"
+
+
+class SourceUnsupported(FetchFailed):
+    code = "unsupported_type"
+
+
+class SourceUnavailable(ParleyError):
+    """The host does not answer now; it may later."""
+
+    code = "source_unavailable"
+    default_message = "The document's address does not answer."
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """name: a file name for it, whose suffix tells its type. etag: what tells the next fetch that it is the same."""
+
+    name: str
+    etag: str
+
+
+async def fetch(
+    url: str, into: IO[bytes], *, max_bytes: int, allowed: Collection[str] = (), etag: str = ""
+) -> Fetched | None:
+    """Write the document to `into`; None where the host says that it is still the one of `etag`.
+
+    Text in an encoding that only the host knows arrives in UTF-8. `allowed`: hosts that need not be public.
+    Raises FetchFailed or SourceUnavailable with a sentence for the document's owner.
+    """
+    try:
+        async with asyncio.timeout(TOTAL_SECONDS):
+            return await _follow(url, into, max_bytes, allowed, etag)
+    except TimeoutError as e:
+        raise SourceUnavailable(f"The address did not answer within {TOTAL_SECONDS:g} seconds.") from e
+    except aiohttp.ClientError as e:
+        raise _translated(e) from e
+    except UnicodeError as e:
+        raise FetchFailed("There is no host of this name.") from e
+
+
+async def _follow(url: str, into: IO[bytes], max_bytes: int, allowed: Collection[str], etag: str) -> Fetched | None:
+    condition = {"If-None-Match": etag} if etag else {}
+    async with aiohttp.ClientSession(
+        connector=connector(allowed=allowed),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        headers=HEADERS | condition,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    ) as session:
+        for _ in range(MAX_REDIRECTS + 1):
+            async with session.get(_checked(url, allowed), allow_redirects=False) as response:
+                if response.status in _REDIRECTS and "Location" in response.headers:
+                    url = _next(url, response.headers["Location"])
+                    continue
+                if response.status == 304 and etag:
+                    return None
+                _check_status(response.status)
+                await _receive(response, into, max_bytes)
+                return Fetched(_name(url, response, into), _etag(response))
+    raise FetchFailed(f"The address leads on and on: more than {MAX_REDIRECTS} redirects.")
+
+
+def _checked(url: str, allowed: Collection[str]) -> str:
+    try:
+        return check_url(url, allowed=allowed)
+    except InvalidRequest as e:
+        raise FetchFailed(e.message) from e
+
+
+def _next(url: str, location: str) -> str:
+    following = urldefrag(urljoin(url, location))[0]
+    if urlsplit(url).scheme == "https" and urlsplit(following).scheme != "https":
+        raise FetchFailed("The address leads from https to an address that is not.")
+    return following
+
+
+def _check_status(status: int) -> None:
+    if status >= 500 or status in _NOT_NOW:
+        raise SourceUnavailable(f"The host answered {status}.")
+    if status != 200:
+        raise FetchFailed(_SENTENCES.get(status, f"The host answered {status}."))
+
+
+async def _receive(response: aiohttp.ClientResponse, into: IO[bytes], max_bytes: int) -> None:
+    """Write the body, unpacked, and in UTF-8 where it is text of another encoding."""
+    too_large = SourceTooLarge(f"What is at this address has more than {max_bytes / 2**20:.4g} MiB.")
+    if (response.content_length or 0) > max_bytes:
+        raise too_large
+    is_text = response.content_type.startswith("text/") or response.content_type == "application/xhtml+xml"
+    charset = known_charset(response.charset or "") if is_text else ""
+    recode = codecs.getincrementaldecoder(charset)("replace") if charset not in {"", "utf-8"} else None
+    if recode:
+        into.write(codecs.BOM_UTF8)  # lest what the page says of its encoding is believed
+    written = 0
+    async for piece in response.content.iter_chunked(_PIECE):
+        content = recode.decode(piece).encode() if recode else piece
+        written += len(content)
+        if written > max_bytes:
+            raise too_large
+        into.write(content)
+    if recode:
+        into.write(recode.decode(b"", True).encode())
+    if not written:
+        raise FetchFailed("There is nothing at this address: the host sent an empty document.")
+
+
+def _name(url: str, response: aiohttp.ClientResponse, content: IO[bytes]) -> str:
+    path = PurePosixPath(unquote(urlsplit(url).path, errors="replace"))
+    sent_as = response.content_type if "Content-Type" in response.headers else ""
+    suffix = guess_suffix(path.name, sent_as, content)
+    if not suffix:
+        kind = f", {sent_as[:100]}," if sent_as else ""
+        raise SourceUnsupported(f"What is at this address{kind} is of no kind that can be read.")
+    return f"{path.stem or urlsplit(url).hostname}{suffix}"
+
+
+def _etag(response: aiohttp.ClientResponse) -> str:
+    found = response.headers.get("ETag", "")
+    return found if len(found) <= _ETAG_CHARS and found.isascii() and found.isprintable() else ""
+
+
+def _translated(error: aiohttp.ClientError) -> ParleyError:
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return _unresolved(error.os_error)
+        case aiohttp.ClientSSLError():
+            return FetchFailed("The host's certificate or encryption is not valid.")
+        case aiohttp.InvalidURL():
+            return FetchFailed("This is not an address.")
+        case aiohttp.ClientPayloadError():
+            return SourceUnavailable("The host's answer broke off or could not be unpacked.")
+    return SourceUnavailable("The host could not be reached.")
+
+
+def _unresolved(error: OSError) -> ParleyError:
+    if error.strerror == REFUSED:
+        return FetchFailed(REFUSED)
+    if isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:
+        return FetchFailed("There is no host of this name.")
+    return SourceUnavailable("The host's name could not be looked up.")
