@@ -15,6 +15,7 @@ from chatbot.errors import ModelError
 from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Deadlines, Endpoint, ProtocolName
 from chatbot.inference.pool import Pool
+from chatbot.inference.protocols import protocol_of
 
 # How long a process may use endpoints as they were before an operator's change.
 FRESH_SECONDS = 2.0
@@ -53,6 +54,8 @@ def refresh() -> None:
         return
     rows = Row.objects.filter(enabled=True).order_by("created").prefetch_related("tenants")
     _known = [_Known(engine_endpoint(row), frozenset(tenant.pk for tenant in row.tenants.all())) for row in rows]
+    for known in _known:
+        protocol_of(known.endpoint)  # what it has to import is imported here and not on the event loop
     _pool.replace(known.endpoint for known in _known)
     _fresh_until = time.monotonic() + FRESH_SECONDS
 

@@ -97,6 +97,7 @@ _SENTENCES: Final = {
     403: "The model server does not permit this with our key (403).",
     404: "The model server does not know this model or address (404).",
     422: "The model server refused the request as invalid (422).",
+    501: "The model server was not started for this (501).",  # llama.cpp asked to embed without --embeddings
 }
 
 
