@@ -35,8 +35,8 @@ Words between.
 """
 
 
-def block(language: str, text: str, *, line: int = 1, **marks: str) -> Block:
-    return Block(Path("page.md"), line, "", language, text, marks, None)
+def block(language: str, text: str, *, line: int = 1, source: str = "") -> Block:
+    return Block(Path("page.md"), line, "", language, text, {"from": source} if source else {}, None)
 
 
 def test_blocks_are_read_with_their_marks_and_neighbours(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def test_a_wrong_block_is_found(language: str, text: str) -> None:
 
 
 def test_an_excerpt_has_to_stand_in_its_file() -> None:
-    check(block("sh", "make lock\n"))
+    check(block("toml", "[tool.mypy]\nstrict = true\n", source="pyproject.toml"))
     with pytest.raises(AssertionError):
-        check(block("sh", "make lock\n", **{"from": "pyproject.toml"}))
+        check(block("toml", "[tool.mypy]\nstrict = false\n", source="pyproject.toml"))
 
 
 def test_right_blocks_pass() -> None:
