@@ -37,11 +37,11 @@ async def run() -> None:
         return
     try:
         async with sending.session() as client:
-            await _round(client, time.monotonic() + ROUND_SECONDS)
+            failed = await _round(client, time.monotonic() + ROUND_SECONDS)
     finally:
         await _end()
-    # Only now: who was announced while we were at work saw us there and left.
-    if await unit(attempts.waiting, 1):
+    # Only now: who was announced while we were at work saw us there and left. Those that failed wait for the beat.
+    if {webhook_id for _, webhook_id in await unit(attempts.waiting, LANES)} - failed:
         await unit(deliveries.wake)
 
 
@@ -58,17 +58,19 @@ async def _end() -> None:
         await cache.adelete(_AT_WORK)
 
 
-async def _round(client: aiohttp.ClientSession, until: float) -> None:
+async def _round(client: aiohttp.ClientSession, until: float) -> set[uuid.UUID]:
+    """Returns the webhooks that could not be served for a reason of ours: one is not to stop the others."""
     lanes: dict[uuid.UUID, asyncio.Task[None]] = {}
+    failed: set[uuid.UUID] = set()
     try:
         while True:
-            lanes = {webhook_id: lane for webhook_id, lane in lanes.items() if not _ended(lane)}
+            failed |= _take_out_ended(lanes)
             if time.monotonic() < until:
                 for tenant_id, webhook_id in await unit(attempts.waiting, LANES):
-                    if webhook_id not in lanes and len(lanes) < LANES:
+                    if webhook_id not in failed and webhook_id not in lanes and len(lanes) < LANES:
                         lanes[webhook_id] = asyncio.create_task(_lane(client, tenant_id, webhook_id, until))
             if not lanes:
-                return
+                return failed
             await asyncio.wait(lanes.values(), timeout=LOOK_EVERY, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for lane in lanes.values():
@@ -76,12 +78,14 @@ async def _round(client: aiohttp.ClientSession, until: float) -> None:
         await asyncio.gather(*lanes.values(), return_exceptions=True)
 
 
-def _ended(lane: asyncio.Task[None]) -> bool:
-    """Whether it has; raises what it raised."""
-    if lane.done():
-        lane.result()
-        return True
-    return False
+def _take_out_ended(lanes: dict[uuid.UUID, asyncio.Task[None]]) -> set[uuid.UUID]:
+    """Take out the lanes that have ended; returns those that failed."""
+    failed = set()
+    for webhook_id in [webhook_id for webhook_id, lane in lanes.items() if lane.done()]:
+        if (error := lanes.pop(webhook_id).exception()) is not None:
+            log.error("webhook.not_served", webhook=str(webhook_id), exc_info=error)
+            failed.add(webhook_id)
+    return failed
 
 
 async def _lane(client: aiohttp.ClientSession, tenant_id: uuid.UUID, webhook_id: uuid.UUID, until: float) -> None:

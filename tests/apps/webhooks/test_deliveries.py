@@ -152,6 +152,27 @@ async def test_a_long_queue_does_not_hide_a_short_one(acme: Tenant, globex: Tena
     assert [tenant for tenant, _ in await unit(attempts.waiting, 2)] == [acme.pk, globex.pk]
 
 
+async def test_a_webhook_that_cannot_be_read_stops_no_other(
+    acme: Tenant, globex: Tenant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[str] = []
+    broken = await unit(make_webhook, acme)
+    await unit(make_webhook, globex, receiver.url())
+    for tenant in (acme, globex):
+        await told(tenant)
+    monkeypatch.setattr(broker, "send", lambda task, **_: sent.append(task))
+
+    def lose_its_key() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE webhooks_webhook SET secret = 'lost' WHERE id = %s", [broken.pk])
+
+    await unit(lose_its_key)
+    await courier.run()
+    assert len(receiver.requests) == 1
+    assert caplog.text.count("webhook.not_served") == 1
+    assert sent == [], "it would be tried without a pause"
+
+
 async def test_nothing_leaves_a_suspended_tenant(acme: Tenant, receiver: Receiver) -> None:
     await unit(make_webhook, acme, receiver.url())
     await told(acme)
