@@ -8,12 +8,12 @@ if [ $# -ne 1 ]; then
 fi
 
 word() { # letters and digits only: it stands in addresses
-    head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n'
+    head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n'
 }
 
 cat <<END
 # Written by deploy/dotenv.sh; .env.example explains these and lists what else can be set.
-# Keep a copy where your backups are: without it they cannot be read.
+# Keep a copy in a safe place: without it a restored backup has no valid API key.
 ALLOWED_HOSTS=$1
 SECRET_KEY=$(word)
 PARLEY_KEY_PEPPER=$(word)

@@ -69,7 +69,7 @@ def test_a_new_env_file_has_what_is_required_each_time_anew() -> None:
     assert one.pop("ALLOWED_HOSTS") == two.pop("ALLOWED_HOSTS") == "chat.example.com"
     assert not set(one.values()) & set(two.values())
     for name, value in one.items():
-        assert re.fullmatch(r"[0-9a-f]{48}" if name != "PARLEY_ENCRYPTION_KEYS" else r"[\w-]{43}=", value)
+        assert re.fullmatch(r"[0-9a-f]{64}" if name != "PARLEY_ENCRYPTION_KEYS" else r"[\w-]{43}=", value)
 
 
 def test_nothing_is_passed_on_that_nobody_reads() -> None:
@@ -169,7 +169,7 @@ def test_only_nginx_is_reached_from_outside() -> None:
 def test_what_the_product_writes_has_a_place(name: str) -> None:
     assert any(mount.startswith("/tmp:") for mount in SERVICES[name]["tmpfs"])
     volumes = SERVICES[name].get("volumes", [])
-    assert volumes == ([f"media:{image_environment(PARLEY)['PARLEY_HOME']}/media"] if name in ("web", "worker") else [])
+    assert volumes == ([f"media:{image_environment(PARLEY)['PARLEY_HOME']}/media"] if name != "beat" else [])
 
 
 # --- Order ------------------------------------------------------------------------------------------------------------

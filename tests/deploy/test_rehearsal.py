@@ -229,6 +229,12 @@ def test_web_worker_and_beat_run_on_a_read_only_file_system(image: Image) -> Non
     assert '"level": "error"' not in log.read_text() + worker_log.read_text() + beat_log.read_text()
 
 
+def test_a_backup_is_made_by_the_owner(image: Image) -> None:
+    made = image.run("migrate", image.python, "manage.py", "backup", str(image.tmp))
+    assert made.returncode == 0, made.stderr
+    assert len([*image.tmp.glob("*.tar")]) == 1
+
+
 def test_documents_are_read_by_an_unprivileged_worker(image: Image) -> None:
     program = (
         "import sys; from pathlib import Path; from chatbot.extraction import PDF, extract;"
