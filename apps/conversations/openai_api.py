@@ -15,16 +15,16 @@ from typing import Any
 import orjson
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.urls import path
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 
 from apps.assistants.models import Assistant
-from apps.conversations import asking, following, openai_shapes, runner
+from apps.conversations import asking, following, runner
+from apps.conversations import openai_schema as schema
 from apps.conversations.api import HEARTBEAT_SECONDS, RECHECK_SECONDS
 from apps.conversations.log import Entry
 from apps.conversations.openai_answers import Answer, failure
 from apps.conversations.openai_embeddings import embeddings
-from apps.conversations.openai_shapes import Asked, asked_in
+from apps.conversations.openai_shapes import Asked, ChatSerializer, EmbeddingsSerializer, ModelNotFound, asked_in
 from apps.conversations.parties import assistant_of
 from apps.edge.errors import STATUS_OF_CODE, body_of, openai_error, openai_refusal, status_of, translate
 from apps.edge.frames import KEEP_ALIVE
@@ -36,39 +36,13 @@ from apps.tenants.scoping import unit
 from chatbot.errors import NotAuthenticated, NotFound, ParleyError
 from chatbot.events import START, Failed, Token, TurnFinished
 
-TAGS = ["OpenAI"]
-_ENVELOPE = openai_shapes.OpenAIErrorSerializer
-ERRORS = {
-    400: OpenApiResponse(_ENVELOPE, "The request is not valid; `message` and `param` say why."),
-    401: OpenApiResponse(_ENVELOPE, "No valid credentials."),
-    404: OpenApiResponse(_ENVELOPE, "There is no such model or address."),
-    500: OpenApiResponse(_ENVELOPE, "An error of Parley's own; it was logged under the request id."),
-    503: OpenApiResponse(_ENVELOPE, "Parley or its model servers cannot answer now."),
-}
-BODY_ERRORS = {
-    413: OpenApiResponse(_ENVELOPE, "The body is larger than allowed."),
-    415: OpenApiResponse(_ENVELOPE, "The body is not JSON."),
-    429: OpenApiResponse(_ENVELOPE, "Too many requests, or a quota is used up."),
-    502: OpenApiResponse(_ENVELOPE, "The model server failed."),
-    504: OpenApiResponse(_ENVELOPE, "The model server took too long."),
-}
-CONFLICT = {422: OpenApiResponse(_ENVELOPE, "The idempotency key was used for a different request.")}
-IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key",
-    str,
-    OpenApiParameter.HEADER,
-    description="Makes a repeat harmless: it gets the first one's answer, which goes on when its client leaves.",
-)
-
-
-class ModelNotFound(NotFound):
-    code = "model_not_found"
-
 
 class OpenAIDoor(Door):
     """A Door whose every refusal is in OpenAI's envelope."""
 
-    refuse = staticmethod(openai_refusal)
+    @staticmethod
+    def refuse(error: Exception) -> HttpResponse:
+        return openai_refusal(error)
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
@@ -89,17 +63,14 @@ class OpenAIDoor(Door):
 class ChatCompletions(OpenAIDoor):
     @extend_schema(
         operation_id="create_chat_completion",
-        tags=TAGS,
-        request=openai_shapes.ChatSerializer,
-        parameters=[IDEMPOTENCY_KEY],
+        tags=schema.TAGS,
+        request=ChatSerializer,
+        examples=[schema.QUESTION],
+        parameters=[schema.IDEMPOTENCY_KEY],
         responses={
-            (200, "application/json"): openai_shapes.CompletionSerializer,
-            (200, "text/event-stream"): OpenApiResponse(
-                OpenApiTypes.STR, "With `stream`: chat.completion.chunk objects, then `[DONE]`."
-            ),
-            **ERRORS,
-            **BODY_ERRORS,
-            **CONFLICT,
+            (200, "application/json"): schema.COMPLETION,
+            (200, "text/event-stream"): schema.CHUNKS,
+            **schema.ASKING,
         },
     )
     async def post(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
@@ -131,9 +102,9 @@ class ChatCompletions(OpenAIDoor):
 class Models(OpenAIDoor):
     @extend_schema(
         operation_id="list_models",
-        tags=TAGS,
+        tags=schema.TAGS,
         filters=False,
-        responses={200: openai_shapes.ModelsSerializer, **ERRORS},
+        responses={200: schema.MODELS, **schema.READING},
     )
     async def get(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
         """The tenant's active assistants."""
@@ -141,7 +112,7 @@ class Models(OpenAIDoor):
 
 
 class OneModel(OpenAIDoor):
-    @extend_schema(operation_id="get_model", tags=TAGS, responses={200: openai_shapes.ModelSerializer, **ERRORS})
+    @extend_schema(operation_id="get_model", tags=schema.TAGS, responses={200: schema.MODEL, **schema.NAMING})
     async def get(self, request: HttpRequest, caller: Caller, model: str) -> HttpResponseBase:
         """An active assistant, by slug or id."""
         try:
@@ -153,13 +124,14 @@ class OneModel(OpenAIDoor):
 class Embeddings(OpenAIDoor):
     @extend_schema(
         operation_id="create_embeddings",
-        tags=TAGS,
-        request=openai_shapes.EmbeddingsSerializer,
-        responses={200: openai_shapes.EmbeddingsAnswerSerializer, **ERRORS, **BODY_ERRORS},
+        tags=schema.TAGS,
+        request=EmbeddingsSerializer,
+        examples=[schema.TEXTS],
+        responses={200: schema.VECTORS, **schema.SENDING},
     )
     async def post(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
         """A vector for each text, by an embedding endpoint of the tenant's."""
-        serializer = openai_shapes.EmbeddingsSerializer(data=read_body(request))
+        serializer = EmbeddingsSerializer(data=read_body(request))
         serializer.is_valid(raise_exception=True)
         given = {name: value for name, value in serializer.validated_data.items() if value is not None}
         try:

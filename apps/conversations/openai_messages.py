@@ -18,13 +18,17 @@ ROLES = (*INSTRUCTING, "user", "assistant", *TOOLS)
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 _BETWEEN = "\n\n"
 
-_PART = {"type": "object", "properties": {"type": {"type": "string", "enum": ["text"]}, "text": {"type": "string"}}}
+_PART = {
+    "type": "object",
+    "required": ["type", "text"],
+    "properties": {"type": {"type": "string", "enum": ["text"]}, "text": {"type": "string"}},
+}
 _MESSAGE = {
     "type": "object",
     "required": ["role"],
     "properties": {
         "role": {"type": "string", "enum": list(ROLES)},
-        "content": {"nullable": True, "oneOf": [{"type": "string"}, {"type": "array", "items": _PART}]},
+        "content": {"oneOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}]},
     },
 }
 

@@ -1,4 +1,4 @@
-"""What OpenAI's clients send to /v1 and what they get: checked here, and described for the OpenAPI schema."""
+"""What OpenAI's clients send to /v1, checked and made a question of ours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from rest_framework import serializers
 from apps.conversations import asking
 from apps.conversations.openai_messages import MessagesField, Talk
 from apps.conversations.question import Question, Sampling
-from apps.knowledge.serializers import SourceSerializer
+from apps.edge.fields import Number, Text, Truth
+from chatbot.errors import NotFound
 
 MAX_STOPS = 4  # OpenAI's own limit
 MAX_STOP_CHARS = 100
@@ -25,7 +26,20 @@ _TOKENS = (
 )
 
 
-@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+class Fraction(serializers.FloatField):
+    """A number in JSON."""
+
+    def to_internal_value(self, data: Any) -> float:
+        if not isinstance(data, int | float) or isinstance(data, bool):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+_STOP = {"type": "string", "maxLength": MAX_STOP_CHARS}
+_INPUT = {"type": "string", "pattern": r"\S", "maxLength": MAX_INPUT_CHARS}
+
+
+@extend_schema_field({"oneOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}]})
 class StopField(serializers.Field[tuple[str, ...], Any, Any, Any]):
     """A text, or up to four, at which the answer ends."""
 
@@ -39,28 +53,26 @@ class StopField(serializers.Field[tuple[str, ...], Any, Any, Any]):
 
 
 class StreamOptionsSerializer(serializers.Serializer[Any]):
-    include_usage = serializers.BooleanField(
-        required=False, allow_null=True, help_text="Send a last chunk with the usage and no choices."
-    )
+    include_usage = Truth(required=False, allow_null=True, help_text="Send a last chunk with the usage and no choices.")
 
 
 class ChatSerializer(serializers.Serializer[Any]):
     """Fields that are not listed are ignored; so are tools, which assistants do not call."""
 
-    model = serializers.CharField(max_length=200, help_text="The assistant's slug or id.")
+    model = Text(max_length=200, help_text="The assistant's slug or id.")
     messages = MessagesField()
-    stream = serializers.BooleanField(required=False, allow_null=True)
+    stream = Truth(required=False, allow_null=True)
     stream_options = StreamOptionsSerializer(required=False, allow_null=True)
-    max_completion_tokens = serializers.IntegerField(
+    max_completion_tokens = Number(
         required=False, allow_null=True, min_value=1, help_text="At most what the assistant allows."
     )
-    max_tokens = serializers.IntegerField(
+    max_tokens = Number(
         required=False, allow_null=True, min_value=1, help_text="The older name of max_completion_tokens."
     )
-    temperature = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=2)
-    top_p = serializers.FloatField(required=False, allow_null=True, min_value=0, max_value=1)
+    temperature = Fraction(required=False, allow_null=True, min_value=0, max_value=2)
+    top_p = Fraction(required=False, allow_null=True, min_value=0, max_value=1)
     stop = StopField(required=False, allow_null=True)
-    n = serializers.IntegerField(
+    n = Number(
         required=False,
         allow_null=True,
         min_value=1,
@@ -70,7 +82,7 @@ class ChatSerializer(serializers.Serializer[Any]):
     response_format = serializers.DictField(
         required=False, allow_null=True, help_text='Only `{"type": "text"}` can be promised.'
     )
-    user = serializers.CharField(
+    user = Text(
         max_length=200, required=False, allow_blank=True, allow_null=True, help_text="Your name for the end user."
     )
 
@@ -78,6 +90,12 @@ class ChatSerializer(serializers.Serializer[Any]):
         if value is not None and value.get("type") != "text":
             raise serializers.ValidationError("Answers are text; no other format can be promised.")
         return value
+
+
+class ModelNotFound(NotFound):
+    """There is no such assistant or embedding endpoint, in OpenAI's word for it."""
+
+    code = "model_not_found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +131,7 @@ def asked_in(body: Mapping[str, Any], *, idempotency_key: str) -> Asked:
     )
 
 
-@extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+@extend_schema_field({"oneOf": [_INPUT, {"type": "array", "items": _INPUT, "minItems": 1, "maxItems": MAX_INPUTS}]})
 class InputField(serializers.Field[list[str], Any, Any, Any]):
     """A text or a list of texts."""
 
@@ -134,126 +152,16 @@ class InputField(serializers.Field[list[str], Any, Any, Any]):
 class EmbeddingsSerializer(serializers.Serializer[Any]):
     """Fields that are not listed are ignored."""
 
-    model = serializers.CharField(max_length=200, help_text="An embedding endpoint's model, or its name.")
+    model = Text(max_length=200, help_text="An embedding endpoint's model, or its name.")
     input = InputField()
     encoding_format = serializers.ChoiceField(["float", "base64"], required=False, allow_null=True)
-    dimensions = serializers.IntegerField(
-        required=False, allow_null=True, help_text="Refused unless it is the model's own."
-    )
+    dimensions = Number(required=False, allow_null=True, help_text="Refused unless it is the model's own.")
     input_type = serializers.ChoiceField(
         ["passage", "query"],
         required=False,
         allow_null=True,
         help_text="Not OpenAI's: what the texts are, for models that embed questions differently. passage unless told.",
     )
-    user = serializers.CharField(
+    user = Text(
         max_length=200, required=False, allow_blank=True, allow_null=True, help_text="Your name for the end user."
     )
-
-
-# --- What is answered: for the OpenAPI schema alone, since answers are written as bytes -------------------------------
-
-
-class _Shape(serializers.Serializer[Any]):
-    pass
-
-
-class OpenAIErrorDetailSerializer(_Shape):
-    message = serializers.CharField()
-    type = serializers.ChoiceField(
-        ["invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"]
-    )
-    param = serializers.CharField(allow_null=True, help_text="The first rejected field.")
-    code = serializers.CharField(help_text="Stable, the same as in the rest of the API.")
-    request_id = serializers.CharField()
-    turn = serializers.CharField(required=False)
-    retry_after = serializers.FloatField(required=False, help_text="Seconds.")
-    fields = serializers.DictField(child=serializers.CharField(), required=False)  # type: ignore[assignment]
-
-
-class OpenAIErrorSerializer(_Shape):
-    """OpenAI's envelope around the one error body that this API has."""
-
-    error = OpenAIErrorDetailSerializer()
-
-
-class TokensSerializer(_Shape):
-    prompt_tokens = serializers.IntegerField()
-    completion_tokens = serializers.IntegerField()
-    total_tokens = serializers.IntegerField()
-
-
-class AnswerTimingsSerializer(_Shape):
-    """Milliseconds since the question was accepted."""
-
-    search_ms = serializers.FloatField(allow_null=True)
-    first_token_ms = serializers.FloatField(allow_null=True)
-    total_ms = serializers.FloatField(allow_null=True)
-
-
-class ExtensionSerializer(_Shape):
-    """Not OpenAI's: what Parley knows of an answer beyond its text."""
-
-    turn = serializers.CharField()
-    state = serializers.ChoiceField(["finished", "stopped"])
-    finish_reason = serializers.CharField(help_text="stop, length, stopped, sources_only or the model server's word.")
-    sources = SourceSerializer(many=True)
-    citations = SourceSerializer(many=True)
-    timings = AnswerTimingsSerializer()
-    usage_estimated = serializers.BooleanField()
-
-
-class AnswerMessageSerializer(_Shape):
-    role = serializers.ChoiceField(["assistant"])
-    content = serializers.CharField()
-    refusal = serializers.CharField(allow_null=True)
-    parley = ExtensionSerializer()
-
-
-class ChoiceSerializer(_Shape):
-    index = serializers.IntegerField()
-    message = AnswerMessageSerializer()
-    logprobs = serializers.JSONField(allow_null=True)
-    finish_reason = serializers.ChoiceField(["stop", "length", "content_filter"])
-
-
-class CompletionSerializer(_Shape):
-    id = serializers.CharField(help_text="chatcmpl- and the turn's id.")
-    object = serializers.ChoiceField(["chat.completion"])
-    created = serializers.IntegerField()
-    model = serializers.CharField()
-    system_fingerprint = serializers.CharField(allow_null=True)
-    choices = ChoiceSerializer(many=True)
-    usage = TokensSerializer()
-
-
-class ModelSerializer(_Shape):
-    id = serializers.CharField(help_text="The assistant's slug.")
-    object = serializers.ChoiceField(["model"])
-    created = serializers.IntegerField()
-    owned_by = serializers.CharField(help_text="The tenant's slug.")
-    name = serializers.CharField()
-    description = serializers.CharField()
-
-
-class ModelsSerializer(_Shape):
-    object = serializers.ChoiceField(["list"])
-    data = ModelSerializer(many=True)  # type: ignore[assignment]
-
-
-class EmbeddingSerializer(_Shape):
-    object = serializers.ChoiceField(["embedding"])
-    index = serializers.IntegerField()
-    embedding = serializers.JSONField(help_text="Numbers, or the base64 of little-endian 32-bit floats.")
-
-
-class EmbeddingUsageSerializer(_Shape):
-    prompt_tokens = serializers.IntegerField()
-    total_tokens = serializers.IntegerField()
-
-
-class EmbeddingsAnswerSerializer(_Shape):
-    object = serializers.ChoiceField(["list"])
-    data = EmbeddingSerializer(many=True)  # type: ignore[assignment]
-    model = serializers.CharField()
-    usage = EmbeddingUsageSerializer()

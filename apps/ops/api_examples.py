@@ -226,7 +226,7 @@ def add_examples(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             for body in (operation.get("requestBody", {}), *operation["responses"].values()):
                 for media_type, content in body.get("content", {}).items():
                     if media_type == "text/event-stream":
-                        content.setdefault("example", content["schema"].pop("example", EVENTS))
+                        content.setdefault("example", content["schema"].get("example", EVENTS))
                     elif media_type == "application/json" and "examples" not in content:
                         _add(content)
     return result
