@@ -76,6 +76,7 @@ def test_setup_database_refuses_one_role_for_both(db: None, monkeypatch: pytest.
 @both_roles
 def test_doctor_approves_of_the_local_stack(redis: None) -> None:
     said = run("doctor")
+    assert f"ok   parley      {settings.VERSION}\n" in said
     for line in ("ok   python", "ok   packages", "ok   storage", "ok   postgres", "ok   extensions", "ok   role"):
         assert line in said
     assert "fail" not in said

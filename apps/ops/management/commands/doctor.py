@@ -77,6 +77,10 @@ class Command(BaseCommand):
 # --- The process ------------------------------------------------------------------------------------------------------
 
 
+def parley() -> Iterator[Finding]:
+    yield ok("parley", settings.VERSION)
+
+
 def python() -> Iterator[Finding]:
     running = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < LEAST_PYTHON:
@@ -285,6 +289,7 @@ def _reach(row: Endpoint) -> Finding:
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    parley,
     python,
     packages,
     storage,
