@@ -5,33 +5,18 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Sequence
-from functools import partial
 
-import structlog
-from celery import Celery
 from django.db import transaction
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
+from apps.edge import broker
 from apps.knowledge.models import Document
-
-log = structlog.get_logger(__name__)
 
 INGEST_TASK = "knowledge.ingest"
 # Documents of one tenant that are with the workers at a time. More would only wait there, ahead of other tenants.
 TENANT_SHARE = 4
 # A document that no worker has claimed by then is sent again; its first message expires, so that none pile up.
 RESEND_AFTER = datetime.timedelta(seconds=60)
-
-# Sending needs the broker's address only; config.celery is the workers' application, with settings of theirs.
-# An uploader does not wait for a broker that is gone or hangs.
-_sender = Celery(
-    "parley-sender",
-    set_as_current=False,
-    changes={"broker_transport_options": {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}},
-)
-_sender.config_from_object("django.conf:settings", namespace="CELERY")
-_RETRIES = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 
 def send_due(tenant_id: uuid.UUID) -> int:
@@ -49,19 +34,14 @@ def send_due(tenant_id: uuid.UUID) -> int:
         )
         if ids:
             # Robust: the rows are committed by then, and whatever happens to a message does not undo that.
-            transaction.on_commit(partial(_send, tenant_id, ids), robust=True)
+            transaction.on_commit(lambda: _send(tenant_id, ids), robust=True)
     return len(ids)
 
 
 def _send(tenant_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> None:
-    expires = RESEND_AFTER.total_seconds()
-    try:
-        for document_id in ids:
-            arguments = [str(tenant_id), str(document_id)]
-            _sender.send_task(INGEST_TASK, args=arguments, expires=expires, retry_policy=_RETRIES)
-    except OperationalError as error:
-        # The rows are committed and are the truth: resend_documents sends what is missing when the broker is back.
-        log.warning("documents.not_sent", tenant=str(tenant_id), error=type(error).__name__)
+    for document_id in ids:
+        if not broker.send(INGEST_TASK, str(tenant_id), str(document_id), expires=RESEND_AFTER.total_seconds()):
+            return  # the rows are the truth: resend_documents sends what is missing when the broker is back
 
 
 def tenants_waiting() -> list[uuid.UUID]:

@@ -24,6 +24,7 @@ from apps.ops.navigation import visible_pages
 from apps.tenants.admin_access import is_operator, tenants_of
 from apps.tenants.admin_choices import within
 from apps.tenants.models import ApiKey, Tenant
+from apps.webhooks.models import Webhook
 
 DAYS = 7
 SHOWN = 3
@@ -62,6 +63,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         return context | {"no_tenant": True}
     turns = _week(_own(request, Turn))
     context |= turns | _documents(request)
+    context["silenced"] = _silenced(request)
     if not turns["week"]:
         context["steps"] = _steps(request)
     if is_operator(request):
@@ -132,6 +134,16 @@ def _documents(request: HttpRequest) -> dict[str, Any]:
         ],
         "documents_url": reverse("admin:knowledge_document_changelist"),
     }
+
+
+def _silenced(request: HttpRequest) -> list[tuple[str, str, str]]:
+    """Address, name and reason of webhooks that were switched off for what their receivers did."""
+    page = visible_pages(request).get("webhooks.webhook")
+    rows: QuerySet[Any] = page.get_queryset(request) if page else Webhook.objects.none()
+    return [
+        (reverse("admin:webhooks_webhook_change", args=(webhook.pk,)), webhook.name, webhook.disabled_reason)
+        for webhook in rows.exclude(disabled_at=None).order_by("-disabled_at")[:SHOWN]
+    ]
 
 
 def _endpoints() -> list[dict[str, Any]]:

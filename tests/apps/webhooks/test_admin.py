@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.tenants.models import Tenant
+from apps.webhooks import registration
 from apps.webhooks.models import Delivery, Event, Webhook
 from tests.apps.admin_world import World, logged_in, make_world
 from tests.factories import make_assistant, make_collection
@@ -148,7 +149,7 @@ def test_deleting_takes_the_log_along(world: World, alice: Client) -> None:
 
 
 def test_the_limit_is_told(world: World, alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apps.webhooks.registration.MOST_WEBHOOKS", 1)
+    monkeypatch.setattr(registration, "MOST_WEBHOOKS", 1)
     text = alice.post(reverse(ADD), NEW, follow=True).content.decode()
     assert "There can be 1 webhooks" in text
 
@@ -181,3 +182,14 @@ def test_a_long_log_is_read_by_its_indexes(world: World, alice: Client) -> None:
             cursor.execute(f"EXPLAIN {rows}")
             plan = "\n".join(line for (line,) in cursor.fetchall())
         assert "Seq Scan on webhooks_delivery" not in plan, (query, plan)
+
+
+def test_the_dashboard_tells_owners_of_a_webhook_that_was_switched_off(world: World, alice: Client) -> None:
+    registration.disable(own(world), "Its receiver answered 410 Gone.")
+    text = alice.get(reverse("admin:index")).content.decode()
+    assert "Its receiver answered 410 Gone." in text
+    assert page("webhook_change", own(world)) in text
+    for other in (world.bob, world.charlie):
+        assert "410 Gone" not in logged_in(other).get(reverse("admin:index")).content.decode()
+    registration.change(own(world), enabled=True)
+    assert "410 Gone" not in alice.get(reverse("admin:index")).content.decode()
