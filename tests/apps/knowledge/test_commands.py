@@ -79,7 +79,7 @@ def test_what_cannot_be_ingested_is_told_and_fails_the_command(
     worker()
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7 broken")
     err = io.StringIO()
-    with pytest.raises(CommandError, match="2 of 4 files"):
+    with pytest.raises(CommandError, match="2 of 4 documents"):
         call_command(
             "ingest",
             str(folder),
