@@ -42,8 +42,8 @@ class Page:
 class Exchange:
     """The requests of one question to one endpoint: they carry its key, share a deadline and end with the exchange.
 
-    `until` is in the loop's time and may be moved on; `refused` is the status of the last post that failed. Requests
-    raise PromptTooLong or a ModelError.
+    `until` is in the loop's time and may be moved on; `refused` and `refusal` are status and body of the last post that
+    failed. Requests raise PromptTooLong or a ModelError.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Exchange:
     ) -> None:
         self.until = until
         self.refused: int | None = None
+        self.refusal = b""
         self._session = session
         self._connect = endpoint.deadlines.connect
         self._allowed = allowed
@@ -75,9 +76,8 @@ class Exchange:
         """A successful answer, its body unread."""
         response = await self._send("POST", url, body)
         if response.status != HTTPStatus.OK:
-            self.refused = response.status
-            said = await self._error_body(response)
-            raise failure(response.status, said, response.headers.get("Retry-After"))
+            self.refused, self.refusal = response.status, await self._error_body(response)
+            raise failure(response.status, self.refusal, response.headers.get("Retry-After"))
         return response
 
     async def page(self, url: str) -> Page:

@@ -120,6 +120,23 @@ class StrictOpenAI(Dialect):
         return Refusal(400, error(said, "invalid_request_error", None))
 
 
+class ReasoningOpenAI(Dialect):
+    """OpenAI's reasoning models: https://platform.openai.com/docs/guides/reasoning and their refusals (400)."""
+
+    def unknown_model(self, payload: dict[str, Any]) -> Refusal | None:
+        if "max_tokens" in payload:
+            said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'."
+            return Refusal(400, error(said, "invalid_request_error", "unsupported_parameter"))
+        if "temperature" in payload:
+            said = "Unsupported value: 'temperature' does not support 0.2 with this model."
+            return Refusal(400, error(said, "invalid_request_error", "unsupported_value"))
+        return None
+
+    def limit(self, payload: dict[str, Any]) -> int | None:
+        limit: int | None = payload.get("max_completion_tokens")
+        return limit
+
+
 class VLLM(Dialect):
     """vLLM: vllm/entrypoints/openai/models/serving.py (cards, unknown model) at 00153c8, basic/api_router.py (version)
     at 681709b, chat_completion/serving.py (errors in streams), config/scheduler.py (503 beyond max_num_queued_reqs)."""

@@ -22,72 +22,19 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from dataclasses import asdict
+from typing import Any, Self
 
 import orjson
 from aiohttp import web
 
 from chatbot.inference.endpoint import Endpoint
-from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Fault, chunk, usage
+from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Refusal, chunk, usage
+from tests.fakes.replies import DIMENSION, Received, Reply
 
 __all__ = ["CONTEXT_LENGTH", "DIMENSION", "FakeInference", "Received", "Reply", "embedding", "make_endpoint"]
 
-DIMENSION = 384
 FOREVER = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """How one request is answered. It goes to the first request that it matches, or to all of them with `always`.
-
-    when: text that the last user message (or the first text to embed) contains. model: the model asked for.
-    delay, first_delay: seconds. split: write the body in pieces of so many bytes. noise: CRLF, comments, keep-alives
-    and empty deltas around the tokens. garbage: sent as it is after the tokens. error_event: sent as data after the
-    tokens with status 200. cut_after, hang_after: tokens before the connection breaks or no more of them come.
-    """
-
-    tokens: list[str] | None = None  # None: the healthy answer
-    kind: Literal["chat", "embedding"] = "chat"
-    when: str = ""
-    model: str = ""
-    always: bool = False
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    body: str = ""  # of a status that is not 200
-    first_delay: float = 0.0
-    delay: float = 0.0
-    split: int | None = None
-    noise: bool = False
-    finish_reason: str = "stop"
-    no_finish: bool = False
-    no_usage: bool = False
-    fault: Fault | None = None  # told as this kind of server does; `broken` after the tokens, the others at once
-    error_event: dict[str, Any] | None = None
-    garbage: str = ""
-    endless: bool = False  # the tokens again and again, whatever max_tokens says
-    cut_after: int | None = None
-    hang_after: int | None = None
-    dimension: int = DIMENSION  # of embeddings
-
-    @property
-    def ends_badly(self) -> bool:
-        return self.no_finish or self.endless or self.fault == "broken" or self.error_event is not None
-
-    def matches(self, kind: str, model: str, text: str) -> bool:
-        return kind == self.kind and self.model in ("", model) and self.when in text
-
-
-@dataclass(slots=True)
-class Received:
-    """A request as it arrived. `disconnected_at` is the time.monotonic() at which its client went away early."""
-
-    path: str
-    payload: dict[str, Any]
-    headers: dict[str, str]
-    client_port: int  # the same for requests that shared a connection
-    received_at: float = field(default_factory=time.monotonic)
-    disconnected_at: float | None = None
 
 
 class FakeInference:
@@ -153,32 +100,34 @@ class FakeInference:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         received = await self._receive(request)
+        if denied := self._denied(request, received.payload):
+            return denied
         reply = self._next_reply("chat", received.payload.get("model", ""), self.dialect.question(received.payload))
         return await self._watched(request, received, self._answer(request, received, reply))
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         received = await self._receive(request)
+        if denied := self._denied(request, received.payload):
+            return denied
         texts = self.dialect.texts(received.payload)
         reply = self._next_reply("embedding", received.payload.get("model", ""), texts[0] if texts else "")
-        return await self._watched(request, received, self._embed(request, received, reply, texts))
+        return await self._watched(request, received, self._embed(request, reply, texts))
 
-    def _refused(self, request: web.Request, payload: dict[str, Any], reply: Reply) -> web.Response | None:
-        refusal = None
+    def _denied(self, request: web.Request, payload: dict[str, Any]) -> web.Response | None:
+        """What is refused whatever the script says: a wrong key, an unknown model. It takes no reply."""
         if self.api_key and request.headers.get("Authorization") != f"Bearer {self.api_key}":
-            refusal = self.dialect.unauthorised()
-        elif reply.fault in ("overloaded", "too_long"):
-            refusal = self.dialect.refusal(reply.fault)
-        else:
-            refusal = self.dialect.unknown_model(payload)
-        if refusal is None or refusal.status == 200:
-            return None
-        return web.json_response(refusal.body, status=refusal.status, headers=reply.headers)
+            return _refusal(self.dialect.unauthorised())
+        unknown = self.dialect.unknown_model(payload)
+        return _refusal(unknown) if unknown else None
+
+    def _refused(self, reply: Reply) -> web.Response | None:
+        refusal = self.dialect.refusal(reply.fault) if reply.fault in ("overloaded", "too_long") else None
+        return _refusal(refusal, reply.headers) if refusal and refusal.status != 200 else None
 
     def _page(self, tell: Callable[[], dict[str, Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def page(request: web.Request) -> web.Response:
             if self.api_key and request.headers.get("Authorization") != f"Bearer {self.api_key}":
-                refusal = self.dialect.unauthorised()
-                return web.json_response(refusal.body, status=refusal.status)
+                return _refusal(self.dialect.unauthorised())
             if target := self.moved.get(request.path):
                 return web.Response(status=307, headers={"Location": target})
             return web.json_response(tell())
@@ -211,7 +160,7 @@ class FakeInference:
         if reply.status != 200:
             return web.Response(status=reply.status, text=reply.body, headers=reply.headers)
         payload = received.payload
-        if refused := self._refused(request, payload, reply):
+        if refused := self._refused(reply):
             return refused
         if self.dialect.whole and not payload.get("stream"):
             tokens, finish = self._spoken(reply, payload)
@@ -283,13 +232,13 @@ class FakeInference:
         size = reply.split or len(event)
         return (event[start : start + size] for start in range(0, len(event), size))
 
-    async def _embed(self, request: web.Request, received: Received, reply: Reply, texts: list[str]) -> web.Response:
+    async def _embed(self, request: web.Request, reply: Reply, texts: list[str]) -> web.Response:
         await asyncio.sleep(reply.first_delay)
         async for _ in _misbehave(request, reply, 0):
             pass
         if reply.status != 200:
             return web.Response(status=reply.status, text=reply.body, headers=reply.headers)
-        if refused := self._refused(request, received.payload, reply):
+        if refused := self._refused(reply):
             return refused
         if reply.garbage:
             return web.Response(text=reply.garbage, content_type="application/json")
@@ -306,6 +255,10 @@ class FakeInference:
 def _usage(payload: dict[str, Any], tokens: list[str]) -> dict[str, int]:
     prompt = sum(len(message["content"]) // 4 for message in payload["messages"])
     return {"prompt_tokens": prompt, "completion_tokens": len(tokens), "total_tokens": prompt + len(tokens)}
+
+
+def _refusal(refusal: Refusal, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response(refusal.body, status=refusal.status, headers=headers)
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ Reference: https://platform.openai.com/docs/api-reference/chat/create and /embed
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import aiohttp
 import orjson
@@ -16,12 +16,21 @@ from chatbot.inference.protocols.base import Browse, Model, Protocol, Served, wh
 from chatbot.inference.transport import Exchange
 from chatbot.inference.wire import ChatRequest, InputType, encode, usable_vectors
 
+# How OpenAI refuses what its reasoning models do not take: max_tokens, and a temperature that is not their own.
+REASONING: Final = (b"max_completion_tokens", b"unsupported_value")
+
 
 class OpenAI(Protocol):
     name: ClassVar[ProtocolName] = "openai"
 
     async def ask(self, exchange: Exchange, endpoint: Endpoint, request: ChatRequest) -> aiohttp.ClientResponse:
-        return await exchange.post(endpoint.url("v1/chat/completions"), chat_payload(endpoint.model, request))
+        url = endpoint.url("v1/chat/completions")
+        try:
+            return await exchange.post(url, chat_payload(endpoint.model, request))
+        except ModelFailed:
+            if not any(mark in exchange.refusal for mark in REASONING):
+                raise
+            return await exchange.post(url, chat_payload(endpoint.model, request, reasoning=True))
 
     async def embed(
         self, exchange: Exchange, endpoint: Endpoint, texts: list[str], input_type: InputType
@@ -43,16 +52,21 @@ class OpenAI(Protocol):
         return Served("openai", "an OpenAI-compatible server", tuple(Model(card["id"]) for card in listed))
 
 
-def chat_payload(model: str, request: ChatRequest) -> bytes:
-    """The body for POST /v1/chat/completions, streaming. Raises InvalidRequest for text that is not Unicode."""
+def chat_payload(model: str, request: ChatRequest, *, reasoning: bool = False) -> bytes:
+    """The body for POST /v1/chat/completions, streaming. Raises InvalidRequest for text that is not Unicode.
+
+    reasoning: as OpenAI's reasoning models want it, which refuse the rest.
+    """
     body: dict[str, Any] = {
         "model": model,
         "messages": request.messages,
-        "max_tokens": request.max_tokens,
-        "temperature": request.temperature,
+        "max_completion_tokens" if reasoning else "max_tokens": request.max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if reasoning:
+        return encode(body)
+    body["temperature"] = request.temperature
     if request.top_p is not None and request.top_p < 1:  # 1 is no limit, and TGI refuses it
         body["top_p"] = request.top_p
     if request.stop:

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from huggingface_hub.inference._providers import CONVERSATIONAL_AUTO_ROUTER
 
 from chatbot.inference.endpoint import Endpoint
-from tests.fakes.dialects import VLLM, Dialect, LlamaCpp, StrictOpenAI
+from tests.fakes.dialects import VLLM, Dialect, LlamaCpp, ReasoningOpenAI, StrictOpenAI
 from tests.fakes.huggingface import HUB_MODEL, TEI, TGI, HuggingFace, TGIGenerate
 from tests.fakes.inference import FakeInference, make_endpoint
 
@@ -22,6 +22,7 @@ TOKEN = "hf_sesame"
 # By the names under which the tests speak of them; "hf" goes by a model's id, "hf-dedicated" by an address.
 CHAT: dict[str, type[Dialect]] = {
     "openai": Dialect,
+    "openai-reasoning": ReasoningOpenAI,
     "vllm": VLLM,
     "tgi": TGI,
     "tgi-generate": TGIGenerate,

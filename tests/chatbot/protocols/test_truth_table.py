@@ -105,10 +105,12 @@ async def test_the_key_of_the_endpoint_and_no_other_is_sent(
     monkeypatch.setenv("HF_TOKEN", "hf_of_whoever_runs_this")
     fake, endpoint = await start(name)
     await listen(client, endpoint, ask())
-    assert fake.requests[0].headers["Authorization"] == f"Bearer {TOKEN}"
+    assert {request.headers["Authorization"] for request in fake.requests} == {f"Bearer {TOKEN}"}
     if name != "hf":  # which takes no question without a token
+        fake.requests.clear()
         await listen(client, replace(endpoint, api_key=""), ask())
-        assert "Authorization" not in fake.requests[1].headers
+        assert not any("Authorization" in request.headers for request in fake.requests)
+        assert fake.requests
 
 
 @pytest.mark.parametrize("name", [name for name in CHAT if name != "hf"])

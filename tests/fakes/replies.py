@@ -1,0 +1,64 @@
+"""What a scripted model server is told to do, and what it was asked."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tests.fakes.dialects import Fault
+
+DIMENSION = 384
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How one request is answered. It goes to the first request that it matches, or to all of them with `always`.
+
+    when: text that the last user message (or the first text to embed) contains. model: the model asked for.
+    delay, first_delay: seconds. split: write the body in pieces of so many bytes. noise: CRLF, comments, keep-alives
+    and empty deltas around the tokens. garbage: sent as it is after the tokens. error_event: sent as data after the
+    tokens with status 200. cut_after, hang_after: tokens before the connection breaks or no more of them come.
+    """
+
+    tokens: list[str] | None = None  # None: the healthy answer
+    kind: Literal["chat", "embedding"] = "chat"
+    when: str = ""
+    model: str = ""
+    always: bool = False
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = ""  # of a status that is not 200
+    first_delay: float = 0.0
+    delay: float = 0.0
+    split: int | None = None
+    noise: bool = False
+    finish_reason: str = "stop"
+    no_finish: bool = False
+    no_usage: bool = False
+    fault: Fault | None = None  # told as this kind of server does; `broken` after the tokens, the others at once
+    error_event: dict[str, Any] | None = None
+    garbage: str = ""
+    endless: bool = False  # the tokens again and again, whatever max_tokens says
+    cut_after: int | None = None
+    hang_after: int | None = None
+    dimension: int = DIMENSION  # of embeddings
+
+    @property
+    def ends_badly(self) -> bool:
+        return self.no_finish or self.endless or self.fault == "broken" or self.error_event is not None
+
+    def matches(self, kind: str, model: str, text: str) -> bool:
+        return kind == self.kind and self.model in ("", model) and self.when in text
+
+
+@dataclass(slots=True)
+class Received:
+    """A request as it arrived. `disconnected_at` is the time.monotonic() at which its client went away early."""
+
+    path: str
+    payload: dict[str, Any]
+    headers: dict[str, str]
+    client_port: int  # the same for requests that shared a connection
+    received_at: float = field(default_factory=time.monotonic)
+    disconnected_at: float | None = None
