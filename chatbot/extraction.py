@@ -60,7 +60,7 @@ class Limits:
     libraries reserve freely. output_chars: of all pages together.
     """
 
-    seconds: float = 25.0
+    seconds: float = 20.0
     memory_mb: int = 512
     output_chars: int = 20_000_000
 

@@ -28,6 +28,8 @@ _CONFIG = ExtractionConfig(
 )
 _CUT = frozenset({"title", "svg", "math", "iframe", "template", "noscript", "object", "script", "style"})
 _CUT_TAGS = frozenset({"meta", "link", "base", "hr"})
+_DAMAGED = "This page is damaged and cannot be read."
+_UNCLOSED = 100  # comments without an end: HTMLParser looks for each one's through the rest of the page
 _HEAD_BYTES = 4096  # where a page says its encoding: the HTML standard looks at 1024
 
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
@@ -51,11 +53,13 @@ def read(data: bytes) -> tuple[Pages, str | None]:
 
 def convert(page: str) -> tuple[str, str | None]:
     """(Markdown, title) of a page's source."""
+    if page.count("<!--") > page.count("-->") + _UNCLOSED:
+        raise Unreadable(_DAMAGED)
     source = _Source(page)
     try:
         result = extract_bytes_sync(source.without_cuts().encode("utf-8", "replace"), formats.HTML, config=_CONFIG)
     except KreuzbergError as e:
-        raise Unreadable("This page is damaged and cannot be read.") from e
+        raise Unreadable(_DAMAGED) from e
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(_cleaned(result.content)))
     return text.strip("\n"), worthy_title(source.title)
 

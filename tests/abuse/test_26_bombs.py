@@ -17,12 +17,14 @@ from apps.tenants.models import Tenant
 from chatbot.errors import ParleyError, UnsupportedType
 from chatbot.extraction import Limits
 from tests.apps.knowledge.conftest import acme, embeddings, endpoint, manuals
-from tests.apps.knowledge.ingesting import in_thread, ingested, manual
+from tests.apps.knowledge.ingesting import in_thread, ingested, live_texts, manual
+from tests.chatbot.test_golden import GOLDEN
 
 __all__ = ["acme", "embeddings", "endpoint", "manuals"]
 WITHIN = 30.0  # seconds
 # KiB, of the largest child: its limit, and what it takes between two looks at it.
 MEMORY = Limits().memory_mb * 1024 * 5 // 4
+WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
 
 def flate_bomb() -> bytes:
@@ -63,11 +65,128 @@ def _pdf(objects: list[bytes]) -> bytes:
     return out.getvalue()
 
 
-def zip_bomb() -> bytes:
+def zipped(parts: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("../../word/document.xml", b"\0" * 50_000_000)
+        for name, content in parts.items():
+            archive.writestr(name, content)
     return out.getvalue()
+
+
+def zip_bomb() -> bytes:
+    return zipped({"../../word/document.xml": b"\0" * 50_000_000})
+
+
+def word(body: bytes, **parts: bytes) -> bytes:
+    golden = GOLDEN / "docx/manual"
+    own = {
+        str(path.relative_to(golden)): path.read_bytes()
+        for path in golden.rglob("*")
+        if path.suffix in {".xml", ".rels"}
+    }
+    return zipped({**own, "word/document.xml": body, **parts})
+
+
+def lying_archive() -> bytes:
+    """A document of 300 MB that says it has 1,000 bytes."""
+    made = bytearray(zipped({"[Content_Types].xml": b"<x/>", "word/document.xml": b" " * 300_000_000}))
+    entry = made.rindex(b"word/document.xml")
+    made[entry - 22 : entry - 18] = (1000).to_bytes(4, "little")
+    return bytes(made)
+
+
+def deep_word() -> bytes:
+    depth = 200_000
+    return word(b'<w:document xmlns:w="%s"><w:body>' % WORD.encode() + b"<w:tbl><w:tr><w:tc>" * depth)
+
+
+def laughing_word() -> bytes:
+    """Ten entities, each ten times the one before."""
+    entities = [b"<!ENTITY a0 'haha'>"]
+    entities += [b"<!ENTITY a%d '%s'>" % (number, b"&a%d;" % (number - 1) * 10) for number in range(1, 11)]
+    body = b"<w:body><w:p><w:r><w:t>&a10;</w:t></w:r></w:p></w:body>"
+    return word(
+        b'<!DOCTYPE x [%s]><w:document xmlns:w="%s">%s</w:document>' % (b"".join(entities), WORD.encode(), body)
+    )
+
+
+def reading_word() -> bytes:
+    """XXE: a document that wants a file of ours in its text."""
+    body = b"<w:body><w:p><w:r><w:t>&own;</w:t></w:r></w:p></w:body>"
+    doctype = b"<!DOCTYPE x [<!ENTITY own SYSTEM 'file:///etc/passwd'>]>"
+    return word(doctype + b'<w:document xmlns:w="%s">%s</w:document>' % (WORD.encode(), body))
+
+
+def wide_sheet() -> bytes:
+    """A sheet of two cells that are seventeen thousand million apart."""
+    cells = b'<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row>'
+    golden = GOLDEN / "xlsx/parts"
+    own = {str(path.relative_to(golden)): path.read_bytes() for path in golden.rglob("*.*") if path.is_file()}
+    main = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    sheet = b'<worksheet xmlns="%s"><sheetData>%s</sheetData></worksheet>' % (main, cells)
+    return zipped({**own, "xl/worksheets/sheet1.xml": sheet})
+
+
+def nested_mail() -> bytes:
+    """A mail in a mail in a mail."""
+    return b"Content-Type: message/rfc822\n\n" * 20_000 + b"Subject: deep\n\nText"
+
+
+def branching_mail() -> bytes:
+    """Parts in parts in parts."""
+    return b"".join(
+        b'Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (number, number) for number in range(5_000)
+    )
+
+
+ARCHIVES = [lying_archive, deep_word, laughing_word, reading_word, wide_sheet]
+OTHERS = {"mail.eml": nested_mail, "parts.eml": branching_mail}
+PAGES = {
+    "deep": b"<div>" * 200_000 + b"deep",
+    "tables": b"<table><tr><td>" * 50_000 + b"deep",
+    "lists": b"<ul><li>" * 50_000 + b"deep",
+    "unclosed": b"<svg>" * 200_000 + b"<!--" * 200_000,
+    "attributes": b"<p " + b"a=1 " * 500_000 + b">x",
+    "entities": b"<!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><p>&a;&amp;" + b"&lt;" * 500_000,
+    "cells": b"<table>" + b"<tr><td colspan=1000000 rowspan=1000000>x" * 1000,
+}
+
+
+@pytest.mark.parametrize("make", ARCHIVES, ids=lambda make: make.__name__)
+def test_a_hostile_document_fails_or_is_read_soon(acme: Tenant, manuals: Collection, make: Callable[[], bytes]) -> None:
+    name = "bomb.xlsx" if make is wide_sheet else "bomb.docx"
+    assert_soon_over(acme, manuals, name, make())
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_hostile_mail_fails_or_is_read_soon(acme: Tenant, manuals: Collection, name: str) -> None:
+    assert_soon_over(acme, manuals, name, OTHERS[name]())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_hostile_page_fails_or_is_read_soon(acme: Tenant, manuals: Collection, name: str) -> None:
+    assert_soon_over(acme, manuals, f"{name}.html", PAGES[name])
+
+
+def processor_seconds() -> float:
+    """Ours and the children's: on a busy machine a clock would tell of the others."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def assert_soon_over(tenant: Tenant, collection: Collection, name: str, content: bytes) -> None:
+    """Within the limits of processor time and memory, with nothing of our files in what was read."""
+    before = processor_seconds()
+    document, _ = add_document(tenant, collection, name=name, content=content)
+    ingested(tenant, document)
+    assert processor_seconds() - before < WITHIN
+    if document.status == Document.Status.FAILED:
+        assert document.failure_code in {"too_large", "parser", "empty"}
+        assert document.failure_message.endswith(".")
+    else:
+        assert document.status == Document.Status.READY
+        assert "root:" not in "".join(live_texts(document))
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MEMORY
 
 
 @pytest.mark.parametrize("bomb", [flate_bomb, deep_pdf])
