@@ -43,6 +43,24 @@ PROCESSES = Section(
     ],
 )
 
+FIRST_START = Section(
+    "First start",
+    "Read by `manage.py init` alone, which asks for what is not set, and writes none of them down.",
+    [
+        Variable("INIT_ADMIN_EMAIL", "The first administrator.", "none"),
+        Variable("INIT_ADMIN_PASSWORD", "Their password; without it one is made up and shown once.", "none"),
+        Variable("INIT_TENANT", "The short name of a first tenant, such as acme.", "none"),
+        Variable("INIT_CHAT_URL", "The chat model's server.", "none"),
+        Variable("INIT_CHAT_PROTOCOL", "Its protocol (inference.md).", "openai"),
+        Variable("INIT_CHAT_MODEL", "The model, as the server names it.", "none"),
+        Variable("INIT_CHAT_KEY", "Its API key.", "none"),
+        Variable("INIT_EMBEDDING_URL", "The embedding model's server.", "none"),
+        Variable("INIT_EMBEDDING_PROTOCOL", "Its protocol.", "openai"),
+        Variable("INIT_EMBEDDING_MODEL", "The model, as the server names it.", "none"),
+        Variable("INIT_EMBEDDING_KEY", "Its API key.", "none"),
+    ],
+)
+
 COMPOSE = Section(
     "Docker compose",
     "Read by docker-compose.yml alone, which makes `DATABASE_URL`, `OWNER_DATABASE_URL`, `REDIS_URL` and `CACHE_URL`\n"
@@ -103,7 +121,7 @@ HEADER = """\
 def declared() -> list[Section]:
     """Every section, those that only other programs read last. Loads the settings."""
     importlib.import_module("config.settings")
-    return [*sections, PROCESSES, COMPOSE]
+    return [*sections, PROCESSES, FIRST_START, COMPOSE]
 
 
 def page(parts: list[Section]) -> str:

@@ -20,10 +20,10 @@ from apps.inference.models import Endpoint
 from apps.knowledge.collections import create_collection
 from apps.knowledge.ingest import add_document, replace_document
 from apps.knowledge.models import Collection, Document
+from apps.ops.demo import ADMIN
 from apps.tenants import keys
 from apps.tenants.models import ApiKey, Tenant, User
 
-ADMIN = "admin@parley.example"
 TENANT = "demo"
 ASSISTANT = "guide"
 COLLECTION = "parley-docs"

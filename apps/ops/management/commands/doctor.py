@@ -7,17 +7,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 import redis
+from asgiref.sync import async_to_sync
 from celery import Celery
 from django.conf import settings
 from django.core.cache import cache
+from django.core.mail import get_connection
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
@@ -25,6 +24,9 @@ from kombu.exceptions import OperationalError
 from packaging.version import Version
 
 from apps.inference.models import Endpoint
+from apps.inference.probe import probe
+from apps.ops.demo import ADMIN as DEMO_ADMIN
+from apps.tenants.models import User
 
 LEAST_PYTHON = (3, 11)
 LEAST_POSTGRES = 16
@@ -132,6 +134,23 @@ def storage() -> Iterator[Finding]:
     yield ok("storage", said) if free > LEAST_FREE_BYTES else warn("storage", said, "Free at least 1 GiB.")
 
 
+def static_files() -> Iterator[Finding]:
+    if not settings.LOCAL and not (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():
+        yield fail("static", "not collected: the admin's pages fail", "Run manage.py collectstatic --no-input.")
+
+
+def mail() -> Iterator[Finding]:
+    """Connects and logs in; sends nothing."""
+    if not settings.PARLEY_MAIL:
+        yield warn("mail", "off", "Set EMAIL_URL, or forgotten passwords are for an operator to mend.")
+        return
+    try:
+        with get_connection():
+            yield ok("mail", f"{settings.EMAIL_HOST or settings.EMAIL_BACKEND.split('.')[-2]} takes us")
+    except OSError as error:  # smtplib's errors are such
+        yield fail("mail", str(error), "Check EMAIL_URL, and that the server runs.")
+
+
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +227,19 @@ def _migrations() -> Iterator[Finding]:
         yield ok("migrations", "all applied")
 
 
+def demo() -> Iterator[Finding]:
+    """Its password lies about in a file of the local stack."""
+    if settings.LOCAL:
+        return
+    try:
+        if User.objects.filter(email=DEMO_ADMIN, is_active=True).exists():
+            yield fail("demo", f"{DEMO_ADMIN} can log in", "Deactivate this user, and delete the tenant demo.")
+    except DatabaseError:
+        return  # told of above
+    finally:
+        connection.close()
+
+
 # --- Redis and the worker ---------------------------------------------------------------------------------------------
 
 
@@ -272,20 +304,14 @@ def endpoints() -> Iterator[Finding]:
 
 
 def _reach(row: Endpoint) -> Finding:
-    """Ask for the list of models: every OpenAI-compatible server has one, and it costs no generation."""
-    subject, base = "endpoint", row.base_url.rstrip("/").removesuffix("/v1")
-    headers = {"Authorization": f"Bearer {row.api_key}"} if row.api_key else {}
-    request = Request(f"{base}/v1/models", headers=headers)  # noqa: S310 - the model checks that it is http or https
-    try:
-        with urlopen(request, timeout=SECONDS):  # noqa: S310
-            return ok(subject, f"{row.name} answers at {row.base_url}")
-    except HTTPError as error:
-        if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return fail(subject, f"{row.name} refuses our API key", "Give the endpoint a valid key in the admin.")
-        return warn(subject, f"{row.name} answers {error.code}", "Use the endpoint's test in the admin to see more.")
-    except (URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        return fail(subject, f"{row.name} cannot be reached: {reason}", f"Start the server at {row.base_url}.")
+    """By a small piece of work, as "Test now" in the admin does it."""
+    result = async_to_sync(probe)(row)
+    if result.error:
+        return fail(
+            "endpoint", f"{row.name}: {result.error}", "Mend it in the admin under Endpoints, and test it there."
+        )
+    said = f"{row.name} answers in {result.total_ms / 1000:.1f} s"
+    return warn("endpoint", said, result.advice) if result.advice else ok("endpoint", said)
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -293,9 +319,12 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     python,
     packages,
     storage,
+    static_files,
     postgres,
+    demo,
     shared_state,
     cache_server,
     worker,
+    mail,
     endpoints,
 )
