@@ -28,6 +28,7 @@ from apps.knowledge.models import Chunk, Collection, Document
 from apps.tenants.admin_base import ReadOnlyTenantAdmin, TenantAdmin, TenantForm
 from apps.tenants.admin_words import ago, number, size
 from chatbot.errors import ParleyError
+from chatbot.formats import LABELS
 
 PASSAGES_A_PAGE = 20
 STATES = (("ready", "ready", "success"), ("unfinished", "in progress", "info"), ("failed", "failed", "danger"))
@@ -75,7 +76,9 @@ class CollectionForm(TenantForm):
 class CollectionAdmin(TenantAdmin):
     form = CollectionForm
     empty_title = "No collections yet"
-    empty_hint = "A collection holds documents that are searched together. Add one, then upload files to it."
+    empty_hint = (
+        "A collection holds documents that are searched together. Add one, then add files, addresses or texts to it."
+    )
     list_display = ("name", "documents", "states", "passages", "bytes", "created_ago")
     search_fields = ("name", "slug")
     fields = ("name", "slug", "description")
@@ -171,14 +174,14 @@ class CollectionAdmin(TenantAdmin):
 
 @admin.register(Document)
 class DocumentAdmin(ReadOnlyTenantAdmin):
-    """Documents arrive by upload, which is a page of their collection."""
+    """Documents are added on a page of their collection."""
 
     empty_title = "No documents yet"
-    empty_hint = "Open a collection and upload files to it: PDF, Markdown or text."
+    empty_hint = f"Open a collection and add files, addresses or texts to it. Readable are {FORMATS}."
     list_display = ("title", "collection", "live_status", "live_passages", "bytes", "created_ago")
     list_filter = ("status", "collection")
     list_select_related = ("collection",)
-    search_fields = ("title", "file_name")
+    search_fields = ("title", "file_name", "source_url")
 
     class Media:
         css = {"all": ["admin/parley/admin.css"]}
@@ -199,7 +202,7 @@ class DocumentAdmin(ReadOnlyTenantAdmin):
     def bytes(self, document: Document) -> str:
         return size(document.size)
 
-    @display(description="Uploaded", ordering="created")
+    @display(description="Added", ordering="created")
     def created_ago(self, document: Document) -> str:
         return ago(document.created)
 
@@ -215,7 +218,8 @@ class DocumentAdmin(ReadOnlyTenantAdmin):
     def retry(self, request: HttpRequest, object_id: str) -> HttpResponse:
         document = self.row(request, object_id)
         ingest.retry_document(document.tenant, document)
-        messages.success(request, f"{document.title} is tried again.")
+        deed = "fetched again" if document.to_fetch else "tried again"
+        messages.success(request, f"{document.title} is {deed}.")
         return HttpResponseRedirect(reverse("admin:knowledge_document_change", args=[document.pk]))
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -229,8 +233,10 @@ class DocumentAdmin(ReadOnlyTenantAdmin):
             # The page says in a note of its own why a document failed.
             "status": status_html(document, words=document.status != Document.Status.FAILED),
             "finished": is_finished(document),
-            "format": FORMATS.get(document.media_type, document.media_type),
+            "format": LABELS.get(document.media_type, document.media_type),
             "page": pages.get_page(request.GET.get("page")),
+            # Only addresses that were checked are stored, but a link is no place to rely on it.
+            "source": document.source_url if document.source_url.startswith(("http://", "https://")) else "",
             "retry_url": reverse("admin:knowledge_document_retry", args=own),
             "download_url": reverse("admin:knowledge_document_download", args=own),
             "delete_url": reverse("admin:knowledge_document_delete", args=own),

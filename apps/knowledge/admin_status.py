@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.template.loader import render_to_string
 from django.utils import timezone
@@ -51,6 +52,8 @@ def _words(document: Document) -> str:
     match document.status:
         case Document.Status.FAILED | Document.Status.RETRYING:
             return document.failure_message
+        case Document.Status.EXTRACTING if document.to_fetch:
+            return f"Fetching it from {urlsplit(document.source_url).hostname}"
         case Document.Status.EMBEDDING if document.progress_total:
             return f"{document.progress_done:,} of {document.progress_total:,} passages"
         case Document.Status.QUEUED if timezone.now() - document.next_attempt_at > PATIENCE:

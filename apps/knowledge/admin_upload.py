@@ -1,4 +1,4 @@
-"""The admin's page that uploads documents, and what it and the lists ask while those are being ingested."""
+"""The admin's page that adds documents, and what it and the lists ask while those are being ingested."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from typing import cast
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.csrf import csrf_protect
 
 from apps.edge.errors import json_error
-from apps.knowledge import ingest, storage
+from apps.knowledge import ingest, sources, storage
 from apps.knowledge.admin_status import status_json
 from apps.knowledge.models import Collection, Document
 from apps.tenants.admin_base import TenantAdmin
 from apps.tenants.models import User
 from chatbot.errors import InvalidRequest, NotFound, ParleyError
+from chatbot.formats import LABELS, SUFFIXES
 
-FORMATS = {"text/plain": "Text", "text/markdown": "Markdown", "application/pdf": "PDF"}
-ACCEPT = ".txt,.md,.markdown,.pdf"
+FORMATS = ", ".join(LABELS.values())
+ACCEPT = ",".join(SUFFIXES)
 # A multipart body is a little longer than its file.
 ENVELOPE_BYTES = 64 * 1024
 STATUS_LIMIT = 200
 
 
 def upload_page(admin: TenantAdmin, request: HttpRequest, object_id: str) -> HttpResponseBase:
-    """GET shows the page; POST takes one file and answers JSON: the document's status, or an error in our shape.
+    """GET shows the page; POST takes one document and answers JSON: the document's status, or an error in our shape.
 
     The route is exempt from the CSRF middleware, which would read a body of any size before us; see `receive`.
     """
@@ -40,10 +41,10 @@ def upload_page(admin: TenantAdmin, request: HttpRequest, object_id: str) -> Htt
     context = {
         **admin.admin_site.each_context(request),
         "opts": admin.opts,
-        "title": f"Upload to {collection.name}",
+        "title": f"Add documents to {collection.name}",
         "original": collection,
         "limit": settings.PARLEY_MAX_UPLOAD_BYTES,
-        "formats": "PDF, Markdown and text",
+        "formats": FORMATS,
         "accept": ACCEPT,
         "documents_url": f"{documents}?collection__id__exact={collection.pk}",
         "collection_url": reverse("admin:knowledge_collection_change", args=[collection.pk]),
@@ -52,7 +53,7 @@ def upload_page(admin: TenantAdmin, request: HttpRequest, object_id: str) -> Htt
 
 
 def receive(request: HttpRequest, collection: Collection | None) -> HttpResponseBase:
-    """Take one uploaded file. What is too large is refused before its bytes are looked at, the CSRF token after."""
+    """Take one document. What is too large is refused before its bytes are looked at, the CSRF token after."""
     length = request.headers.get("Content-Length", "")
     if length.isdigit() and int(length) > settings.PARLEY_MAX_UPLOAD_BYTES + ENVELOPE_BYTES:
         return json_error(storage.too_large())
@@ -63,18 +64,27 @@ def _add(request: HttpRequest, collection: Collection | None) -> HttpResponse:
     try:
         if collection is None:
             raise NotFound("There is no such collection.")
-        file = request.FILES.get("file")
-        if not isinstance(file, File):
-            raise InvalidRequest(fields={"file": "Choose a file."})
-        user = cast("User", request.user)  # admin_view lets nobody else in
-        document, created = ingest.add_document(
-            collection.tenant, collection, name=file.name or "", content=file, created_by=user
-        )
+        document, created = _added(request, collection)
     except ParleyError as error:
         return json_error(error)
     url = reverse("admin:knowledge_document_change", args=[document.pk])
     body = {**status_json(document), "title": document.title, "url": url, "created": created}
     return JsonResponse(body, status=202 if created else 200)
+
+
+def _added(request: HttpRequest, collection: Collection) -> tuple[Document, bool]:
+    """The document of an uploaded file, an address or a text."""
+    tenant, user = collection.tenant, cast("User", request.user)  # admin_view lets nobody else in
+    title = request.POST.get("title", "")
+    if url := request.POST.get("url"):
+        return sources.add_source(tenant, collection, url=url, title=title, created_by=user)
+    if text := request.POST.get("text"):
+        content = text.replace("\r\n", "\n").encode()
+        return ingest.add_document(tenant, collection, name="", content=content, title=title, created_by=user)
+    file = request.FILES.get("file")
+    if not isinstance(file, File):
+        raise InvalidRequest(fields={"file": "Choose a file."})
+    return ingest.add_document(tenant, collection, name=file.name or "", content=file, created_by=user)
 
 
 def statuses(admin: TenantAdmin, request: HttpRequest) -> JsonResponse:
@@ -87,6 +97,8 @@ def statuses(admin: TenantAdmin, request: HttpRequest) -> JsonResponse:
 def download(admin: TenantAdmin, request: HttpRequest, object_id: str) -> FileResponse:
     """The bytes as they were uploaded, always as a file to keep: a browser must never open them in our origin."""
     document: Document = admin.row(request, object_id)
+    if not document.stored:
+        raise Http404("It was not fetched yet.")
     name = document.file_name or f"{document.title}.txt"
     response = FileResponse(
         default_storage.open(document.stored), as_attachment=True, filename=name, content_type=document.media_type

@@ -30,6 +30,7 @@ _CUT = frozenset({"title", "svg", "math", "iframe", "template", "noscript", "obj
 _CUT_TAGS = frozenset({"meta", "link", "base", "hr"})
 _DAMAGED = "This page is damaged and cannot be read."
 _UNCLOSED = 100  # comments without an end: HTMLParser looks for each one's through the rest of the page
+_COLUMNS = 200  # a cell may say that it spans a million
 _HEAD_BYTES = 4096  # where a page says its encoding: the HTML standard looks at 1024
 
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
@@ -141,6 +142,7 @@ def _line(line: str) -> str:
         title = _unescaped(heading[2]).strip(" ¶#")
         return f"{heading[1]} {title}" if title else ""
     if line.startswith("|"):
+        line = "|".join(line.split("|")[:_COLUMNS])
         narrow = re.sub(r"-{4,}", "---", line) if _RULE.match(line) else re.sub(r" {2,}", " ", line)
         return "\\|".join(map(_unescaped, narrow.split("\\|")))
     plain = _unescaped(line)

@@ -40,11 +40,12 @@
   const size = (bytes) =>
     bytes < 1024 * 1024 ? `${Math.ceil(bytes / 1024)} KB` : `${(bytes / 1024 / 1024).toFixed(1)} MB`;
 
-  function row(list, file) {
+  function row(name, note) {
     const item = document.getElementById("file-row").content.firstElementChild.cloneNode(true);
-    item.querySelector(".p-name").textContent = file.name;
-    item.querySelector(".p-size").textContent = size(file.size);
-    list.prepend(item);
+    item.querySelector(".p-name").textContent = name;
+    item.querySelector(".p-size").textContent = note;
+    document.getElementById("files-card").hidden = false;
+    document.querySelector(".p-files").prepend(item);
     return item;
   }
 
@@ -57,7 +58,8 @@
     status.append(words);
   }
 
-  function send(form, item, file) {
+  // fields: of one document, by name. `known` tells of one that is there already.
+  function send(form, item, fields, known) {
     return new Promise((done) => {
       const request = new XMLHttpRequest();
       const bar = item.querySelector(".p-progress > span");
@@ -67,38 +69,60 @@
         bar.style.width = `${Math.round(part * 100)}%`;
         words.textContent = part < 1 ? `Uploading: ${size(event.loaded)} of ${size(event.total)}` : "Checking…";
       });
-      request.addEventListener("load", () => done(arrived(item, file, request)));
-      request.addEventListener("error", () => done(refuse(item, "The connection broke. Choose the file again.")));
+      request.addEventListener("load", () => done(arrived(item, known, request)));
+      request.addEventListener("error", () => done(refuse(item, "The connection broke. Try again.")));
       request.open("POST", form.action);
       request.setRequestHeader("X-CSRFToken", form.elements.csrfmiddlewaretoken.value);
       request.setRequestHeader("Accept", "application/json");
       const body = new FormData();
-      body.append("file", file);
+      for (const [name, value] of Object.entries(fields)) body.append(name, value);
       request.send(body);
     });
   }
 
-  function arrived(item, file, request) {
+  // Whether the server took it.
+  function arrived(item, known, request) {
     let body;
     try {
       body = JSON.parse(request.responseText);
     } catch {
-      return refuse(item, request.status === 403 || request.responseURL.includes("/login/")
+      refuse(item, request.status === 403 || request.responseURL.includes("/login/")
         ? SESSION_ENDED : `The server answered ${request.status}. Try again.`);
+      return false;
     }
-    if (request.status >= 300) return refuse(item, [body.message, ...Object.values(body.fields ?? {})].join(" "));
+    if (request.status >= 300) {
+      refuse(item, (body.fields ? Object.values(body.fields) : [body.message]).join(" "));
+      return false;
+    }
     const link = document.createElement("a");
     link.className = "p-link";
     link.href = body.url;
     link.textContent = body.title;
     item.querySelector(".p-name").replaceChildren(link);
-    if (!body.created) item.querySelector(".p-size").textContent = "Already here: the same bytes are one document.";
+    if (!body.created) item.querySelector(".p-size").textContent = known;
     item.querySelector(".p-status").dataset.statusOf = body.id;
     show(body);
+    return true;
+  }
+
+  const SAME_BYTES = "Already here: the same bytes are one document.";
+
+  // The forms for an address and for a text. What the server refuses stays in its form, to be mended.
+  function add(upload, form) {
+    const byUrl = form.dataset.adds === "url";
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const fields = Object.fromEntries(new FormData(form));
+      const item = row(byUrl ? fields.url : fields.title, byUrl ? "From its address" : size(new Blob([fields.text]).size));
+      const button = form.querySelector("button");
+      button.disabled = true;
+      const taken = await send(upload, item, fields, byUrl ? "Already here: it is fetched again." : SAME_BYTES);
+      button.disabled = false;
+      if (taken === true) form.reset();
+    });
   }
 
   function upload(form) {
-    const list = document.querySelector(".p-files");
     const input = form.querySelector("input[type=file]");
     const drop = form.querySelector(".p-drop");
     input.hasChangeListener = true; // keeps unfold from looking for the text box of its own file widget
@@ -110,13 +134,12 @@
       while (running < AT_ONCE && queue.length) {
         const [item, file] = queue.shift();
         running += 1;
-        send(form, item, file).finally(() => { running -= 1; next(); });
+        send(form, item, { file }, SAME_BYTES).finally(() => { running -= 1; next(); });
       }
     };
     const take = (files) => {
-      document.getElementById("files-card").hidden = false;
       for (const file of files) {
-        const item = row(list, file);
+        const item = row(file.name, size(file.size));
         if (file.size > limit) refuse(item, `Too large: ${size(file.size)}. The limit is ${size(limit)} a file.`);
         else if (!file.size) refuse(item, "The file is empty.");
         else queue.push([item, file]);
@@ -136,7 +159,10 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     const form = document.getElementById("upload");
-    if (form) upload(form);
+    if (form) {
+      upload(form);
+      for (const other of document.querySelectorAll("form[data-adds]")) add(form, other);
+    }
     // The list's cells say where to ask, so that no page has to configure this file.
     const source = document.querySelector("[data-status-address]");
     if (source) poll(source.dataset.statusAddress);
