@@ -58,7 +58,9 @@ PARLEY_HOME = Path(
 ).resolve()
 
 SECRET_KEY = required(
-    "SECRET_KEY", "It signs sessions: at least 32 random characters. Changing it logs everybody out.", least=32
+    "SECRET_KEY",
+    "It signs sessions: at least 32 random characters, better 50. Changing it logs everybody out.",
+    least=32,
 )
 PARLEY_KEY_PEPPER = required(
     "PARLEY_KEY_PEPPER",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from io import StringIO
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,8 +13,12 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
+from apps.ops.checks import behind_a_proxy
+from apps.ops.demo import ADMIN
 from apps.ops.management.commands import doctor
+from apps.tenants.models import User
 from tests.environment import Backends
+from tests.factories import make_endpoint, make_user
 
 both_roles = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 
@@ -99,3 +104,59 @@ def test_doctor_exits_with_an_error_and_advice(redis: None, monkeypatch: pytest.
         call_command("doctor", stdout=output)
     assert stopped.value.code == 1
     assert "-> Check REDIS_URL" in output.getvalue()
+
+
+@pytest.fixture
+def production(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "LOCAL", False)
+
+
+def test_doctor_finds_the_demo_s_administrator_in_production(database: None, production: None) -> None:
+    assert list(doctor.demo()) == []
+    make_user(ADMIN)
+    [finding] = doctor.demo()
+    assert finding.level == "fail"
+    User.objects.update(is_active=False)
+    assert list(doctor.demo()) == []
+
+
+def test_the_demo_is_made_in_no_production(db: None, production: None) -> None:
+    with pytest.raises(CommandError, match="only where PARLEY_ENV=local"):
+        run("create_demo")
+    assert not User.objects.exists()
+
+
+def test_doctor_misses_static_files_in_production(
+    production: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(settings, "STATIC_ROOT", tmp_path)
+    [finding] = doctor.static_files()
+    assert "collectstatic" in finding.advice
+    (tmp_path / "staticfiles.json").touch()
+    assert list(doctor.static_files()) == []
+
+
+def test_doctor_logs_in_to_the_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [finding.level for finding in doctor.mail()] == ["ok"]
+    monkeypatch.setattr(settings, "EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend")
+    monkeypatch.setattr(settings, "EMAIL_HOST", "127.0.0.1")
+    monkeypatch.setattr(settings, "EMAIL_PORT", 9)
+    [finding] = doctor.mail()
+    assert (finding.level, "refused" in finding.says) == ("fail", True)
+    monkeypatch.setattr(settings, "PARLEY_MAIL", False)
+    assert [finding.level for finding in doctor.mail()] == ["warn"]
+
+
+def test_doctor_lets_endpoints_work(database: None) -> None:
+    make_endpoint(name="Nobody's")
+    [found] = [finding for finding in doctor.endpoints() if finding.subject == "endpoint"]
+    assert found.level == "fail"
+    assert found.says.startswith("Nobody's: ")
+
+
+def test_the_deployment_check_sees_a_redirect_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert behind_a_proxy() == []
+    monkeypatch.setattr(settings, "SECURE_SSL_REDIRECT", True)
+    assert [message.id for message in behind_a_proxy()] == ["parley.W001"]
+    monkeypatch.setattr(settings, "SECURE_PROXY_SSL_HEADER", ("HTTP_X_FORWARDED_PROTO", "https"), raising=False)
+    assert behind_a_proxy() == []
