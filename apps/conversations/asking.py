@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -36,12 +37,19 @@ def question_in(data: Mapping[str, Any], *, idempotency_key: str = "") -> Questi
 
 
 async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) -> uuid.UUID:
-    """Accept a question; its turn runs when this returns. A repeat of an idempotency key returns its first turn."""
-    return _running(await open_turn(caller, conversation_id, question, replica=runner.REPLICA))
+    """Accept a question; its turn runs when this returns. A repeat of an idempotency key returns its first turn.
+
+    Whoever leaves meanwhile leaves a turn that runs: what is written is always answered.
+    """
+
+    async def ask_whole() -> uuid.UUID:
+        return _running(await open_turn(caller, conversation_id, question, replica=runner.REPLICA))
+
+    return await asyncio.shield(asyncio.ensure_future(ask_whole()))
 
 
 async def ask_alone(caller: Caller, assistant: str, question: Question) -> uuid.UUID:
-    """The same without a conversation, of an assistant named by slug or id."""
+    """The same without a conversation, of an assistant named by slug or id; it must not be cancelled."""
     return _running(await open_lone_turn(caller, assistant, question, replica=runner.REPLICA))
 
 

@@ -32,7 +32,8 @@ def conversation_of(tenant: Tenant, conversation_id: uuid.UUID, *, user: str = "
 def assistant_of(tenant: Tenant, name: str) -> Assistant:
     """A tenant's active assistant by slug or id. Raises NotFound, the same for another's as for none."""
     rows = Assistant.objects.for_tenant(tenant).select_related("prompt__published").filter(is_active=True)
-    found = list(rows.filter(Q(slug=name) | Q(pk__in=_uuids(name))))
+    # PostgreSQL refuses a NUL even in a comparison, and an address may hold one.
+    found = [] if "\0" in name else list(rows.filter(Q(slug=name) | Q(pk__in=_uuids(name))))
     if not found:
         raise NotFound("There is no such assistant.")
     assistant: Assistant = max(found, key=lambda row: row.slug == name)  # a slug may look like another one's id

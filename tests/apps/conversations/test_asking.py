@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from typing import Any
 
 import pytest
 
+from apps.conversations import asking, runner
 from apps.conversations.models import Message, Turn
+from apps.conversations.opening import open_turn
 from apps.inference.models import Endpoint
 from apps.tenants.scoping import unit
 from apps.usage.models import UsageRecord
@@ -338,3 +341,28 @@ async def test_an_end_that_is_not_kept_is_not_told_as_one(world: World, api: Api
     await unit(world.assistant.delete)
     events = [event async for event in read_sse(streaming)]
     assert (events[-1].type, events[-1].body["code"]) == ("error", "not_found")
+
+
+async def test_who_leaves_while_the_question_is_accepted_finds_its_answer(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, outside = asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any, **kwargs: Any) -> Any:
+        inside.set()
+        opened = await open_turn(*args, **kwargs)
+        await asyncio.sleep(0.1)
+        outside.set()
+        return opened
+
+    monkeypatch.setattr(asking, "open_turn", slow)
+    world.script("the ", "answer")
+    calling = asyncio.create_task(api.ask(world.turns, "pump?"))
+    await inside.wait()
+    calling.cancel()
+    await outside.wait()
+    await asyncio.sleep(0.05)
+    await runner.drain(5)
+    turn = await world.only_turn()
+    assert turn.answer is not None
+    assert (turn.state, turn.answer.text) == ("finished", "the answer")

@@ -263,6 +263,7 @@ async def test_an_image_is_refused_in_words(world: World, api: Api) -> None:
 async def test_an_unknown_model(world: World, api: Api) -> None:
     outside = await unit(lambda: factories.make_assistant(tenant=factories.make_tenant("other"), slug="theirs"))
     await unit(lambda: factories.make_assistant(tenant=world.tenant, slug="off", is_active=False))
+    assert (await api.get("/v1/models/a%00b")).status_code == 404
     for model in ("gpt-4o", "theirs", str(outside.pk), "off", str(uuid.uuid4())):
         for response in (await chat(api, "x", model=model), await api.get(f"/v1/models/{model}")):
             error = response.json()["error"]
@@ -354,9 +355,9 @@ async def test_a_repeat_gets_the_first_answer_and_one_bill(world: World, api: Ap
     assert (await unit(UsageRecord.objects.get)).bill == "once"
 
 
-async def _leave(api: Api, world: World, **how: Any) -> Turn:
+async def _leave(api: Api, world: World, *, first_delay: float = 0.0, **how: Any) -> Turn:
     """Ask, leave while the answer is being written, and return the turn when it has ended."""
-    world.script(*["word "] * 60, delay=0.05)
+    world.script(*["word "] * 60, delay=0.05, first_delay=first_delay)
     calling = asyncio.create_task(chat(api, "pump?", **how))
     await world.fake.wait_received()
     await asyncio.sleep(0.2)
@@ -374,6 +375,21 @@ async def test_who_leaves_a_plain_call_stops_the_turn(world: World, api: Api) ->
     assert turn.answer.text.startswith("word ")
     bill = await world.bill(turn.pk)
     assert (bill.bill, bill.completion_tokens > 0) == ("delivered", True)
+
+
+async def test_who_leaves_before_the_first_word_stops_the_turn(world: World, api: Api) -> None:
+    turn = await _leave(api, world, first_delay=5, stream=True)
+    assert turn.state == "stopped"
+    assert (await world.bill(turn.pk)).bill == "delivered"
+
+
+async def test_a_stream_that_nobody_began_to_read_stops_its_turn(world: World, api: Api) -> None:
+    world.script(*["word "] * 60, delay=0.05)
+    response = await chat(api, "pump?", stream=True)
+    await asyncio.to_thread(response.close)
+    await world.fake.wait_disconnected(0.3)
+    await runner.drain(5)
+    assert (await world.only_turn()).state == "stopped"
 
 
 async def test_who_may_come_back_for_the_answer_stops_nothing(world: World, api: Api) -> None:
