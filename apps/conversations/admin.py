@@ -28,7 +28,8 @@ STATES = {label: VARIANTS[Turn.State(value)] for value, label in Turn.State.choi
 def turns_of(tenant_id: uuid.UUID) -> QuerySet[Turn]:
     """A tenant's turns with all that their display needs."""
     rows: QuerySet[Turn] = Turn.objects.for_tenant(tenant_id)
-    return rows.select_related("question", "answer", "endpoint", "prompt_version__prompt", "api_key")
+    rows = rows.select_related("question", "answer", "endpoint", "prompt_version__prompt", "api_key")
+    return rows.prefetch_related("answer__feedback")
 
 
 def turn_count() -> Coalesce:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from apps.conversations.models import Turn
+from apps.conversations.models import Feedback, Turn
 from apps.tenants.admin_words import duration
 
 VARIANTS = {
@@ -46,6 +46,7 @@ class Shown:
     others: list[dict[str, Any]]
     reason: str
     times: list[tuple[str, str]]
+    feedback: list[Feedback]
 
     @property
     def anchor(self) -> str:
@@ -54,7 +55,7 @@ class Shown:
 
 
 def shown(turn: Turn) -> Shown:
-    """`turn` with question, answer, endpoint and prompt_version__prompt at hand."""
+    """`turn` with question, answer, answer__feedback, endpoint and prompt_version__prompt at hand."""
     cited: list[dict[str, Any]] = turn.answer.citations if turn.answer else []
     numbers = {source["n"] for source in cited}
     times = (
@@ -70,6 +71,7 @@ def shown(turn: Turn) -> Shown:
         others=[source for source in turn.sources if source["n"] not in numbers],
         reason=REASONS.get(turn.finish_reason, ""),
         times=[(name, duration(value)) for name, value in times if value is not None],
+        feedback=list(turn.answer.feedback.all()) if turn.answer else [],
     )
 
 

@@ -19,6 +19,7 @@ from rest_framework.serializers import BaseSerializer
 
 from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
+from apps.conversations.feedback import GiveFeedback
 from apps.conversations.log import Entry
 from apps.conversations.models import Conversation, Message
 from apps.conversations.parties import conversation_of, delete_conversation
@@ -273,6 +274,7 @@ urlpatterns = [
     path("conversations/<uuid:conversation_id>", OneConversation.as_view()),
     path("conversations/<uuid:conversation_id>/messages", Messages.as_view()),
     path("conversations/<uuid:conversation_id>/turns", Turns.as_view()),
+    path("messages/<uuid:message_id>/feedback", GiveFeedback.as_view()),
     path("turns/<uuid:turn_id>", OneTurn.as_view()),
     path("turns/<uuid:turn_id>/events", TurnEvents.as_view()),
     path("turns/<uuid:turn_id>/stop", StopTurn.as_view()),

@@ -140,6 +140,30 @@ class Turn(TenantOwned):
         return self.question.text[:80]
 
 
+class Feedback(TenantOwned):
+    """What an end user thinks of an answer."""
+
+    class Rating(models.TextChoices):
+        UP = "up", "Helpful"
+        DOWN = "down", "Not helpful"
+
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="feedback")
+    end_user = models.ForeignKey(EndUser, on_delete=models.CASCADE, related_name="+")
+    rating = models.CharField(max_length=4, choices=Rating)
+    comment = models.CharField(max_length=2000, blank=True)
+    created = models.DateTimeField(default=timezone.now, editable=False)
+    changed = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["message", "end_user"], name="feedback_once"),
+            models.CheckConstraint(condition=Q(rating__in=["up", "down"]), name="feedback_rating"),
+        ]
+
+    def __str__(self) -> str:
+        return self.get_rating_display()
+
+
 class IdempotencyKey(TenantOwned):
     """A client's promise that a repeated request is the same one: the repeat gets the first one's turn."""
 

@@ -196,7 +196,7 @@ _MODEL = {
     "id": "guide",
     "object": "model",
     "created": _CREATED,
-    "owned_by": "acme",
+    "owned_by": "pumpworks",
     "name": "Pump guide",
     "description": "Answers questions about our pumps from their manuals.",
 }

@@ -25,6 +25,7 @@ TAGS = {
     "search": "Search",
     "usage": "Usage",
     "webhooks": "Webhooks",
+    "feedback": "Conversations",
 }
 ABOUT = """Ask assistants, manage the documents that they answer from, search.
 

@@ -178,6 +178,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Message": {"answer": ANSWER},
     "AskRequest": {"seal": {"text": "Which seal fits?", "client_id": "q-1"}},
     "Turn": {"finished": TURN},
+    "GiveFeedbackRequest": {"down": {"rating": "down", "comment": "It is P-42 since 2024."}},
+    "Feedback": {
+        "down": {
+            "message": ANSWER["id"],
+            "user": "customer-17",
+            "rating": "down",
+            "comment": "It is P-42 since 2024.",
+            "created": "2026-03-31T19:02:33.709114Z",
+            "changed": "2026-03-31T19:02:33.709114Z",
+        }
+    },
     "Webhook": {"tickets": WEBHOOK},
     "WebhookFieldsRequest": {"tickets": {name: WEBHOOK[name] for name in ("name", "url", "events")}},
     "PatchedWebhookFieldsRequest": {"pause": {"enabled": False}},

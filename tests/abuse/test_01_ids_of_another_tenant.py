@@ -72,6 +72,7 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "v1/models/<path:model>": [("GET", "/v1/models/{assistant}", "")],
     "v1/embeddings": [("POST", "/v1/embeddings", '{"model": "{assistant}", "input": "x"}')],
     "v1/<path:rest>": [("GET", "/v1/files/{document}", "")],
+    "api/v1/messages/<uuid:message_id>/feedback": [("POST", "messages/{answer}/feedback", '{"rating": "up"}')],
     "api/v1/usage": [],
     "api/v1/usage/records": [],
 }
@@ -90,6 +91,7 @@ def ids_of(world: World) -> dict[str, str]:
         "conversation": str(world.conversation.pk),
         "document": str(document.pk),
         "turn": str(turn.pk),
+        "answer": str(turn.answer_id),
         "webhook": str(Webhook.objects.for_tenant(world.tenant).get().pk),
     }
 

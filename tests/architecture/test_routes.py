@@ -43,7 +43,13 @@ def test_streaming_routes_run_ahead_of_middleware() -> None:
 @pytest.mark.parametrize("route", sorted(set(OURS) - PUBLIC))
 async def test_no_route_answers_without_credentials(database: None, route: str) -> None:
     path = "/" + route
-    for kind in ("<uuid:conversation_id>", "<uuid:turn_id>", "<uuid:document_id>", "<uuid:webhook_id>"):
+    for kind in (
+        "<uuid:conversation_id>",
+        "<uuid:turn_id>",
+        "<uuid:document_id>",
+        "<uuid:message_id>",
+        "<uuid:webhook_id>",
+    ):
         path = path.replace(kind, str(uuid.uuid4()))
     for kind in ("<str:key>", "<path:model>", "<path:rest>"):
         path = path.replace(kind, "some")

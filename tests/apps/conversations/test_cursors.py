@@ -17,7 +17,8 @@ async def test_the_farther_cursor_counts(world: World, api: Api, after: str, hea
     turn = (await api.ask(world.turns, "pump?")).json()["id"]
     headers = {"Last-Event-ID": header} if header else {}
     response = await api.get(f"/api/v1/turns/{turn}/events", {"after": after} if after else {}, headers=headers)
-    assert [event.cursor async for event in read_sse(response)][0] == first
+    cursors = [event.cursor async for event in read_sse(response)]
+    assert cursors[0] == first
 
 
 @pytest.mark.parametrize(("after", "header"), [("1", ""), ("1-2", "x-1"), ("1-2", "0-" + "0" * 23)])
