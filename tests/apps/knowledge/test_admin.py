@@ -9,9 +9,11 @@ from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, Document
+from apps.knowledge.sources import add_source
 from apps.tenants.models import Tenant
 from tests import factories
 from tests.apps.admin_world import World, logged_in, make_world
@@ -222,3 +224,48 @@ def test_list_costs_the_same_for_many_collections(
         factories.make_collection(tenant=world.acme, index=index)
     with django_assert_max_num_queries(15):
         bob.get(reverse("admin:knowledge_collection_changelist"))
+
+
+# --- Addresses and texts ----------------------------------------------------------------------------------------------
+
+
+def test_an_address_and_a_text_are_added_like_a_file(world: World, bob: Client) -> None:
+    url = upload_url(collection_of(world.acme))
+    page = bob.post(url, {"url": "https://example.org/guide"})
+    assert (page.status_code, page.json()["title"]) == (202, "https://example.org/guide")
+    assert bob.post(url, {"url": "https://example.org/guide"}).json()["created"] is False
+    text = bob.post(url, {"title": "Opening hours", "text": "Monday to Friday"})
+    assert (text.status_code, text.json()["title"]) == (202, "Opening hours")
+    added = Document.objects.for_tenant(world.acme).filter(created_by=world.bob)
+    assert {(row.source_url, row.to_fetch, row.size) for row in added} == {
+        ("https://example.org/guide", True, 0),
+        ("", False, len("Monday to Friday")),
+    }
+
+
+def test_an_inner_address_is_refused_in_words(world: World, bob: Client) -> None:
+    refusal = bob.post(upload_url(collection_of(world.acme)), {"url": "http://10.0.0.1/"})
+    assert (refusal.status_code, list(refusal.json()["fields"])) == (400, ["url"])
+
+
+def test_a_document_shows_where_it_comes_from_and_is_fetched_again(world: World, bob: Client) -> None:
+    document = document_of(world.acme)
+    document.source_url = "https://example.org/?a=<b>&c"
+    document.status, document.ready_at, document.fetched_at = Document.Status.READY, timezone.now(), timezone.now()
+    document.save()
+    address = reverse("admin:knowledge_document_change", args=[document.pk])
+    page = bob.get(address).content.decode()
+    assert 'href="https://example.org/?a=&lt;b&gt;&amp;c" target="_blank" rel="noopener noreferrer"' in page
+    assert "Fetch again" in page
+    bob.post(reverse("admin:knowledge_document_retry", args=[document.pk]))
+    document.refresh_from_db()
+    assert (document.status, document.to_fetch) == (Document.Status.QUEUED, True)
+    document.status = Document.Status.EXTRACTING
+    document.save()
+    assert "Fetching it from example.org" in bob.get(address).content.decode()
+
+
+def test_what_was_not_fetched_yet_cannot_be_downloaded(world: World, bob: Client) -> None:
+    document, _ = add_source(world.acme, collection_of(world.acme), url="https://example.org/guide")
+    assert bob.get(reverse("admin:knowledge_document_download", args=[document.pk])).status_code == 404
+    assert "Download" not in bob.get(reverse("admin:knowledge_document_change", args=[document.pk])).text

@@ -120,3 +120,14 @@ def test_mistakes_are_told_in_a_sentence(acme: Tenant, arguments: list[str], mes
 
 def test_a_search_without_a_hit_says_so(acme: Tenant, manuals: Collection) -> None:
     assert run("search", "anything") == ("Nothing found.\n", "")
+
+
+def test_an_address_is_added_beside_files(acme: Tenant, folder: Path) -> None:
+    out, _ = run("ingest", str(folder / "guide.md"), "https://example.org/guide", "--no-wait")
+    assert out.splitlines() == [f"{folder / 'guide.md'}: queued", "https://example.org/guide: queued"]
+    assert Document.objects.get(source_url="https://example.org/guide").to_fetch
+
+
+def test_an_inner_address_is_refused_and_fails_the_command(acme: Tenant) -> None:
+    with pytest.raises(CommandError, match="1 of 1 documents"):
+        run("ingest", "http://169.254.169.254/", "--no-wait")
