@@ -9,9 +9,10 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     if sys.argv[1:2] == ["init"]:
         # It makes the settings that every other command needs in order to begin.
-        from config import first_start
+        from apps.ops import first_start
+        from config import env
 
-        first_start.prepare(sys.argv[2:])
+        first_start.prepare(sys.argv[2:], read_files=env.read_files)
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

@@ -57,8 +57,13 @@ def declare(name: str, meaning: str, default: str | None) -> None:
     sections[-1].variables.append(Variable(name, meaning, default))
 
 
-def read_files() -> None:
-    """Take `.env`, and the file that `make up` wrote, for what the environment itself does not set."""
+def read_files(instead: Path | None = None) -> None:
+    """Take `.env`, and the file that `make up` wrote, for what the environment itself does not set.
+
+    instead: a file that takes the place of `.env` in this process.
+    """
+    global ENV_FILE  # noqa: PLW0603 - the settings, which load later, shall read the same one
+    ENV_FILE = instead or ENV_FILE
     _read_file(ENV_FILE)
     # The secrets and the demo of `make up` are for one machine alone: whoever says production gets none of them.
     if os.environ.get("PARLEY_ENV") != "production":

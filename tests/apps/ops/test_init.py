@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from config import first_start
+from apps.ops import first_start
 from local import postgres
 from local.home import free_port
 from tests.environment import ENVIRONMENT, PASSWORDS, POSTGRES_PORT, REDIS_PASSWORD, REDIS_PORT, ROOT, Backends

@@ -1,6 +1,6 @@
 """`manage.py init`: from an empty database to a Parley that can be logged in to. Running it again is harmless.
 
-config.first_start has asked for the settings before; here is what needs them.
+apps.ops.first_start has asked for the settings before; here is what needs them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from django.db import connections
 
 from apps.inference.models import Endpoint
 from apps.inference.probe import probe
+from apps.ops import first_start
 from apps.ops.management.commands import doctor
 from apps.tenants.models import Membership, Tenant, User, slug_validator
 from chatbot.addresses import is_public
-from config import first_start
 
 CHECKS = (
     doctor.python,

@@ -1,6 +1,7 @@
 """What `manage.py init` does before there are settings: it asks for them, tries each, and makes up the secrets.
 
-The command itself (apps/ops/management/commands/init.py) goes on from there, and has `write` keep what proved right.
+The command itself (management/commands/init.py) goes on from there, and has `write` keep what proved right. Nothing
+here may need Django's settings, nor models.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ import environ
 import psycopg
 import redis
 
-from config import env
-
 SECONDS = 5
+ENV_FILE = Path(__file__).resolve().parents[2] / ".env"
 SECRETS: dict[str, Callable[[], str]] = {
     "SECRET_KEY": lambda: secrets.token_urlsafe(48),
     "PARLEY_KEY_PEPPER": lambda: secrets.token_urlsafe(48),
@@ -53,22 +53,24 @@ HEADER = "# Written by `manage.py init`. It holds secrets: keep a copy in a safe
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--no-input", action="store_true", help="ask nothing: take everything from the environment")
-    parser.add_argument("--file", type=Path, default=env.ENV_FILE, help="where the settings are written")
+    parser.add_argument("--file", type=Path, default=ENV_FILE, help="where the settings are written")
     parser.add_argument("--no-file", action="store_true", help="write none: the environment stays where settings are")
     parser.add_argument(
         "--force", action="store_true", help="replace the file; what it holds is kept, and the old one as .env.old"
     )
 
 
-def prepare(arguments: list[str]) -> None:
-    """Leave an environment in which the settings load, or stop with a sentence that says what is missing or wrong."""
+def prepare(arguments: list[str], *, read_files: Callable[[Path], None]) -> None:
+    """Leave an environment in which the settings load, or stop with a sentence that says what is missing or wrong.
+
+    read_files: takes from the file what the environment does not set.
+    """
     parser = ArgumentParser(prog="manage.py init", description="Set Parley up in production: settings, tables, people.")
     add_arguments(parser)
     known, _django_s = parser.parse_known_args(arguments)
     os.environ.setdefault("PARLEY_ENV", "production")
-    env.ENV_FILE = known.file
     try:
-        env.read_files()
+        read_files(known.file)
         if not known.no_file and not known.force:
             _check_file(known.file)
         asker = Asker(asks=not known.no_input)
@@ -162,7 +164,7 @@ def _host(value: str) -> str:
 
 
 def _postgres(value: str) -> str:
-    if urlsplit(value).scheme not in env.POSTGRES:
+    if urlsplit(value).scheme not in ("postgres", "postgresql"):
         return "It must begin with postgres://."
     try:
         psycopg.connect(value, connect_timeout=SECONDS).close()
