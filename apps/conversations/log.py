@@ -39,17 +39,21 @@ class Log:
     async def follow(self, after: Cursor, *, idle: float | None = None) -> AsyncIterator[list[Entry]]:
         """Everything beyond `after` as it comes, to the terminal event; [] after `idle` seconds of silence."""
         place = self._place(after)
-        while True:
-            batch = self.entries[place:]
-            if batch:
-                place += len(batch)
-                yield batch
-                if batch[-1].event.terminal:
+        silence = _Silence(idle)
+        try:
+            while True:
+                batch = self.entries[place:]
+                if batch:
+                    place += len(batch)
+                    yield batch
+                    if batch[-1].event.terminal:
+                        return
+                elif self.ended:
                     return
-            elif self.ended:
-                return
-            elif not await self._grown(idle):
-                yield []
+                elif not await silence.before(self._growth()):
+                    yield []
+        finally:
+            silence.end()
 
     def _place(self, after: Cursor) -> int:
         """The index of the first entry beyond `after`; a cursor of an earlier epoch lies before all of them."""
@@ -57,19 +61,40 @@ class Log:
             return 0
         return min(after.seq, len(self.entries)) if after.epoch == self.epoch else len(self.entries)
 
-    async def _grown(self, idle: float | None) -> bool:
-        """Wait for the next append; False when `idle` seconds passed without one."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
+    def _growth(self) -> asyncio.Future[bool]:
+        """Done with True at the next append."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        if idle is None:
-            return await future
-        # A bare timer: asyncio.timeout() costs several times as much, and this runs for every token of every reader.
-        timer = loop.call_later(idle, _wake, future, False)
-        try:
-            return await future
-        finally:
-            timer.cancel()
+        return future
+
+
+class _Silence:
+    """Notices that nothing was appended for `idle` seconds, if any, by one timer for a reader: setting one for each
+    token would cost more than waking the reader does."""
+
+    def __init__(self, idle: float | None) -> None:
+        self._idle = idle
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def before(self, growth: asyncio.Future[bool]) -> bool:
+        """Wait for it; False when the log stayed silent instead."""
+        if self._idle is not None:
+            loop = asyncio.get_running_loop()
+            self._growth, self._until = growth, loop.time() + self._idle
+            if self._timer is None:
+                self._timer = loop.call_at(self._until, self._ring, loop)
+        return await growth
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop.time() < self._until:
+            self._timer = loop.call_at(self._until, self._ring, loop)
+        else:
+            self._timer = None
+            _wake(self._growth, False)
+
+    def end(self) -> None:
+        if self._timer:
+            self._timer.cancel()
 
 
 def _wake(future: asyncio.Future[bool], grown: bool) -> None:
