@@ -1,0 +1,45 @@
+"""Documents from an address and as a text, added in Chromium."""
+
+from __future__ import annotations
+
+import pytest
+from django.urls import reverse
+from playwright.sync_api import Browser, expect
+
+from apps.inference.models import Endpoint
+from tests import factories
+from tests.browser.conftest import SCREENSHOTS, open_page, session_of
+from tests.browser.test_admin_pages import inspect
+
+
+def test_an_address_and_a_text(database: None, web: str, request: pytest.FixtureRequest) -> None:
+    tenant = factories.make_tenant("acme", name="Acme")
+    index = factories.make_index(tenant=tenant, endpoint=factories.make_endpoint(kind=Endpoint.Kind.EMBEDDING))
+    collection = factories.make_collection(tenant=tenant, index=index, slug="manuals")
+    session = session_of(factories.make_user("operator@example.com", is_superuser=True))
+    browser: Browser = request.getfixturevalue("browser")
+    page, watch = open_page(browser, web, session)
+    page.goto(reverse("admin:knowledge_collection_upload", args=[collection.pk]))
+    newest = page.locator(".p-files li").first
+
+    address = page.get_by_label("Address")
+    address.fill("http://127.0.0.1/secret")
+    page.get_by_role("button", name="Fetch").click()
+    expect(newest.locator(".p-failure")).to_contain_text("not public")
+    expect(address).to_have_value("http://127.0.0.1/secret")  # to be mended
+    for _ in range(2):
+        address.fill("https://www.example.org/new.html")
+        page.get_by_role("button", name="Fetch").click()
+        expect(newest.get_by_role("link", name="https://www.example.org/new.html")).to_be_visible()
+        expect(address).to_have_value("")
+    expect(newest).to_contain_text("Already here")
+
+    page.get_by_label("Title").fill("Opening <b>hours</b>")
+    page.get_by_label("Text", exact=True).fill("Monday to Friday")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(newest.get_by_role("link", name="Opening <b>hours</b>")).to_be_visible()
+    expect(newest).to_contain_text("Queued")
+    # Chromium reports the refused address on its console; nothing else may be there.
+    assert [complaint for complaint in watch.complaints if "400" not in complaint] == []
+    watch.complaints.clear()
+    assert not inspect(page, watch, "adding", SCREENSHOTS / "people")
