@@ -54,18 +54,20 @@ def _schema(hint: Any) -> dict[str, Any]:
 
 
 def stream_schema(kinds: list[type[Event]]) -> dict[str, Any]:
-    """Each event of a stream: its name says of which schema its data is."""
-    return {"oneOf": [_block(kind) for kind in kinds]}
+    """Each event of a stream that can be come back to: its name says of which schema its data is."""
+    cursor = {"id": {"type": "string", "description": "A cursor to come back with."}}
+    return {"oneOf": [event_block(kind.type, component_of(kind), **cursor) for kind in kinds]}
 
 
-def _block(kind: type[Event]) -> dict[str, Any]:
-    data = {"$ref": f"#/components/schemas/{component_of(kind)}"}
+def event_block(name: str, component: str, **more: Any) -> dict[str, Any]:
+    """An event whose data is JSON as `component` describes it; `more` are other fields that it has."""
+    data = {"$ref": f"#/components/schemas/{component}"}
     return {
         "type": "object",
-        "title": kind.type,
+        "title": name,
         "properties": {
-            "id": {"type": "string", "description": "A cursor to come back with."},
-            "event": {"const": kind.type},
+            **more,
+            "event": {"const": name},
             "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
         },
         "required": ["event", "data"],

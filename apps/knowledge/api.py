@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from apps.edge.parsers import BoundedJSONParser
 from apps.edge.schema import ERRORS, MISSING, UPLOADS
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
+from apps.knowledge.events_api import DocumentEvents
 from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
 from apps.knowledge.models import Collection, Document
 from apps.knowledge.parsers import UploadParser, refuse_unmeasured
@@ -267,6 +268,7 @@ urlpatterns = [
     path("collections/<str:key>", OneCollection.as_view()),
     path("documents", Documents.as_view()),
     path("documents/<uuid:document_id>", OneDocument.as_view()),
+    path("documents/<uuid:document_id>/events", DocumentEvents.as_view()),
     path("documents/<uuid:document_id>/retry", RetryDocument.as_view()),
     path("search", Search.as_view()),
 ]

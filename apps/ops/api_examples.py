@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 ASSISTANT = {
@@ -154,6 +155,7 @@ data: {"turn":"3fb8b3ab-62a5-4f0e-8f0c-6a3f4c1e9d72","state":"finished","finish_
 "timings":{"search_ms":41.3,"first_token_ms":340.1,"total_ms":628.1}}
 
 """
+DOCUMENT_EVENTS = "".join(f"event: document\ndata: {json.dumps(state)}\n\n" for state in (DOCUMENT, READY))
 
 # By the component that describes the body; each example has a name.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -237,10 +239,16 @@ def add_examples(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             for body in (operation.get("requestBody", {}), *operation["responses"].values()):
                 for media_type, content in body.get("content", {}).items():
                     if media_type == "text/event-stream":
-                        content.setdefault("example", content["schema"].get("example", EVENTS))
+                        content.setdefault("example", _stream(content["schema"]))
                     elif media_type == "application/json" and "examples" not in content:
                         _add(content)
     return result
+
+
+def _stream(schema: dict[str, Any]) -> str:
+    """The example of an event stream, by the event that it begins with."""
+    first = schema.get("oneOf", [{}])[0].get("title")
+    return {"turn.started": EVENTS, "document": DOCUMENT_EVENTS}.get(first) or str(schema["example"])
 
 
 def _add(content: dict[str, Any]) -> None:

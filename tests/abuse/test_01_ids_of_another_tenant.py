@@ -43,6 +43,7 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "api/v1/documents/<uuid:document_id>": [
         (method, "documents/{document}", '{"text": "x"}') for method in ("GET", "PUT", "DELETE")
     ],
+    "api/v1/documents/<uuid:document_id>/events": [("GET", "documents/{document}/events", "")],
     "api/v1/documents/<uuid:document_id>/retry": [("POST", "documents/{document}/retry", "")],
     "api/v1/search": [("POST", "search", '{"collection": "{collection}", "query": "pump"}')],
     "api/v1/conversations": [("POST", "conversations", '{"assistant": "{assistant}"}')],
@@ -72,7 +73,7 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "v1/models/<path:model>": [("GET", "/v1/models/{assistant}", "")],
     "v1/embeddings": [("POST", "/v1/embeddings", '{"model": "{assistant}", "input": "x"}')],
     "v1/<path:rest>": [("GET", "/v1/files/{document}", "")],
-    "api/v1/messages/<uuid:message_id>/feedback": [("POST", "messages/{answer}/feedback", '{"rating": "up"}')],
+    "api/v1/messages/<uuid:message_id>/feedback": [("POST", "messages/{message}/feedback", '{"rating": "up"}')],
     "api/v1/usage": [],
     "api/v1/usage/records": [],
 }
@@ -91,7 +92,7 @@ def ids_of(world: World) -> dict[str, str]:
         "conversation": str(world.conversation.pk),
         "document": str(document.pk),
         "turn": str(turn.pk),
-        "answer": str(turn.answer_id),
+        "message": str(turn.question_id),
         "webhook": str(Webhook.objects.for_tenant(world.tenant).get().pk),
     }
 

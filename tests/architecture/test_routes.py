@@ -17,6 +17,7 @@ STREAMING = {
     "api/v1/turns/<uuid:turn_id>",
     "api/v1/turns/<uuid:turn_id>/events",
     "api/v1/turns/<uuid:turn_id>/stop",
+    "api/v1/documents/<uuid:document_id>/events",
     "v1/chat/completions",
     "v1/embeddings",
 }

@@ -17,7 +17,7 @@ from referencing.jsonschema import DRAFT202012
 
 from apps.edge.event_schemas import component_of, turn_events
 from apps.edge.openapi import Generator
-from apps.ops.api_examples import EVENTS, EXAMPLES
+from apps.ops.api_examples import EXAMPLES
 from chatbot.events import Failed, Restarted, Source, Sources, Timings, Token, TurnFinished, TurnStarted, Usage
 
 DOCUMENT: dict[str, Any] = Generator().fresh()
@@ -133,9 +133,11 @@ def test_every_event_of_a_turn_is_described() -> None:
         assert set(shape["properties"]) == {field.name for field in fields(kind)}
 
 
-def test_the_streams_example_is_made_of_events() -> None:
-    shapes = events_of("ask")
-    for block in EVENTS.strip().split("\n\n"):
+@pytest.mark.parametrize("operation", ["ask", "follow_turn", "follow_document"])
+def test_a_streams_example_is_made_of_its_events(operation: str) -> None:
+    shapes = events_of(operation)
+    example = OPERATIONS[operation]["responses"]["200"]["content"]["text/event-stream"]["example"]
+    for block in example.strip().split("\n\n"):
         told = dict(line.split(": ", 1) for line in block.splitlines())
         assert faults(shapes[told["event"]], json.loads(told["data"])) == []
 

@@ -1,0 +1,86 @@
+"""SSE: a document's way to ready or failed, told as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+
+from apps.edge.errors import body_of, translate
+from apps.edge.event_schemas import event_block
+from apps.edge.frames import KEEP_ALIVE
+from apps.edge.schema import ERRORS
+from apps.knowledge.models import Document
+from apps.knowledge.serializers import DocumentSerializer
+from apps.tenants.authentication import Caller, credential_of, still_valid
+from apps.tenants.doors import Door
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import unit
+from chatbot.errors import NotAuthenticated, NotFound, ParleyError
+
+POLL_SECONDS = 1.0
+HEARTBEAT_SECONDS = 15.0
+SETTLED = {Document.Status.READY, Document.Status.FAILED}
+STREAM = {"oneOf": [event_block("document", "Document"), event_block("error", "Error")]}
+
+
+class DocumentEvents(Door):
+    @extend_schema(
+        operation_id="follow_document",
+        responses={(200, "text/event-stream"): OpenApiResponse(STREAM, "The document, at each change."), **ERRORS},
+    )
+    async def get(self, request: HttpRequest, caller: Caller, document_id: uuid.UUID) -> HttpResponseBase:
+        """Follow a document until it is ready or has failed. Each event is the document as it stands then."""
+        document = await unit(_state, caller.tenant, document_id)
+        return StreamingHttpResponse(
+            _changes(caller.tenant, document, credential_of(request)),
+            content_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
+
+
+def _state(tenant: Tenant, document_id: uuid.UUID) -> dict[str, Any]:
+    """The document as the API shows it. Raises NotFound."""
+    document = Document.objects.for_tenant(tenant).select_related("collection").filter(pk=document_id).first()
+    if document is None:
+        raise NotFound
+    return dict(DocumentSerializer(document).data)
+
+
+async def _changes(tenant: Tenant, state: dict[str, Any], credential: str) -> AsyncIterator[bytes]:
+    told, spoke = None, time.monotonic()
+    while True:
+        if state != told:
+            told, spoke = state, time.monotonic()
+            yield _event("document", state)
+        elif time.monotonic() - spoke > HEARTBEAT_SECONDS:
+            spoke = time.monotonic()
+            yield KEEP_ALIVE
+        if state["status"] in SETTLED:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+        try:
+            state = await _looked_at(tenant, uuid.UUID(state["id"]), credential)
+        except ParleyError as error:
+            yield _event("error", body_of(error))
+            return
+
+
+async def _looked_at(tenant: Tenant, document_id: uuid.UUID, credential: str) -> dict[str, Any]:
+    """Raises ParleyError: revoked, deleted, or no database to ask."""
+    if not await still_valid(credential):
+        raise NotAuthenticated
+    try:
+        return await unit(_state, tenant, document_id)
+    except Exception as raised:
+        raise translate(raised) from raised
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data))
