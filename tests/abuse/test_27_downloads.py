@@ -44,10 +44,18 @@ def test_a_download_is_an_attachment(name: str, claimed: str) -> None:
     assert b"".join(response.streaming_content) == HOSTILE[name]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "name", ["page.html", "image.svg", "data.xml", "page.htm", "x.xhtml", "x.exe", "x", "x.md.html"]
-)
-def test_what_browsers_run_is_not_taken(name: str) -> None:
+def test_a_page_that_was_taken_is_handed_back_as_a_file() -> None:
+    world = make_world()
+    collection = factories.make_collection(tenant=world.acme)
+    document, _ = add_document(world.acme, collection, name="page.html", content=HOSTILE["page.html"])
+    response = logged_in(world.bob).get(reverse("admin:knowledge_document_download", args=[document.pk]))
+    assert response["Content-Disposition"] == 'attachment; filename="page.html"'
+    assert response["Content-Security-Policy"].split(";")[0] == "sandbox"
+    assert response["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("name", ["image.svg", "data.xml", "page.shtml", "page.mhtml", "x.exe", "x", "x.html.svg"])
+def test_what_is_no_document_is_not_taken(name: str) -> None:
     world = make_world()
     with pytest.raises(UnsupportedType):
         add_document(
