@@ -52,6 +52,7 @@ def test_a_page_that_was_taken_is_handed_back_as_a_file() -> None:
     assert response["Content-Disposition"] == 'attachment; filename="page.html"'
     assert response["Content-Security-Policy"].split(";")[0] == "sandbox"
     assert response["X-Content-Type-Options"] == "nosniff"
+    assert b"".join(response.streaming_content) == HOSTILE["page.html"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["image.svg", "data.xml", "page.shtml", "page.mhtml", "x.exe", "x", "x.html.svg"])
