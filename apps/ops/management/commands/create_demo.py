@@ -98,6 +98,7 @@ def _refresh_endpoint(name: str, url: str, model: str, kind: Endpoint.Kind) -> N
             "base_url": os.environ[url],
             "model": os.environ[model],
             "kind": kind,
+            "protocol": Endpoint.Protocol.LLAMACPP if kind == Endpoint.Kind.CHAT else Endpoint.Protocol.OPENAI,
             "dimension": dimension,
             "context_length": length,
             # Two busy cores may take half a minute to read a long prompt.
