@@ -9,6 +9,9 @@ import structlog
 
 from config.env import refuse
 
+# They tell of each request or task, which is in our own log.
+CHATTY = ("daphne", "uvicorn", "uvicorn.access", "httpx", "httpx2", "aiohttp.access", "axes", "celery.app.trace")
+
 
 def configure_logging(*, level: str) -> None:
     """Route structlog and the standard library's loggers through one JSON renderer."""
@@ -41,7 +44,7 @@ def configure_logging(*, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for chatty in ("daphne", "uvicorn", "uvicorn.access", "httpx", "aiohttp.access", "axes", "celery.app.trace"):
+    for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # Scanners send made-up Host headers all day; the 400 that they get is in the request log.
     logging.getLogger("django.security.DisallowedHost").setLevel(logging.CRITICAL)

@@ -84,7 +84,7 @@ COMPOSE = Section(
         Variable("VLLM_MODEL", "What the profile `vllm` serves.", "Qwen/Qwen2.5-7B-Instruct"),
         Variable("LLAMACPP_MODEL", "What the profile `llamacpp` serves.", "Qwen/Qwen2.5-3B-Instruct-GGUF:Q4_K_M"),
         Variable("LLAMACPP_CONTEXT", "Tokens of context that its two slots share.", "16384"),
-        Variable("TEI_MODEL", "What the profile `tei` embeds with.", "intfloat/multilingual-e5-small"),
+        Variable("TEI_MODEL", "What the profile `tei` embeds with.", "BAAI/bge-m3"),
         Variable("HF_TOKEN", "A token of the Hugging Face hub, for models that ask for one.", "none"),
         Variable("IMAGE_PARLEY", "Parley's image.", "parley:local"),
         Variable("IMAGE_NGINX", "nginx's image.", "parley-nginx:local"),

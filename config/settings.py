@@ -203,7 +203,7 @@ DATABASES = {
         size=number(
             "DATABASE_POOL_SIZE",
             10,
-            "Connections that a process opens to PostgreSQL at most. A unit of work waits one second for one.",
+            "Connections that a process opens to PostgreSQL at most; a web process as many again for questions.",
             least=1,
             most=1_000,
         ),

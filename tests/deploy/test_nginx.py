@@ -297,6 +297,7 @@ def test_the_log_is_json_and_tells_no_secrets(client: httpx.Client, proxy: Proxy
     headers = {"X-Request-Id": "in-the-log", "User-Agent": 'a"b\\'}
     headers |= {"Authorization": "Bearer s3cret", "Cookie": "sessionid=s3cret", "Referer": "http://x.example/?q=s3cret"}
     client.get("/api/v1/documents?user=s3cret", headers=headers)
+    client.get("/admin/password_reset/MQ/s3cret/")
     [line] = [line for line in proxy.log() if line["request_id"] == "in-the-log"]
     assert (line["path"], line["status"], line["client"]) == ("/api/v1/documents", 200, "127.0.0.1")
     assert line["agent"] == 'a"b\\'
