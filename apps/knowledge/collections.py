@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from functools import partial
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
@@ -75,4 +74,4 @@ def delete_collection(tenant: Tenant, collection: Collection) -> None:
         Chunk.objects.for_tenant(tenant).filter(collection=collection).discard()
         collection.delete()
         for name in stored:
-            transaction.on_commit(partial(storage.discard, name), robust=True)
+            storage.discard_after_commit(name)

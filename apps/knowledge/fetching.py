@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from functools import partial
 from typing import IO, Any
 
 from django.conf import settings
 from django.core.files.base import File
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils import timezone
 
 from apps.knowledge import lease, storage
@@ -89,7 +88,7 @@ def _exchange(document: Document, fields: dict[str, Any]) -> None:
     old = document.stored
     lease.write(document, **fields)
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=False).discard()
-    transaction.on_commit(partial(storage.discard, old), robust=True)
+    storage.discard_after_commit(old)
     for field, value in fields.items():
         setattr(document, field, value)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -98,7 +97,7 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
             current.save()
             # A worker may be at the old bytes: it notices that its lease is gone before it writes anything.
             Chunk.objects.for_tenant(tenant).filter(document=current, live=False).discard()
-            transaction.on_commit(partial(storage.discard, old), robust=True)
+            storage.discard_after_commit(old)
             queue.send_due(tenant.pk)
     except IntegrityError as error:
         storage.discard(stored)
@@ -137,7 +136,7 @@ def delete_document(tenant: Tenant, document: Document) -> None:
             return
         Chunk.objects.for_tenant(tenant).filter(document=current).discard()
         current.delete()
-        transaction.on_commit(partial(storage.discard, current.stored), robust=True)
+        storage.discard_after_commit(current.stored)
 
 
 def ingest(tenant_id: uuid.UUID | str, document_id: uuid.UUID | str) -> None:

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
+from django.db import transaction
 
 from apps.knowledge.models import TITLE_CHARS, Document
 from apps.tenants.models import Tenant
@@ -85,3 +86,12 @@ def discard(stored: str) -> None:
     """Delete bytes that no row names any more; a document that was not fetched yet names none."""
     if stored:
         default_storage.delete(stored)
+
+
+def discard_after_commit(stored: str) -> None:
+    """Delete bytes once this transaction has committed, which a failure to delete does not undo."""
+
+    def discarding() -> None:  # a function with a name: Django wants to log one, and partial() has none
+        discard(stored)
+
+    transaction.on_commit(discarding, robust=True)

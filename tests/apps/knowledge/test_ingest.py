@@ -11,7 +11,7 @@ from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage
 from django.db import connections
 
-from apps.knowledge.ingest import add_document
+from apps.knowledge.ingest import add_document, delete_document
 from apps.knowledge.models import Chunk, Collection, Document, Embedding
 from apps.tenants.models import Tenant
 from chatbot.errors import InvalidRequest, PayloadTooLarge, StorageFull, UnsupportedType
@@ -198,3 +198,18 @@ class FullDisk(FileSystemStorage):
     def _save(self, name: str, content: File[bytes]) -> str:
         super()._save(name, ContentFile(content.read(content.size // 2)))  # type: ignore[misc]
         raise OSError(28, "No space left on device")
+
+
+class StuckDisk(FileSystemStorage):
+    def delete(self, name: str) -> None:
+        raise OSError(30, "Read-only file system")
+
+
+def test_a_document_is_deleted_even_where_its_bytes_cannot_be(
+    acme: Tenant, manuals: Collection, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    document = added(acme, manuals, manual(1))
+    settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": f"{__name__}.StuckDisk"}}
+    delete_document(acme, document)
+    assert not Document.objects.for_tenant(acme).filter(pk=document.pk).exists()
+    assert "Read-only file system" in caplog.text
