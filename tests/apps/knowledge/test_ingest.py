@@ -202,7 +202,7 @@ class FullDisk(FileSystemStorage):
 
 class StuckDisk(FileSystemStorage):
     def delete(self, name: str) -> None:
-        raise OSError(30, "Read-only file system")
+        raise OSError(30, "Read-only file system", name)
 
 
 def test_a_document_is_deleted_even_where_its_bytes_cannot_be(
