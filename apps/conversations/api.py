@@ -169,7 +169,7 @@ class Turns(Door):
         },
     )
     async def post(self, request: HttpRequest, caller: Caller, conversation_id: uuid.UUID) -> HttpResponseBase:
-        """Ask. Answers with the finished turn, or with its events if the request accepts `text/event-stream`."""
+        """Ask a question. Answers with the finished turn, or with its events if `Accept` is `text/event-stream`."""
         streaming = wants_stream(request)
         question = asking.question_in(
             read_body(request), idempotency_key=request.headers.get("Idempotency-Key", "").strip()

@@ -43,8 +43,7 @@ _VERBS = {"GET": "get", "PATCH": "update", "PUT": "replace", "DELETE": "delete"}
 _RETRY_LATER = {"429", "503"}
 HEADERS = {
     "X-Request-Id": {
-        "description": "Names this request in Parley's log. Send one of your own (8 to 64 letters, digits, `.`, `_`, "
-        "`-`) and it is kept.",
+        "description": "Names this request in Parley's log; your own, if you sent one of 8 to 64 letters and digits.",
         "schema": {"type": "string"},
         "example": REQUEST_ID,
     },
@@ -79,8 +78,9 @@ class Schema(AutoSchema):
         return known[-1:] or parts[:1]
 
     def get_summary(self) -> str:
-        """The first sentence of the description."""
-        return re.split(r"(?<=\w)[.;](?:\s|$)", " ".join(self.get_description().split()), maxsplit=1)[0].rstrip(".")
+        """The first sentence of the description, which is plain text here."""
+        plain = " ".join(self.get_description().replace("`", "").split())
+        return re.split(r"(?<=\w)[.;](?:\s|$)", plain, maxsplit=1)[0].rstrip(".")
 
     def get_operation(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         operation = super().get_operation(path, *args, **kwargs)
