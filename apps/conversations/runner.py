@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 
 import structlog
-from django.db import InterfaceError, OperationalError
+from django.db import Error, IntegrityError, InterfaceError, OperationalError
 
 from apps.conversations import answering, metrics, turn
 from apps.conversations.log import Log
@@ -111,30 +111,48 @@ def _conclude(running: Running, answered: asyncio.Task[None]) -> None:
 
 async def _close(running: Running) -> None:
     """Store the turn, then tell its readers: nobody sees an end that is not kept."""
-    opened, outcome = running.opened, running.outcome
     answer_id = uuid.uuid4()
     for delay in (*SAVE_RETRIES, None):
         try:
-            kept = await unit(
-                turn.close_turn,
-                opened.tenant,
-                opened.turn_id,
-                opened.epoch,
-                outcome,
-                conversation_id=opened.conversation_id,
-                answer_id=answer_id,
-            )
-            if not kept:
-                outcome.error = NotFound("This turn was taken over or deleted; what was said here is not kept.")
+            if not await _store(running, answer_id):
+                running.outcome.error = NotFound("This turn was taken over or deleted; what was said here is not kept.")
             break
         except (OperationalError, InterfaceError) as error:
             log.warning("turn.save_failed", error=type(error).__name__, retry_in=delay)
             if delay is None:
                 # The sweeper closes the row when Postgres is back; the readers must not wait for that.
-                outcome.error = outcome.error or ServiceUnavailable(retry_after=5)
+                running.outcome.error = running.outcome.error or ServiceUnavailable(retry_after=5)
                 break
             await asyncio.sleep(delay)
+        except Error as error:
+            _mend(running, error)
     _tell(running, answer_id)
+
+
+async def _store(running: Running, answer_id: uuid.UUID) -> bool:
+    opened = running.opened
+    return await unit(
+        turn.close_turn,
+        opened.tenant,
+        opened.turn_id,
+        opened.epoch,
+        running.outcome,
+        conversation_id=opened.conversation_id,
+        answer_id=answer_id,
+    )
+
+
+def _mend(running: Running, error: Error) -> None:
+    """Make of what the database refuses something that it takes: an open turn would keep its readers waiting."""
+    outcome = running.outcome
+    if isinstance(error, IntegrityError) and outcome.endpoint_id:
+        outcome.endpoint_id = None  # it was deleted while it answered
+        return
+    # Its type alone: what it says may quote the answer.
+    log.error("turn.not_storable", error=type(error).__name__)
+    running.outcome = turn.Outcome(
+        state=Turn.State.FAILED, error=ParleyError(), timings=outcome.timings, last_seq=outcome.last_seq
+    )
 
 
 def _tell(running: Running, answer_id: uuid.UUID) -> None:

@@ -74,7 +74,8 @@ def close_turn(
 ) -> bool:
     """Write answer, state and bill, if the turn is still open in this epoch: whoever comes second gets False.
 
-    A turn that failed before its first word has no answer. Call it as one unit.
+    A turn that failed before its first word has no answer. Call it as one unit, and again with the same `answer_id`
+    where nobody knows whether it was committed.
     """
     error = outcome.error
     has_answer = bool(outcome.text) or outcome.state in {Turn.State.FINISHED, Turn.State.STOPPED}
@@ -100,7 +101,7 @@ def close_turn(
         )
     )
     if not won:
-        return False
+        return Turn.objects.for_tenant(tenant).filter(pk=turn_id, epoch=epoch, answer_id=answer_id).exists()
     if has_answer:
         Message.objects.create(
             id=answer_id,

@@ -7,9 +7,10 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation, ValidationError
-from django.db import InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
+from psycopg.errors import ForeignKeyViolation
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
@@ -150,6 +151,9 @@ def translate(error: Exception) -> errors.ParleyError:
     if isinstance(error, OperationalError | InterfaceError):
         log.error("database.unavailable", error=type(error).__name__)
         return ServiceUnavailable(retry_after=5)
+    if isinstance(error, IntegrityError) and isinstance(error.__cause__, ForeignKeyViolation):
+        log.info("database.row_gone")
+        return errors.NotFound("Something that this needs was deleted at this very moment.")
     log.error("request.failed", exc_info=error)
     return errors.ParleyError()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 import orjson
 
@@ -28,6 +28,8 @@ EVENT_LIMIT: Final = 1024 * 1024  # bytes of one server-sent event; real ones ta
 CHARACTERS_PER_TOKEN: Final = 16
 RETRY_AFTER: Final = 5.0  # seconds, where the server names none
 RETRY_AFTER_LIMIT: Final = 300.0
+COUNT_LIMIT: Final = 10**8  # tokens of one answer and its prompt; what is said beyond is no count
+REASON_LIMIT: Final = 20  # characters of a finish reason; real ones take fourteen
 
 InputType = Literal["query", "passage"]
 
@@ -150,13 +152,19 @@ def stream_failure(body: dict[str, Any]) -> ParleyError:
     return _meaning(status, words, RETRY_AFTER)
 
 
-def _usage(value: object) -> Usage | None:
-    if not isinstance(value, dict):
-        return None
-    prompt, completion = value.get("prompt_tokens"), value.get("completion_tokens")
-    if isinstance(prompt, int) and isinstance(completion, int) and prompt >= 0 and completion >= 0:
+def counted(prompt: object, completion: object) -> Usage | None:
+    """What a server counted; None where that is missing or odd: the caller estimates and flags it."""
+    if _is_count(prompt) and _is_count(completion):
         return Usage(prompt, completion)
-    return None  # missing or odd: the caller estimates and flags it
+    return None
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT_LIMIT
+
+
+def _usage(value: object) -> Usage | None:
+    return counted(value.get("prompt_tokens"), value.get("completion_tokens")) if isinstance(value, dict) else None
 
 
 _FINISH: Final = {"eos_token": "stop", "stop_sequence": "stop"}  # TGI before it spoke OpenAI's words
@@ -262,7 +270,9 @@ class ChatReader:
         if not isinstance(reason, str) or reason in _BROKEN:
             self._fail(ModelFailed("The model server gave up in the middle of its answer."))
         else:
-            self.finish_reason = _FINISH.get(reason, reason)
+            reason = _FINISH.get(reason, reason)
+            # The answer is whole, whatever this is.
+            self.finish_reason = reason if _is_word(reason) else "stop"
 
     def _fail(self, error: ParleyError) -> None:
         self.ended = True
@@ -283,6 +293,10 @@ class ChatReader:
         if text or reason or usage or thought:
             return Delta(text, reason, usage)
         return None
+
+
+def _is_word(reason: str) -> bool:
+    return len(reason) <= REASON_LIMIT and reason.isascii() and reason.isprintable()
 
 
 def _data(event: bytes) -> bytes:

@@ -185,11 +185,18 @@ def test_thinking_shows_that_the_server_works_but_is_no_text() -> None:
         {"prompt_tokens": 1},
         {"prompt_tokens": "1", "completion_tokens": 2},
         {"prompt_tokens": -1, "completion_tokens": 2},
+        {"prompt_tokens": 2**31, "completion_tokens": 2},
+        {"prompt_tokens": 1, "completion_tokens": True},
         "7",
     ],
 )
 def test_usage_that_makes_no_sense_counts_as_missing(value: object) -> None:
     assert play(token("a"), finish(), usage(value), DONE) == Played("a", ("stop",))
+
+
+@pytest.mark.parametrize("reason", ["x" * 21, "st\0op", "☕"])
+def test_a_finish_reason_that_is_no_word_is_a_plain_end(reason: str) -> None:
+    assert play(token("a"), finish(reason), DONE) == Played("a", ("stop",))
 
 
 @pytest.mark.parametrize(

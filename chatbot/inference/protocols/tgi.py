@@ -11,12 +11,11 @@ from typing import Any, Final
 
 import aiohttp
 
-from chatbot.events import Usage
 from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.protocols.base import Browse, Model, Protocol, Served, whole_number
 from chatbot.inference.protocols.openai import OpenAI
 from chatbot.inference.transport import Exchange
-from chatbot.inference.wire import ChatReader, ChatRequest, Message, encode, stream_failure
+from chatbot.inference.wire import ChatReader, ChatRequest, Message, counted, encode, stream_failure
 
 NAMES: Final = {"user": "User", "assistant": "Assistant"}
 # Where a base model would go on with a question of its own.
@@ -116,9 +115,8 @@ class GenerateReader(ChatReader):
             self._texts.append(self._held)
         self._finish(details["finish_reason"])
         self.ended = True
-        written, read = details.get("generated_tokens"), details.get("input_length")
-        if isinstance(written, int) and isinstance(read, int):  # 2.0 and older do not tell input_length
-            self._usage = Usage(read, written)
+        # 2.0 and older do not tell input_length.
+        self._usage = counted(details.get("input_length"), details.get("generated_tokens"))
 
 
 def _overlap(text: str, stop: str) -> int:
