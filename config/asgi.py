@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from functools import partialmethod
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -43,6 +45,16 @@ async def no_socket(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "websocket.close"})
 
 
+def leave_forms_alone() -> None:
+    """Daphne's Twisted reads each posted form into memory and parses it on the event loop, for nobody; one that it
+    cannot parse it refuses without a word. Django does that, in a thread, and streams files to disk."""
+    if protocol := sys.modules.get("daphne.http_protocol"):
+        protocol.WebRequest.__init__ = partialmethod(  # type: ignore[attr-defined]
+            protocol.WebRequest.__init__, parsePOSTFormSubmission=False
+        )
+
+
+leave_forms_alone()
 application = ProtocolTypeRouter(
     {
         "http": ServeStaticASGI(
