@@ -49,9 +49,7 @@ def leave_forms_alone() -> None:
     """Daphne's Twisted reads each posted form into memory and parses it on the event loop, for nobody; one that it
     cannot parse it refuses without a word. Django does that, in a thread, and streams files to disk."""
     if protocol := sys.modules.get("daphne.http_protocol"):
-        protocol.WebRequest.__init__ = partialmethod(  # type: ignore[attr-defined]
-            protocol.WebRequest.__init__, parsePOSTFormSubmission=False
-        )
+        protocol.WebRequest.__init__ = partialmethod(protocol.WebRequest.__init__, parsePOSTFormSubmission=False)
 
 
 leave_forms_alone()
