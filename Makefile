@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 PARLEY_HOME ?= var
 BIN := .venv/bin
-INSTALL := $(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes
 PRODUCT := config apps chatbot local manage.py
 
 # The tests call make as a user does; its own chatter about directories is not theirs.

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import aiohttp
 
 from chatbot.addresses import REFUSED, check_url, connector
-from chatbot.errors import ExtractionFailed, InvalidRequest, ParleyError
+from chatbot.errors import ExtractionFailed, InvalidRequest
 from chatbot.formats import guess_suffix, known_charset
 
 MAX_REDIRECTS = 5
@@ -51,7 +51,7 @@ class SourceUnsupported(FetchFailed):
     code = "unsupported_type"
 
 
-class SourceUnavailable(ParleyError):
+class SourceUnavailable(ExtractionFailed):
     """The host does not answer now; it may later."""
 
     code = "source_unavailable"
@@ -166,7 +166,7 @@ def _etag(response: aiohttp.ClientResponse) -> str:
     return found if len(found) <= _ETAG_CHARS and found.isascii() and found.isprintable() else ""
 
 
-def _translated(error: aiohttp.ClientError) -> ParleyError:
+def _translated(error: aiohttp.ClientError) -> ExtractionFailed:
     match error:
         case aiohttp.ClientConnectorDNSError():
             return _unresolved(error.os_error)
@@ -179,7 +179,7 @@ def _translated(error: aiohttp.ClientError) -> ParleyError:
     return SourceUnavailable("The host could not be reached.")
 
 
-def _unresolved(error: OSError) -> ParleyError:
+def _unresolved(error: OSError) -> ExtractionFailed:
     if error.strerror == REFUSED:
         return FetchFailed(REFUSED)
     if isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN:

@@ -76,10 +76,10 @@ async def _attempt(document: Document) -> str:
     except SupersededError:
         log.info("document.superseded")
         return "superseded"
-    except ExtractionFailed as error:
-        return await unit(_fail, document, error.code, error.message)
     except (ModelError, SourceUnavailable, StorageFull) as error:
         return await unit(_back_off, document, error.code, error.message)
+    except ExtractionFailed as error:
+        return await unit(_fail, document, error.code, error.message)
     except (OperationalError, InterfaceError, OSError) as error:
         # The sentence is for whoever owns the document; the log has the rest.
         log.warning("document.attempt_failed", exc_info=error)

@@ -17,6 +17,8 @@ from tests.architecture.test_routes import ROUTES
 
 # The rest of the API is walked in tests/architecture/test_routes.py.
 PUBLIC_ADMIN = {"admin/login/", "admin/logout/"}
+# tests/abuse/test_16_password_reset.py attacks these.
+PUBLIC_ADMIN |= {f"admin/password_reset/{page}" for page in ("", "sent/", "<uidb64>/<token>/", "done/")}
 
 
 def address(route: str) -> str:
