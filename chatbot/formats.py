@@ -119,9 +119,7 @@ def guess_suffix(name: str, media_type: str, content: IO[bytes]) -> str:
     Servers send Markdown and CSV as plain text and archives as any bytes: then the name tells, then the content.
     """
     own = PurePath(name).suffix.lower()
-    named = {"application/xhtml+xml": HTML, "text/x-markdown": MARKDOWN, "application/csv": CSV}.get(
-        media_type, media_type
-    )
+    named = _OTHER_NAMES.get(media_type, media_type)
     if named in LABELS and named != TEXT:
         return own if SUFFIXES.get(own) == named else next(s for s, known in SUFFIXES.items() if known == named)
     if own in SUFFIXES:
