@@ -12,7 +12,7 @@ import orjson
 
 from chatbot.errors import ModelFailed
 from chatbot.inference.endpoint import Endpoint, ProtocolName
-from chatbot.inference.protocols.base import Browse, Model, Protocol, Served, whole_number
+from chatbot.inference.protocols.base import Browse, Model, Protocol, Served
 from chatbot.inference.transport import Exchange
 from chatbot.inference.wire import ChatRequest, InputType, encode, usable_vectors
 
@@ -99,11 +99,3 @@ def listed_models(body: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(cards, list):
         return []
     return [card for card in cards if isinstance(card, dict) and isinstance(card.get("id"), str)]
-
-
-def model_card(card: dict[str, Any], *path: str) -> Model:
-    """A listed model, with the context length that stands at `path` of its card."""
-    value: Any = card
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return Model(card["id"], whole_number(value))

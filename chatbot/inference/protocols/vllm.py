@@ -5,8 +5,8 @@ Source: vllm/entrypoints/openai/models/serving.py (ModelCard.max_model_len) and 
 
 from __future__ import annotations
 
-from chatbot.inference.protocols.base import Browse, Served
-from chatbot.inference.protocols.openai import OpenAI, listed_models, model_card
+from chatbot.inference.protocols.base import Browse, Model, Served, whole_number
+from chatbot.inference.protocols.openai import OpenAI, listed_models
 
 
 class VLLM(OpenAI):
@@ -18,11 +18,7 @@ class VLLM(OpenAI):
             return None
         version = (await browse("version")).get("version")
         title = f"vLLM {version}" if isinstance(version, str) else "vLLM"
-        # Adapters (LoRA) are listed without a length: theirs is the base model's.
-        base = model_card(cards[0], "max_model_len")
-        models = [model_card(card, "max_model_len") for card in cards]
-        return Served(
-            "vllm",
-            title,
-            tuple(model if model.context_length else type(model)(model.name, base.context_length) for model in models),
-        )
+        lengths = [whole_number(card.get("max_model_len")) for card in cards]
+        # Adapters (LoRA) are listed without a length: theirs is the base model's, which comes first.
+        models = (Model(card["id"], length or lengths[0]) for card, length in zip(cards, lengths, strict=True))
+        return Served("vllm", title, tuple(models))
