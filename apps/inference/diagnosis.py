@@ -12,7 +12,6 @@ from chatbot.inference.endpoint import Endpoint as EngineEndpoint
 from chatbot.inference.protocols.base import Served
 
 LISTED = 5  # models named before it says how many more there are
-KEY_REFUSED = "The model server does not accept our key"
 _OWN_WIRE = {"tgi-generate": "tgi", "tei": "tei"}  # protocols other than OpenAI's, and the server that speaks them
 
 
@@ -65,7 +64,9 @@ def _misfit(endpoint: EngineEndpoint, seen: Seen | None, dimension: int | None) 
 def _key_refused(endpoint: EngineEndpoint, seen: Seen) -> str:
     if not seen.key_refused:
         return ""
-    return f"{KEY_REFUSED}." if endpoint.api_key else "The model server asks for a key, and none is set."
+    if not endpoint.api_key:
+        return "The model server asks for a key, and none is set."
+    return "The model server does not accept our key."
 
 
 def _no_model_server(endpoint: EngineEndpoint, seen: Seen) -> str:
