@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.edge.fields import ModelSerializer, Number, Text
-from apps.knowledge.models import URL_CHARS, Collection, Document
+from apps.knowledge.models import TITLE_CHARS, URL_CHARS, Collection, Document
 from chatbot.errors import InvalidRequest
 from chatbot.formats import LABELS
 
@@ -91,7 +91,7 @@ class UploadSerializer(serializers.Serializer[Any]):
     file = serializers.FileField(required=False, help_text=FILE)
     text = Text(required=False, trim_whitespace=False, help_text=TEXT)
     url = Text(max_length=URL_CHARS, required=False, help_text=URL)
-    title = Text(max_length=300, required=False, default="", allow_blank=True)
+    title = Text(max_length=TITLE_CHARS, required=False, default="", allow_blank=True)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         return _one_source(attrs)
