@@ -21,8 +21,6 @@ from chatbot.events import Usage
 from chatbot.inference.wire import InputType
 from chatbot.tokens import estimate
 
-BATCH = 32  # texts in one request to the model server: TEI takes no more unless told
-
 
 async def embeddings(
     caller: Caller,
@@ -42,9 +40,7 @@ async def embeddings(
     if dimensions not in {None, endpoint.dimension}:
         raise InvalidRequest(fields={"dimensions": f"This model's vectors have {endpoint.dimension} numbers."})
     pool = await gateway.pool()
-    vectors: list[list[float]] = []
-    for start in range(0, len(input), BATCH):
-        vectors += await pool.embed(str(endpoint.pk), input[start : start + BATCH], input_type=input_type)
+    vectors = await pool.embed(str(endpoint.pk), input, input_type=input_type)
     tokens = sum(estimate(text) for text in input)
     await unit(_enter, caller, user, endpoint.pk, tokens)
     encode = _base64 if encoding_format == "base64" else list

@@ -16,6 +16,9 @@ from chatbot.inference.wire import ChatRequest, Delta, InputType
 USAGE_WAIT: Final = 2.0  # seconds for the usage that follows a finish reason: the answer is whole without it
 END_WAIT: Final = 0.1  # seconds for the end of the body after [DONE], so that the connection can be used again
 LOOK_WAIT: Final = 10.0  # seconds to find out what a server is
+# Texts in one request: Text Embeddings Inference refuses more unless --max-client-batch-size says otherwise, also on
+# its OpenAI route and as a dedicated endpoint of Hugging Face's.
+BATCH: Final = 32
 
 
 class Client:
@@ -66,9 +69,14 @@ class Client:
                 return
 
     async def embed(self, endpoint: Endpoint, texts: list[str], *, input_type: InputType) -> list[list[float]]:
-        """A vector for each text. A query waits `first_token` seconds at most, for someone waits; passages `total`."""
-        if not texts:
-            return []
+        """A vector for each text. A batch of queries waits `first_token` seconds at most, for someone waits; one of
+        passages `total`."""
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), BATCH):
+            vectors += await self._embed_batch(endpoint, texts[start : start + BATCH], input_type)
+        return vectors
+
+    async def _embed_batch(self, endpoint: Endpoint, texts: list[str], input_type: InputType) -> list[list[float]]:
         deadlines = endpoint.deadlines
         limit = deadlines.first_token if input_type == "query" else deadlines.total
         until = asyncio.get_running_loop().time() + limit

@@ -30,7 +30,6 @@ from chatbot.errors import InvalidRequest, ModelBusy, ModelFailed, ModelTimeout,
 from chatbot.inference.endpoint import Endpoint, ProtocolName
 from chatbot.inference.protocols.base import Browse, Model, Protocol, Served, whole_number
 from chatbot.inference.protocols.openai import listed_models
-from chatbot.inference.protocols.tei import batches
 from chatbot.inference.transport import Exchange
 from chatbot.inference.wire import ChatRequest, InputType, usable_vectors
 
@@ -72,14 +71,11 @@ class HuggingFace(Protocol):
         texts: list[str],
         input_type: InputType,  # noqa: ARG002
     ) -> list[list[float]]:
-        vectors: list[list[float]] = []
         url = endpoint.url("") if endpoint.base_url else _embedding_url(endpoint.model)
         with _translated(exchange, endpoint):
             async with _Hub(_Sender(exchange, streamed=False), endpoint) as hub:
-                for batch in batches(texts):  # what embeds there is Text Embeddings Inference
-                    found = await hub.feature_extraction(batch, model=url, normalize=True, truncate=True)
-                    vectors += found.tolist()
-        return usable_vectors(vectors, len(texts))
+                vectors = await hub.feature_extraction(texts, model=url, normalize=True, truncate=True)
+                return usable_vectors(vectors.tolist(), len(texts))
 
     async def look_up(self, browse: Browse, model: str) -> Served | None:
         cards = listed_models(await browse(f"{router()}/v1/models"))
