@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import IO
 
@@ -39,7 +39,9 @@ def listing(file: IO[bytes]) -> list[zipfile.ZipInfo]:
 
 
 def text_parts(data: bytes) -> dict[str, bytes]:
-    """The parts of text by their names, which are words and no paths. Raises Unreadable and TooMuch."""
+    """The parts of text by their names, which are words and no paths; none defines entities. Raises Unreadable and
+    TooMuch.
+    """
     infos = listing(io.BytesIO(data))
     parts: dict[str, bytes] = {}
     left = UNPACKED_BYTES
@@ -54,6 +56,9 @@ def text_parts(data: bytes) -> dict[str, bytes]:
                     raise TooMuch(_TOO_MUCH)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as e:
         raise Unreadable(_DAMAGED) from e
+    # XML that defines words of its own: no program writes such documents, only attackers do.
+    if any(b"<!ENTITY" in part or b"<\0!\0E\0N\0T\0I\0T\0Y" in part for part in parts.values()):
+        raise Unreadable("The file is not an ordinary document: its XML defines entities.")
     return parts
 
 
@@ -64,12 +69,6 @@ def packed(parts: Mapping[str, bytes]) -> bytes:
         for name, content in parts.items():
             archive.writestr(zipfile.ZipInfo(name), content)
     return out.getvalue()
-
-
-def refuse_entities(parts: Iterable[bytes]) -> None:
-    """Raises Unreadable for XML that defines words of its own: no program writes such documents, only attackers do."""
-    if any(b"<!ENTITY" in part or b"<\0!\0E\0N\0T\0I\0T\0Y" in part for part in parts):
-        raise Unreadable("The file is not an ordinary document: its XML defines entities.")
 
 
 def _is_text(name: str) -> bool:

@@ -10,14 +10,14 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from xml.etree import ElementTree as ET  # no entities get here: archive.refuse_entities
+from xml.etree import ElementTree as ET  # no entities get here: archive.text_parts()
 
 from kreuzberg import ExtractionConfig, KreuzbergError, extract_bytes_sync
 
 from chatbot import formats, markdown
 from chatbot.readers import Pages, Unreadable, archive, nodes, worthy_title
 
-_DAMAGED = "The file is damaged and cannot be read."
+DAMAGED = "The file is damaged and cannot be read."
 _CONFIG = ExtractionConfig(use_cache=False, output_format="markdown", include_document_structure=True)
 _PRESENTATION = re.compile(r"ppt/presentation\d*\.xml")
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
@@ -40,7 +40,7 @@ Parts = dict[str, bytes]
 
 
 def read_docx(data: bytes) -> tuple[Pages, str | None]:
-    parts = _parts(data)
+    parts = archive.text_parts(data)
     for name in parts:
         if name.startswith("word/") and name.endswith(".xml"):
             shielded = _ENTITY.sub(_shield, parts[name])
@@ -50,7 +50,7 @@ def read_docx(data: bytes) -> tuple[Pages, str | None]:
 
 
 def read_epub(data: bytes) -> tuple[Pages, str | None]:
-    parts = _parts(data)
+    parts = archive.text_parts(data)
     if "META-INF/rights.xml" in parts:
         raise Unreadable("This book is protected against being read by other programs.")
     text, title = _read({"mimetype": formats.EPUB.encode(), **parts}, formats.EPUB)
@@ -59,7 +59,7 @@ def read_epub(data: bytes) -> tuple[Pages, str | None]:
 
 def read_pptx(data: bytes) -> tuple[Pages, str | None]:
     """The slides that are shown, by their numbers, each with the speaker's notes."""
-    parts = _parts(data)
+    parts = archive.text_parts(data)
     pages: Pages = []
     presentation = next((name for name in parts if _PRESENTATION.fullmatch(name)), "")
     for number, name in _slides(parts, presentation):
@@ -71,17 +71,11 @@ def read_pptx(data: bytes) -> tuple[Pages, str | None]:
     return pages, title_of(parts)
 
 
-def _parts(data: bytes) -> Parts:
-    parts = archive.text_parts(data)
-    archive.refuse_entities(parts.values())
-    return parts
-
-
 def _read(parts: Mapping[str, bytes], media_type: str) -> tuple[str, str | None]:
     try:
         result: Any = extract_bytes_sync(archive.packed(parts), media_type, config=_CONFIG)
     except KreuzbergError as e:
-        raise Unreadable(_DAMAGED) from e
+        raise Unreadable(DAMAGED) from e
     return nodes.to_markdown(result.document["nodes"]), worthy_title(result.metadata.get("title"))
 
 
@@ -149,7 +143,7 @@ def parsed(parts: Parts, name: str) -> ET.Element:
     try:
         return ET.fromstring(parts[name])  # noqa: S314 - see the import
     except (ET.ParseError, KeyError, ValueError, LookupError) as e:
-        raise Unreadable(_DAMAGED) from e
+        raise Unreadable(DAMAGED) from e
 
 
 def title_of(parts: Parts) -> str | None:

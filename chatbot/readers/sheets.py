@@ -31,12 +31,11 @@ Rows = Iterable[Sequence[str]]
 def read_xlsx(data: bytes) -> tuple[Pages, str | None]:
     """A page without number for each sheet that is shown and holds anything; its name is the heading."""
     parts = archive.text_parts(data)
-    archive.refuse_entities(parts.values())
     hidden = set(_hidden(parts))
     try:
         result = extract_bytes_sync(archive.packed(parts), formats.XLSX, config=ExtractionConfig(use_cache=False))
     except KreuzbergError as e:
-        raise Unreadable("The file is damaged and cannot be read.") from e
+        raise Unreadable(office.DAMAGED) from e
     names = result.metadata.get("sheet_names") or []
     pages: Pages = []
     for sheet in result.tables:
