@@ -43,9 +43,8 @@ def add_document(
         with suppress(NotFound):  # deleted at this moment, so what we hold is new
             retry_document(tenant, known)
             return known, False
-    stored = storage.keep(tenant, content)
     try:
-        with transaction.atomic():
+        with storage.keeping(tenant, content) as stored, transaction.atomic():
             document = Document.objects.create(
                 tenant=tenant,
                 collection=collection,
@@ -59,14 +58,10 @@ def add_document(
             )
             queue.send_due(tenant.pk)
     except IntegrityError as error:
-        storage.discard(stored)
         # Somebody was quicker with the same bytes, or the collection is gone.
         if known := _known(tenant, collection, measured.sha256):
             return known, False
         raise NotFound from error
-    except BaseException:
-        storage.discard(stored)
-        raise
     return document, True
 
 
@@ -83,9 +78,8 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
     if measured.sha256 == document.sha256 and not document.source_url:
         retry_document(tenant, document)
         return document
-    stored = storage.keep(tenant, content)
     try:
-        with transaction.atomic():
+        with storage.keeping(tenant, content) as stored, transaction.atomic():
             current = locked(tenant, document)
             old = current.stored
             if storage.is_own_title(current):
@@ -100,11 +94,7 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
             storage.discard_after_commit(old)
             queue.send_due(tenant.pk)
     except IntegrityError as error:
-        storage.discard(stored)
         raise InvalidRequest(fields={"file": "Another document of this collection has the same content."}) from error
-    except BaseException:
-        storage.discard(stored)
-        raise
     return current
 
 
