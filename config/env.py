@@ -142,6 +142,11 @@ def number(name: str, default: int, meaning: str, *, least: int = 0, most: int =
 def flag(name: str, default: bool, meaning: str, *, says: str = "") -> bool:
     """on or off. Anything else is refused: Django's own way of reading takes a misspelt `true` for off."""
     declare(name, meaning, says or ("on" if default else "off"))
+    return is_on(name, default)
+
+
+def is_on(name: str, default: bool) -> bool:
+    """What flag() reads, for who only needs to know and declares nothing."""
     raw = _value(name).lower()
     if raw and raw not in _WORDS:
         refuse(f"{name} must be on or off, but is {raw!r}.")

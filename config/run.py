@@ -9,10 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from config.env import read_files, refuse
+from config.env import is_on, read_files, refuse
 
 SERVERS = ("daphne", "uvicorn")
-ON = ("true", "on", "yes", "1")
 
 
 def web(*, host: str, port: int) -> list[str]:
@@ -20,7 +19,7 @@ def web(*, host: str, port: int) -> list[str]:
     server = os.environ.get("PARLEY_ASGI_SERVER") or "daphne"
     if server not in SERVERS:
         raise ValueError(f"PARLEY_ASGI_SERVER must be daphne or uvicorn, but is {server!r}.")
-    behind_proxy = os.environ.get("PARLEY_BEHIND_PROXY", "").strip().lower() in ON
+    behind_proxy = is_on("PARLEY_BEHIND_PROXY", False)
     options = _daphne(host, port, behind_proxy) if server == "daphne" else _uvicorn(host, port, behind_proxy)
     return [sys.executable, "-m", server, *options, "config.asgi:application"]
 
