@@ -13,9 +13,9 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
+from apps.ops import doctor
 from apps.ops.checks import behind_a_proxy
 from apps.ops.demo import ADMIN
-from apps.ops.management.commands import doctor
 from apps.tenants.models import User
 from tests.environment import Backends
 from tests.factories import make_endpoint, make_user

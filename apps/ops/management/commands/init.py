@@ -27,8 +27,7 @@ from django.db import connections
 
 from apps.inference.models import Endpoint
 from apps.inference.probe import probe
-from apps.ops import first_start
-from apps.ops.management.commands import doctor
+from apps.ops import doctor, first_start
 from apps.tenants.models import Membership, Tenant, User, slug_validator
 from chatbot.addresses import is_public
 
