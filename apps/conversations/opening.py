@@ -23,7 +23,7 @@ from apps.knowledge.models import Collection, EmbeddingIndex
 from apps.tenants.authentication import Caller
 from apps.tenants.models import EndUser, Tenant
 from apps.tenants.statements import Columns, Connection, insert, transaction
-from apps.usage.models import UsageRecord
+from apps.usage import ledger
 from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound, TurnInProgress
 
 # More turns than any context window holds; the packing decides how many of them the model sees.
@@ -284,13 +284,11 @@ async def _write(
                 turn=turn,
             ),
         )
-    await insert(
+    await ledger.reserve(
         connection,
-        UsageRecord(
-            tenant=tenant,
-            turn_id=turn.pk,
-            end_user=opened.end_user,
-            api_key_id=caller.api_key_id,
-            assistant_id=opened.assistant.pk,
-        ),
+        tenant,
+        turn_id=turn.pk,
+        end_user=opened.end_user,
+        api_key_id=caller.api_key_id,
+        assistant_id=opened.assistant.pk,
     )

@@ -8,22 +8,25 @@ import uuid
 from django.utils import timezone
 
 from apps.tenants.models import EndUser, Tenant
+from apps.tenants.statements import Connection, insert
 from apps.usage.models import UsageRecord
 from chatbot.events import Usage
 
 
-def reserve(
+async def reserve(
+    connection: Connection,
     tenant: Tenant,
     *,
     turn_id: uuid.UUID,
     end_user: EndUser,
     api_key_id: uuid.UUID | None,
-    assistant_id: uuid.UUID | None = None,
+    assistant_id: uuid.UUID,
 ) -> None:
-    """Enter an admitted turn. Call inside the transaction that writes the turn."""
-    UsageRecord.objects.create(
+    """Enter an admitted turn, in the transaction that writes the turn."""
+    row = UsageRecord(
         tenant=tenant, turn_id=turn_id, end_user=end_user, api_key_id=api_key_id, assistant_id=assistant_id
     )
+    await insert(connection, row)
 
 
 def settle(tenant: Tenant, *, turn_id: uuid.UUID, bill: str, usage: Usage, endpoint_id: uuid.UUID | None) -> bool:

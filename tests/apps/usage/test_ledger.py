@@ -6,8 +6,11 @@ import asyncio
 import uuid
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import IntegrityError, transaction
 
+from apps.tenants import statements
+from apps.tenants.models import EndUser
 from apps.tenants.scoping import unit
 from apps.usage import ledger
 from apps.usage.models import UsageRecord
@@ -15,13 +18,20 @@ from chatbot.events import Usage
 from tests import factories
 
 
+async def reserve(end_user: EndUser, turn_id: uuid.UUID) -> None:
+    async with statements.transaction() as connection:
+        await ledger.reserve(
+            connection, end_user.tenant, turn_id=turn_id, end_user=end_user, api_key_id=None, assistant_id=uuid.uuid4()
+        )
+
+
 @pytest.mark.parametrize(
     ("bill", "tokens"), [("once", (7, 5)), ("delivered", (7, 5)), ("loss", (0, 0)), ("none", (0, 0))]
 )
-def test_what_each_bill_charges(db: None, bill: str, tokens: tuple[int, int]) -> None:
+def test_what_each_bill_charges(database: None, bill: str, tokens: tuple[int, int]) -> None:
     tenant = factories.make_tenant()
     turn_id = uuid.uuid4()
-    ledger.reserve(tenant, turn_id=turn_id, end_user=factories.make_end_user(tenant=tenant), api_key_id=None)
+    async_to_sync(reserve)(factories.make_end_user(tenant=tenant), turn_id)
     assert ledger.settle(tenant, turn_id=turn_id, bill=bill, usage=Usage(7, 5), endpoint_id=None)
     row = UsageRecord.objects.get()
     assert (row.prompt_tokens, row.completion_tokens) == tokens
@@ -32,7 +42,7 @@ async def test_many_settlers_at_once_settle_once(database: None) -> None:
     end_user = await unit(lambda: factories.make_end_user(tenant=tenant))
     for _ in range(10):
         turn_id = uuid.uuid4()
-        await unit(ledger.reserve, tenant, turn_id=turn_id, end_user=end_user, api_key_id=None)
+        await reserve(end_user, turn_id)
         settled = await asyncio.gather(
             *(
                 unit(ledger.settle, tenant, turn_id=turn_id, bill="once", usage=Usage(n, n), endpoint_id=None)
@@ -42,23 +52,23 @@ async def test_many_settlers_at_once_settle_once(database: None) -> None:
         assert settled.count(True) == 1
 
 
-def test_another_tenant_cannot_settle(db: None) -> None:
+def test_another_tenant_cannot_settle(database: None) -> None:
     tenant, other = factories.make_tenant(), factories.make_tenant()
     turn_id = uuid.uuid4()
-    ledger.reserve(tenant, turn_id=turn_id, end_user=factories.make_end_user(tenant=tenant), api_key_id=None)
+    async_to_sync(reserve)(factories.make_end_user(tenant=tenant), turn_id)
     assert not ledger.settle(other, turn_id=turn_id, bill="once", usage=Usage(1, 1), endpoint_id=None)
 
 
-def test_a_turn_has_one_row(db: None) -> None:
+def test_a_turn_has_one_row(database: None) -> None:
     tenant = factories.make_tenant()
     end_user, turn_id = factories.make_end_user(tenant=tenant), uuid.uuid4()
-    ledger.reserve(tenant, turn_id=turn_id, end_user=end_user, api_key_id=None)
-    with pytest.raises(IntegrityError), transaction.atomic():
-        ledger.reserve(tenant, turn_id=turn_id, end_user=end_user, api_key_id=None)
+    async_to_sync(reserve)(end_user, turn_id)
+    with pytest.raises(IntegrityError):
+        async_to_sync(reserve)(end_user, turn_id)
 
 
-def test_the_database_refuses_a_half_settled_row(db: None) -> None:
+def test_the_database_refuses_a_half_settled_row(database: None) -> None:
     tenant = factories.make_tenant()
-    ledger.reserve(tenant, turn_id=uuid.uuid4(), end_user=factories.make_end_user(tenant=tenant), api_key_id=None)
+    async_to_sync(reserve)(factories.make_end_user(tenant=tenant), uuid.uuid4())
     with pytest.raises(IntegrityError), transaction.atomic():
         UsageRecord.objects.update(state="settled")
