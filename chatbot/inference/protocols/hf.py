@@ -47,6 +47,9 @@ class HuggingFace(Protocol):
     name: ClassVar[ProtocolName] = "hf"
 
     async def ask(self, exchange: Exchange, endpoint: Endpoint, request: ChatRequest) -> aiohttp.ClientResponse:
+        if not endpoint.base_url and "://" in endpoint.model:
+            # The library would send the question there, and our key with it.
+            raise ModelFailed("A model's name is like org/name; an address belongs into the base URL.")
         sender = _Sender(exchange, streamed=True)
         with _translated(exchange, endpoint):
             async with _Hub(sender, endpoint) as hub:

@@ -73,6 +73,15 @@ async def test_no_redirect_is_followed(start: Start, client: Client) -> None:
     assert len(fake.requests) == 1
 
 
+async def test_the_key_goes_to_no_address_in_a_models_name(start: Start, client: Client) -> None:
+    fake, endpoint = await start("hf")
+    for model in (fake.base_url, fake.base_url.replace("http", "HTTP")):
+        _, _, failure = await listen(client, replace(endpoint, model=model), ask())
+        assert type(failure) is ModelFailed
+        assert not fake.requests
+        assert "base URL" in failure.message
+
+
 async def test_requests_tell_nothing_of_what_is_installed(start: Start, client: Client) -> None:
     fake, endpoint = await start("hf")
     await listen(client, endpoint, ask())
