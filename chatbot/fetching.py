@@ -115,8 +115,12 @@ def _checked(url: str, allowed: Collection[str]) -> str:
 
 
 def _next(url: str, location: str) -> str:
-    following = urldefrag(urljoin(url, location))[0]
-    if urlsplit(url).scheme == "https" and urlsplit(following).scheme != "https":
+    try:
+        following = urldefrag(urljoin(url, location))[0]
+        schemes = urlsplit(url).scheme, urlsplit(following).scheme
+    except ValueError as e:
+        raise FetchFailed("The address leads to something that is no address.") from e
+    if schemes[0] == "https" != schemes[1]:
         raise FetchFailed("The address leads from https to an address that is not.")
     return following
 

@@ -83,6 +83,12 @@ async def test_redirects_are_followed_five_times(site: Site) -> None:
     assert "redirects" in (await refused(f"{site.url}/loop")).message
 
 
+@pytest.mark.parametrize("location", ["http://[::1", "//a]b/", "http://\u2100/", "http://a:b/", "http://"])
+async def test_a_redirect_to_what_is_no_address_fails(site: Site, location: str) -> None:
+    site.redirects("/a", location)
+    assert isinstance(await refused(f"{site.url}/a"), FetchFailed)
+
+
 async def test_https_leads_to_https_only() -> None:
     with pytest.raises(FetchFailed, match="https"):
         fetching._next("https://example.org/a", "http://example.org/b")

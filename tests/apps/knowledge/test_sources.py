@@ -64,7 +64,17 @@ def test_a_given_title_stays(acme: Tenant, manuals: Collection, site: Site) -> N
 
 @pytest.mark.parametrize(
     "url",
-    ["http://127.0.0.1/", "http://[::1]/", "ftp://example.org/", "http://user:key@example.org/", "example.org", ""],
+    [
+        "http://127.0.0.1/",
+        "http://[::1]/",
+        "ftp://example.org/",
+        "http://user:key@example.org/",
+        "example.org",
+        "",
+        "http://[::1",
+        "http://[::1#a",
+        "http://a]b/#c",
+    ],
 )
 def test_what_is_never_fetched_is_refused_at_once(manuals: Collection, client: Client, url: str) -> None:
     refused(post(client, "documents", {"collection": "manuals", "url": url}), 400, "url")
