@@ -33,13 +33,14 @@ BODIES = {
     "deep object": b'{"text":' * 50_000,
     "deep value": b'{"text":' + b"[" * 900 + b"]" * 900 + b"}",
     "lone surrogate": rb'{"text": "\ud800", "assistant": "\ud800", "query": "\ud800", "name": "\ud800"}',
+    "lone surrogates in lists": rb'{"name": "x", "url": "https://example.org/", "events": ["\ud800"]}',
     "NUL": rb'{"text": "\u0000", "assistant": "\u0000", "collection": "\u0000", "query": "x", "name": "\u0000"}',
     "huge number": b'{"text": "x", "query": "x", "collection": "x", "limit": ' + b"9" * 5000 + b"}",
     "infinity": b'{"text": "x", "query": "x", "collection": "x", "limit": 1e999, "assistant": Infinity}',
     "wrong types": b'{"text": {}, "assistant": [], "collection": 1.5, "query": [[]], "name": null, "title": {}}',
     "repeated": b'{"text": "x", "text": null, "assistant": null}',
 }
-PLACES = ("conversations", "conversations/{}/turns", "collections", "documents", "search", "turns/{}/stop")
+PLACES = ("conversations", "conversations/{}/turns", "collections", "documents", "search", "turns/{}/stop", "webhooks")
 # What no longer names one content type, or names a character set that nobody knows.
 TYPES = (
     b"",
