@@ -46,12 +46,18 @@ def request_mail(email: str, *, client: str) -> None:
     try:
         if not _admits("client", client, REQUESTS_OF_CLIENT):
             raise TryLater("Too many requests came from your address. Try again in an hour.")
-        if not _admits("address", email.strip().lower(), MAILS_TO_ADDRESS):
+        if not _admits("address", _folded(email), MAILS_TO_ADDRESS):
             return  # told, it would say who is being asked for
     except ConnectionInterrupted as error:
         raise TryLater("This cannot be done at the moment. Try again in a few minutes.") from error
     if not broker.send("tenants.mail_new_password", email, expires=WAITS):
         raise TryLater("This cannot be done at the moment. Try again in a few minutes.")
+
+
+def _folded(email: str) -> str:
+    """The same for all spellings that mail_new_password() finds one user by: PostgreSQL compares in capitals, where ſ
+    and ı are S and I."""
+    return email.strip().upper()
 
 
 def _admits(kind: str, value: str, limit: int) -> bool:
