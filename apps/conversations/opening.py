@@ -14,7 +14,7 @@ from psycopg.errors import UniqueViolation
 
 from apps.assistants.models import Assistant, PromptVersion
 from apps.conversations.models import IdempotencyKey, Message, Turn
-from apps.conversations.parties import ANONYMOUS
+from apps.conversations.parties import ANONYMOUS, id_in
 from apps.conversations.question import Question
 from apps.conversations.turn import Opened, place_of
 from apps.inference import gateway
@@ -101,8 +101,8 @@ _ALONE = f"""
     FROM assistants_assistant a
     JOIN assistants_prompt p ON p.id = a.prompt_id
     LEFT JOIN assistants_promptversion v ON v.id = p.published_id
-    WHERE a.tenant_id = %(tenant)s AND a.is_active AND %(assistant)s IN (a.slug, a.id::text)
-    ORDER BY a.slug = %(assistant)s DESC LIMIT 1
+    WHERE a.tenant_id = %(tenant)s AND a.is_active AND (a.slug = %(name)s OR a.id = %(id)s)
+    ORDER BY a.slug = %(name)s DESC LIMIT 1
 """  # noqa: S608
 _NAMED = f"SELECT {_END_USER} FROM tenants_enduser e WHERE e.tenant_id = %s AND e.external_id = %s"  # noqa: S608
 _MEET = """
@@ -124,7 +124,7 @@ async def _in_conversation(connection: Connection, tenant: Tenant, conversation_
 
 
 async def _alone(connection: Connection, tenant: Tenant, name: str, user: str) -> _Place:
-    row = await (await connection.execute(_ALONE, {"tenant": tenant.pk, "assistant": name})).fetchone()
+    row = await (await connection.execute(_ALONE, {"tenant": tenant.pk, "name": name, "id": id_in(name)})).fetchone()
     if row is None:
         raise NotFound("There is no such assistant.")
     values = iter(row)

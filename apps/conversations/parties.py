@@ -33,7 +33,7 @@ def assistant_of(tenant: Tenant, name: str) -> Assistant:
     """A tenant's active assistant by slug or id. Raises NotFound, the same for another's as for none."""
     rows = Assistant.objects.for_tenant(tenant).select_related("prompt__published").filter(is_active=True)
     # PostgreSQL refuses a NUL even in a comparison, and an address may hold one.
-    found = [] if "\0" in name else list(rows.filter(Q(slug=name) | Q(pk__in=_uuids(name))))
+    found = [] if "\0" in name else list(rows.filter(Q(slug=name) | Q(pk=id_in(name))))
     if not found:
         raise NotFound("There is no such assistant.")
     assistant: Assistant = max(found, key=lambda row: row.slug == name)  # a slug may look like another one's id
@@ -41,11 +41,12 @@ def assistant_of(tenant: Tenant, name: str) -> Assistant:
     return assistant
 
 
-def _uuids(text: str) -> list[uuid.UUID]:
+def id_in(name: str) -> uuid.UUID | None:
+    """The id that an assistant is named by; None where the name can only be a slug."""
     try:
-        return [uuid.UUID(text)]
+        return uuid.UUID(name)
     except ValueError:
-        return []
+        return None
 
 
 def end_user_of(tenant: Tenant, user: str) -> EndUser:

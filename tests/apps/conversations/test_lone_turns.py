@@ -13,6 +13,7 @@ from django.utils import timezone
 from apps.conversations import asking, following, runner
 from apps.conversations.models import Conversation, Message, Turn
 from apps.conversations.opening import open_lone_turn
+from apps.conversations.parties import assistant_of
 from apps.conversations.question import Question, Sampling
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
 from apps.conversations.turn import Opened
@@ -73,7 +74,9 @@ async def test_the_askers_sampling_is_heeded_within_the_assistants_limits(
 
 
 async def test_an_assistant_is_named_by_slug_or_id_and_only_by_its_tenant(world: World) -> None:
-    assert (await finished(world, Question(text="pump?"), str(world.assistant.pk))).assistant_id == world.assistant.pk
+    for name in (str(world.assistant.pk), world.assistant.pk.hex.upper()):
+        assert (await finished(world, Question(text="pump?"), name)).assistant_id == world.assistant.pk
+        assert await unit(assistant_of, world.tenant, name) == world.assistant
     other = await unit(lambda: factories.make_assistant(tenant=factories.make_tenant("other"), slug="theirs"))
     for name in ("theirs", str(other.pk), str(uuid.uuid4()), "nobody"):
         with pytest.raises(NotFound):
@@ -82,7 +85,7 @@ async def test_an_assistant_is_named_by_slug_or_id_and_only_by_its_tenant(world:
     await unit(world.assistant.save)
     with pytest.raises(NotFound):
         await asking.ask_alone(world.caller, "guide", Question(text="pump?"))
-    assert await unit(UsageRecord.objects.count) == 1
+    assert await unit(UsageRecord.objects.count) == 2
 
 
 async def test_an_assistant_without_a_published_prompt_is_not_ready(world: World) -> None:
