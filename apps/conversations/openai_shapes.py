@@ -17,7 +17,7 @@ from chatbot.errors import NotFound
 
 MAX_STOPS = 4  # OpenAI's own limit
 MAX_STOP_CHARS = 100
-SMALLEST_TOP_P = 0.01  # OpenAI takes 0, which vLLM and TGI refuse
+SMALLEST_TOP_P = 0.01  # OpenAI takes 0, which model servers refuse
 MAX_INPUTS = 2048  # OpenAI's own limit
 MAX_INPUT_CHARS = 32_000  # about OpenAI's 8,192 tokens
 _TOKENS = (
@@ -119,7 +119,7 @@ def asked_in(body: Mapping[str, Any], *, idempotency_key: str) -> Asked:
     sampling = Sampling(
         max_tokens=given.get("max_completion_tokens", given.get("max_tokens")),
         temperature=given.get("temperature"),
-        top_p=max(top_p, SMALLEST_TOP_P) if top_p < 1 else None,  # 1 cuts nothing off, and TGI refuses it
+        top_p=max(top_p, SMALLEST_TOP_P) if top_p < 1 else None,  # 1 cuts nothing off
         stop=given.get("stop", ()),
     )
     return Asked(

@@ -42,6 +42,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
+    """`top_p` lies between 0 and 1, both of which TGI refuses; None cuts nothing off."""
+
     messages: tuple[Message, ...]
     max_tokens: int
     temperature: float = 0.2

@@ -67,7 +67,7 @@ def chat_payload(model: str, request: ChatRequest, *, reasoning: bool = False) -
     if reasoning:
         return encode(body)
     body["temperature"] = request.temperature
-    if request.top_p is not None and request.top_p < 1:  # 1 is no limit, and TGI refuses it
+    if request.top_p is not None:
         body["top_p"] = request.top_p
     if request.stop:
         body["stop"] = request.stop

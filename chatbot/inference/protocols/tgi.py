@@ -66,7 +66,7 @@ def generate_payload(request: ChatRequest) -> bytes:
     }
     if request.temperature > 0:  # 0 is refused: "must be strictly positive"
         parameters["temperature"] = request.temperature
-    if request.top_p is not None and request.top_p < 1:
+    if request.top_p is not None:
         parameters["top_p"] = request.top_p
     return encode({"inputs": raw_prompt(request.messages), "parameters": parameters})
 

@@ -43,7 +43,7 @@ def test_the_payload_asks_for_the_finish_reason_and_nothing_that_is_refused() ->
         "do_sample": True,
         "temperature": 0.2,
     }
-    greedy = parameters(temperature=0.0, top_p=1.0)
+    greedy = parameters(temperature=0.0)
     assert greedy["do_sample"] is False
     assert not {"temperature", "top_p"} & greedy.keys()
     assert parameters(top_p=0.9, stop=("###",)).items() >= {"top_p": 0.9, "stop": ["\nUser:", "###"]}.items()
