@@ -249,9 +249,13 @@ async def _write(
     connection: Connection, caller: Caller, question: Question, opened: Opened, replica: uuid.UUID
 ) -> None:
     tenant = caller.tenant
-    asked = Message(id=opened.question_id, tenant=tenant, role=Message.Role.USER, text=question.text)
-    for name, value in place_of(opened.conversation_id, opened.turn_id).items():
-        setattr(asked, name, value)
+    asked = Message(
+        id=opened.question_id,
+        tenant=tenant,
+        role=Message.Role.USER,
+        text=question.text,
+        **place_of(opened.conversation_id, opened.turn_id),
+    )
     await insert(connection, asked)
     turn = Turn(
         id=opened.turn_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from django.utils import timezone
 
@@ -58,7 +59,7 @@ class Outcome:
     last_seq: int = 0
 
 
-def place_of(conversation_id: uuid.UUID | None, turn_id: uuid.UUID) -> dict[str, uuid.UUID]:
+def place_of(conversation_id: uuid.UUID | None, turn_id: uuid.UUID) -> dict[str, Any]:
     """Where a message belongs: to the conversation, or to the turn where there is none."""
     return {"conversation_id": conversation_id} if conversation_id else {"turn_id": turn_id}
 
