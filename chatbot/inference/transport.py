@@ -25,6 +25,7 @@ KEEP_ALIVE: Final = 3.0
 SMALL_BODY: Final = 64 * 1024  # bytes of an error
 LARGE_BODY: Final = 64 * 1024 * 1024  # bytes of vectors, and of the router's list of models
 RETRY_UNREACHABLE: Final = 5.0
+MALFORMED: Final = "The model server's address or key is malformed."
 HOPS: Final = 3  # redirects within one host that a look-up follows: the Hub moves its files so
 
 _Holder = AsyncGenerator[aiohttp.ClientSession]
@@ -146,7 +147,7 @@ class Exchange:
             async with asyncio.timeout_at(self.until):
                 response = await self._send_afresh(method, url, body)
         except InvalidRequest as error:
-            raise _misplaced(error) from error
+            raise ModelFailed(REFUSED if error.message == REFUSED else MALFORMED) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             if isinstance(error, OSError) and error.strerror == REFUSED:
                 raise ModelFailed(REFUSED) from error
@@ -154,7 +155,7 @@ class Exchange:
         except TimeoutError as error:
             raise ModelTimeout from error
         except (ValueError, aiohttp.NonHttpUrlClientError) as error:
-            raise ModelFailed("The model server's address or key is malformed.") from error
+            raise ModelFailed(MALFORMED) from error
         except (aiohttp.ClientError, OSError) as error:
             raise ModelFailed("The model server closed the connection without an answer.") from error
         self._responses.append(response)
@@ -179,12 +180,6 @@ class Exchange:
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 if not attempt.reused_connection:
                     raise
-
-
-def _misplaced(error: InvalidRequest) -> ModelFailed:
-    if error.message == REFUSED:
-        return ModelFailed(REFUSED)
-    return ModelFailed("The model server's address or key is malformed.")
 
 
 class Sessions:
