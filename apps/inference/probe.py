@@ -30,8 +30,8 @@ class ProbeResult:
     """What an endpoint did. Milliseconds since the request; `error` is the sentence of what is wrong, else empty.
 
     first_ms, tokens_per_second, words: of a chat endpoint. dimension: of an embedding endpoint, as measured.
-    server, protocol, context_length: of the server as it tells of itself, where it does. advice: a sentence about what
-    would be better though all works.
+    server, context_length: as the server tells of itself, where it does. advice: a sentence about what would be better
+    though all works.
     """
 
     total_ms: float
@@ -42,7 +42,6 @@ class ProbeResult:
     words: str = ""
     dimension: int | None = None
     server: str = ""
-    protocol: str = ""
     context_length: int | None = None
     advice: str = ""
 
@@ -98,7 +97,6 @@ def _with_what_is_served(result: ProbeResult, endpoint: EngineEndpoint, seen: Se
     return replace(
         result,
         server=seen.served.title,
-        protocol=seen.served.protocol,
         context_length=model.context_length if model else None,
     )
 

@@ -155,4 +155,4 @@ async def test_another_name_for_the_protocol_is_advice_and_no_error() -> None:
     result = await outcome(VLLM(), protocol="openai")
     assert result.error == ""
     assert result.advice == "This is vLLM 0.11.0. It works, and the protocol “vLLM” would name it."
-    assert (result.server, result.protocol, result.context_length) == ("vLLM 0.11.0", "vllm", 4096)
+    assert (result.server, result.context_length) == ("vLLM 0.11.0", 4096)
