@@ -43,12 +43,14 @@ class WebhookForm(TenantForm):
         choices=[(str(event), str(event.label)) for event in ANNOUNCED],
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
     )
-    assistants = forms.MultipleChoiceField(
+    assistants = forms.TypedMultipleChoiceField(
+        coerce=uuid.UUID,
         required=False,
         widget=UnfoldAdminSelect2MultipleWidget,
         help_text="Tell of turns of these only. Without a choice: of all.",
     )
-    collections = forms.MultipleChoiceField(
+    collections = forms.TypedMultipleChoiceField(
+        coerce=uuid.UUID,
         required=False,
         widget=UnfoldAdminSelect2MultipleWidget,
         help_text="Tell of documents of these only. Without a choice: of all.",
@@ -77,12 +79,6 @@ class WebhookForm(TenantForm):
             return registration.check_address(self.cleaned_data["url"])
         except InvalidRequest as error:
             raise forms.ValidationError(error.message) from error
-
-    def clean_assistants(self) -> list[uuid.UUID]:
-        return [uuid.UUID(key) for key in self.cleaned_data["assistants"]]
-
-    def clean_collections(self) -> list[uuid.UUID]:
-        return [uuid.UUID(key) for key in self.cleaned_data["collections"]]
 
 
 @admin.register(Webhook)

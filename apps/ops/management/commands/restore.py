@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.ops.archive import BackupError
-from apps.ops.restore import restore_backup
+from apps.ops.restore import FILES, restore_backup
 
 
 class Command(BaseCommand):
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         except BackupError as error:
             raise CommandError(str(error)) from error
         rows = sum(table["rows"] for table in manifest["tables"].values())
-        files = sum(part["name"].startswith("files/") for part in manifest["parts"])
+        files = sum(part["name"].startswith(FILES) for part in manifest["parts"])
         self.stdout.write(self.style.SUCCESS(f"Restored {rows} rows and {files} files, as of {manifest['made']}."))
         for name in manifest["missing"]:
             self.stderr.write(self.style.WARNING(f"The backup has no bytes of {name}."))
