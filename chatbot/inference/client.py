@@ -10,8 +10,9 @@ from chatbot.errors import ModelError, ModelFailed
 from chatbot.inference.discovery import Seen, look
 from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.protocols import protocol_of
+from chatbot.inference.stream import Delta
 from chatbot.inference.transport import Sessions
-from chatbot.inference.wire import ChatRequest, Delta, InputType
+from chatbot.inference.wire import ChatRequest, InputType
 
 USAGE_WAIT: Final = 2.0  # seconds for the usage that follows a finish reason: the answer is whole without it
 END_WAIT: Final = 0.1  # seconds for the end of the body after [DONE], so that the connection can be used again

@@ -10,7 +10,8 @@ from typing import Final, Literal, Self
 from chatbot.errors import ModelError, ModelTimeout, ModelUnavailable
 from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Endpoint
-from chatbot.inference.wire import ChatRequest, Delta, InputType
+from chatbot.inference.stream import Delta
+from chatbot.inference.wire import ChatRequest, InputType
 
 RETRY_SECONDS: Final = 5.0  # for the second attempt, beyond what the first endpoint may take to its first token
 ATTEMPTS: Final = 2  # one retry, on another endpoint: more would multiply an overload

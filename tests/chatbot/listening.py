@@ -5,7 +5,8 @@ from __future__ import annotations
 from chatbot.errors import ParleyError
 from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Endpoint
-from chatbot.inference.wire import ChatRequest, Delta, Message
+from chatbot.inference.stream import Delta
+from chatbot.inference.wire import ChatRequest, Message
 
 
 def ask(text: str = "What is Parley?", max_tokens: int = 64) -> ChatRequest:

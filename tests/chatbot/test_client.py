@@ -13,7 +13,7 @@ from chatbot.errors import ModelError, ModelFailed, ModelTimeout
 from chatbot.events import Usage
 from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Deadlines, Endpoint
-from chatbot.inference.wire import CHARACTERS_PER_TOKEN
+from chatbot.inference.stream import CHARACTERS_PER_TOKEN
 from tests.chatbot.listening import ask, listen
 from tests.fakes.inference import FakeInference, Reply, make_endpoint
 

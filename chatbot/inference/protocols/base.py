@@ -11,8 +11,9 @@ import aiohttp
 
 from chatbot.errors import ModelFailed
 from chatbot.inference.endpoint import Endpoint, ProtocolName
+from chatbot.inference.stream import ChatReader
 from chatbot.inference.transport import Exchange
-from chatbot.inference.wire import ChatReader, ChatRequest, InputType
+from chatbot.inference.wire import ChatRequest, InputType
 
 # The JSON object at a path of the server, or {} where there is none.
 Browse = Callable[[str], Awaitable[dict[str, Any]]]

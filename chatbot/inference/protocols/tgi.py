@@ -14,8 +14,9 @@ import aiohttp
 from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.protocols.base import Browse, Model, Protocol, Served, whole_number
 from chatbot.inference.protocols.openai import OpenAI
+from chatbot.inference.stream import ChatReader, counted
 from chatbot.inference.transport import Exchange
-from chatbot.inference.wire import ChatReader, ChatRequest, Message, counted, encode, stream_failure
+from chatbot.inference.wire import ChatRequest, Message, encode, stream_failure
 
 NAMES: Final = {"user": "User", "assistant": "Assistant"}
 # Where a base model would go on with a question of its own.
