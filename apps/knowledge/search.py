@@ -44,8 +44,8 @@ class _Scope:
 class _Candidate:
     """A passage and its places, from 1, among those near the question and those that share words with it."""
 
-    chunk: uuid.UUID
-    document: uuid.UUID
+    chunk: str
+    document: str
     title: str
     heading: list[str]
     page: int | None
@@ -148,7 +148,7 @@ _STATEMENT = """
         ) ranked
         ORDER BY place LIMIT %(depth)s
     )
-    SELECT c.id, c.document_id,
+    SELECT c.id::text, c.document_id::text,
         (SELECT d.title FROM knowledge_document d WHERE d.tenant_id = %(tenant)s AND d.id = c.document_id),
         c.heading, c.page, c.text, near.place, worded.place
     FROM near FULL JOIN worded USING (id) JOIN knowledge_chunk c USING (id)
@@ -192,8 +192,8 @@ def _ranked(found: Sequence[Sequence[_Candidate]], limit: int) -> list[Source]:
 def _source(n: int, candidate: _Candidate, score: float) -> Source:
     return Source(
         n=n,
-        chunk=str(candidate.chunk),
-        document=str(candidate.document),
+        chunk=candidate.chunk,
+        document=candidate.document,
         title=candidate.title,
         heading=candidate.heading,
         page=candidate.page,
