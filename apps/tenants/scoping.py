@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import connections, models, transaction
+from django.db import OperationalError, connections, models, transaction
+
+from apps.tenants.statements import is_lost
 
 if TYPE_CHECKING:
     from apps.tenants.models import Tenant
@@ -44,6 +46,10 @@ async def unit(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             with transaction.atomic():
                 return work(*args, **kwargs)
+        except OperationalError as error:
+            if is_lost(error.__cause__):
+                connections["default"].pool.drain()  # type: ignore[attr-defined]  # PostgreSQL's has one
+            raise
         finally:
             connections.close_all()
 

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import connections, models
 from django.db.utils import DatabaseErrorWrapper
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 M = TypeVar("M", bound=models.Model)
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -49,8 +49,22 @@ async def transaction() -> AsyncGenerator[Connection]:
     WAIT_SECONDS.
     """
     with _translated:
-        async with (await _pool()).connection() as connection:
-            yield connection
+        pool = await _pool()
+        try:
+            async with pool.connection() as connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            if is_lost(error):
+                await pool.drain()
+            raise
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """Whether this ended a connection, as a restart of PostgreSQL does. Then it ended the idle ones of the pool, too,
+    and each of them would fail another question."""
+    if not isinstance(error, psycopg.OperationalError) or isinstance(error, PoolTimeout | PoolClosed):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
 async def _pool() -> _Pool:
