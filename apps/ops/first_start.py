@@ -168,6 +168,9 @@ def _postgres(value: str) -> str:
         return "It must begin with postgres://."
     try:
         psycopg.connect(value, connect_timeout=SECONDS).close()
+    except psycopg.ProgrammingError:
+        # What it says repeats a piece of the address, which holds a password.
+        return "PostgreSQL's client does not understand it: special characters are percent-encoded."
     except psycopg.Error as error:
         return f"PostgreSQL does not take it: {str(error).strip().splitlines()[0]}."
     return ""

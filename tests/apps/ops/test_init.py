@@ -300,3 +300,9 @@ def test_the_file_is_read_back_as_it_was_written(value: str, tmp_path: Path, mon
     monkeypatch.setenv("DEFAULT_FROM_EMAIL", value)
     first_start.write(tmp_path / ".env", force=False)
     assert assigned(tmp_path / ".env")["DEFAULT_FROM_EMAIL"] == value
+
+
+def test_a_complaint_about_an_address_does_not_repeat_its_password() -> None:
+    complaint = first_start._postgres("postgres://parley:50%-secret@127.0.0.1/parley")
+    assert "percent-encoded" in complaint
+    assert "secret" not in complaint
