@@ -22,7 +22,8 @@ from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, EmbeddingIndex
 from apps.tenants.authentication import Caller
 from apps.tenants.models import EndUser, Tenant
-from apps.tenants.statements import Columns, Connection, insert, transaction
+from apps.tenants.pool import Connection
+from apps.tenants.statements import Columns, insert, transaction
 from apps.usage import ledger
 from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound, TurnInProgress
 

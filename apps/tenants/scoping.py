@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
 
+import psycopg
 from asgiref.sync import sync_to_async
 from django.db import OperationalError, connections, models, transaction
-
-from apps.tenants.statements import is_lost
+from psycopg_pool import PoolClosed, PoolTimeout
 
 if TYPE_CHECKING:
     from apps.tenants.models import Tenant
@@ -47,10 +47,18 @@ async def unit(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
             with transaction.atomic():
                 return work(*args, **kwargs)
         except OperationalError as error:
-            if is_lost(error.__cause__):
+            if _is_lost(error.__cause__):
                 connections["default"].pool.drain()  # type: ignore[attr-defined]  # PostgreSQL's has one
             raise
         finally:
             connections.close_all()
 
     return await sync_to_async(run, thread_sensitive=False)()
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether this ended a connection, as a restart of PostgreSQL does. Then it ended the idle ones of the pool, too,
+    and each of them would fail another question."""
+    if not isinstance(error, psycopg.OperationalError) or isinstance(error, PoolTimeout | PoolClosed):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))

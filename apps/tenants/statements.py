@@ -13,21 +13,19 @@ from functools import cache
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-import orjson
 import psycopg
 from django.conf import settings
 from django.db import connections, models
 from django.db.utils import DatabaseErrorWrapper
-from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from psycopg.types.json import Jsonb
+
+from apps.tenants.pool import Connection, Pool
 
 M = TypeVar("M", bound=models.Model)
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 # A burst of questions queues for connections: a search of 10,000 passages holds one for some 8 ms.
 WAIT_SECONDS = 5.0
 
-_Pool = AsyncConnectionPool[Connection]
-_Holder = AsyncGenerator[_Pool]
+_Holder = AsyncGenerator[Pool]
 
 
 class _Driver:
@@ -38,7 +36,7 @@ class _Driver:
 
 
 _translated = DatabaseErrorWrapper(_Driver())
-_pools: dict[asyncio.AbstractEventLoop, tuple[_Pool, _Holder]] = {}
+_pools: dict[asyncio.AbstractEventLoop, tuple[Pool, _Holder]] = {}
 
 
 @asynccontextmanager
@@ -49,25 +47,11 @@ async def transaction() -> AsyncGenerator[Connection]:
     WAIT_SECONDS.
     """
     with _translated:
-        pool = await _pool()
-        try:
-            async with pool.connection() as connection:
-                yield connection
-        except psycopg.OperationalError as error:
-            if is_lost(error):
-                await pool.drain()
-            raise
+        async with (await _pool()).transaction() as connection:
+            yield connection
 
 
-def is_lost(error: BaseException | None) -> bool:
-    """Whether this ended a connection, as a restart of PostgreSQL does. Then it ended the idle ones of the pool, too,
-    and each of them would fail another question."""
-    if not isinstance(error, psycopg.OperationalError) or isinstance(error, PoolTimeout | PoolClosed):
-        return False
-    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
-
-
-async def _pool() -> _Pool:
+async def _pool() -> Pool:
     loop = asyncio.get_running_loop()
     if loop not in _pools:
         holder = _hold_pool(loop)
@@ -77,25 +61,16 @@ async def _pool() -> _Pool:
 
 async def _hold_pool(loop: asyncio.AbstractEventLoop) -> _Holder:
     # A generator, because a loop that ends closes its generators.
-    default = settings.DATABASES["default"]
     parameters = connections["default"].get_connection_params()
     # These are for Django's own, synchronous connections.
     for name in ("cursor_factory", "context", "pool", "prepare_threshold"):
         parameters.pop(name, None)
-    # None ahead of need: one that is still connecting when its loop ends would keep close() waiting.
-    sizes = {**default["OPTIONS"]["pool"], "min_size": 0, "timeout": WAIT_SECONDS}
-    pool: _Pool = AsyncConnectionPool(kwargs=parameters, configure=_configure, open=False, **sizes)
-    await pool.open()
+    pool = Pool(parameters, size=settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"], patience=WAIT_SECONDS)
     try:
         yield pool
     finally:
         del _pools[loop]
         await pool.close()
-
-
-async def _configure(connection: Connection) -> None:
-    set_json_loads(orjson.loads, connection)
-    set_json_dumps(orjson.dumps, connection)
 
 
 class Columns(Generic[M]):

@@ -8,7 +8,8 @@ import uuid
 from django.utils import timezone
 
 from apps.tenants.models import EndUser, Tenant
-from apps.tenants.statements import Connection, insert
+from apps.tenants.pool import Connection
+from apps.tenants.statements import insert
 from apps.usage.models import UsageRecord
 from chatbot.events import Usage
 
