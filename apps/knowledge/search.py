@@ -185,8 +185,10 @@ def _ranked(found: Sequence[Sequence[_Candidate]], limit: int) -> list[Source]:
         rankings.append([c.chunk for c in sorted(rows, key=lambda c: c.worded or 0) if c.worded])
     best: dict[str, tuple[_Candidate, float]] = {}
     for key, score in fuse(rankings):
+        if len(best) == limit:
+            break  # the rest need not be compared
         best.setdefault(" ".join(candidates[key].text.split()), (candidates[key], score))
-    return [_source(n, *pair) for n, pair in enumerate(list(best.values())[:limit], start=1)]
+    return [_source(n, *pair) for n, pair in enumerate(best.values(), start=1)]
 
 
 def _source(n: int, candidate: _Candidate, score: float) -> Source:
