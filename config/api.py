@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 REST_FRAMEWORK: dict[str, Any] = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["apps.tenants.authentication.KeyAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["apps.access.authentication.KeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["apps.edge.parsers.BoundedJSONParser"],

@@ -146,6 +146,7 @@ INSTALLED_APPS = [
     "axes",
     "apps.edge",
     "apps.tenants",
+    "apps.access",
     "apps.webhooks",
     "apps.inference",
     "apps.usage",
@@ -305,7 +306,7 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 # Axes would look for `email`, our USERNAME_FIELD, which Django's login form does not send: it then counts failures of
 # nobody, and a locked account still opens to the right guess.
 AXES_USERNAME_FORM_FIELD = "username"
-AXES_USERNAME_CALLABLE = "apps.tenants.sessions.login_name"
+AXES_USERNAME_CALLABLE = "apps.access.sessions.login_name"
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 

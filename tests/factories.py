@@ -11,7 +11,7 @@ from apps.assistants.models import Assistant, AssistantCollection, Prompt, Promp
 from apps.conversations.models import Conversation
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Chunk, Collection, Document, Embedding, EmbeddingIndex
-from apps.tenants import keys
+from apps.tenants import keys, rights
 from apps.tenants.models import EndUser, Membership, Tenant, User
 
 _count = itertools.count(1)
@@ -27,15 +27,19 @@ def make_user(email: str = "", **fields: Any) -> User:
     return User.objects.create_user(email or f"user{next(_count)}@example.com", PASSWORD, **fields)
 
 
-def make_member(*, tenant: Tenant, email: str = "", role: str = Membership.Role.MEMBER) -> User:
+def make_member(*, tenant: Tenant, email: str = "", role: str = Membership.Role.EDITOR) -> User:
     user = make_user(email)
     Membership.objects.create(tenant=tenant, user=user, role=role)
     return user
 
 
 def make_key(*, tenant: Tenant, **fields: Any) -> str:
-    """The text of a new API key."""
-    return keys.issue(tenant, **{"name": "test", **fields})[1]
+    """The text of a new API key, of a service account unless `member` names somebody."""
+    if member := fields.pop("member", None):
+        fields["created_by"] = member
+    else:
+        fields["service_account"] = keys.service_account(tenant, "Tests")
+    return keys.issue(tenant, **{"name": "test", "scopes": rights.ALL, **fields})[1]
 
 
 def make_end_user(*, tenant: Tenant, external_id: str = "") -> EndUser:

@@ -17,6 +17,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
+from apps.access.authentication import Caller, credential_of, still_valid
+from apps.access.doors import Door, read_body
 from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
 from apps.conversations.feedback import GiveFeedback
@@ -36,8 +38,6 @@ from apps.edge.frames import KEEP_ALIVE, sse
 from apps.edge.pagination import ByCursor
 from apps.edge.request_ids import current_request_id
 from apps.edge.schema import CONFLICT, ERRORS
-from apps.tenants.authentication import Caller, credential_of, still_valid
-from apps.tenants.doors import Door, read_body
 from apps.tenants.scoping import unit
 from chatbot.errors import InvalidRequest, NotAuthenticated
 from chatbot.events import START, Cursor, Failed

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from apps.access.authentication import Caller
 from apps.conversations import runner
 from apps.conversations.models import Conversation
 from apps.conversations.opening import open_lone_turn, open_turn
@@ -15,7 +16,6 @@ from apps.conversations.question import Question
 from apps.conversations.serializers import AskSerializer
 from apps.conversations.turn import Opened
 from apps.edge.request_ids import current_request_id
-from apps.tenants.authentication import Caller
 from chatbot.errors import InvalidRequest, NotFound
 
 MAX_IDEMPOTENCY_KEY = 200

@@ -20,16 +20,16 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http.request import validate_host
 
+from apps.access.authentication import Caller, authenticate, key_in, still_valid
+from apps.access.sessions import user_of
 from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
 from apps.conversations.models import Conversation, Turn
 from apps.edge.errors import body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.request_ids import accept_request_id
-from apps.tenants.authentication import Caller, authenticate, key_in, still_valid
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
-from apps.tenants.sessions import user_of
+from apps.tenants.scoping import platform_unit, unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotFound, ParleyError
 from chatbot.events import START, Cursor
 
@@ -140,7 +140,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         """The caller of a frame. A key is checked again at each, so that a revoked one ends within seconds."""
         if self.credential:
             return await authenticate(self.credential)
-        caller = await unit(self._member, **about)
+        caller = await platform_unit(self._member, **about)
         structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
         self.authenticated.set()
         return caller
@@ -190,7 +190,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if self.credential:
             return await still_valid(self.credential)
         try:
-            return await unit(self._still_member, list(self.following))
+            return await platform_unit(self._still_member, list(self.following))
         except (OperationalError, InterfaceError):
             return True  # as still_valid() has it
 

@@ -10,12 +10,12 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 
+from apps.access.authentication import Caller
+from apps.access.doors import Door, read_body
 from apps.conversations.models import Feedback, Turn
 from apps.conversations.parties import conversation_of
 from apps.edge.fields import ModelSerializer, Text
 from apps.edge.schema import ERRORS
-from apps.tenants.authentication import Caller
-from apps.tenants.doors import Door, read_body
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import NotFound

@@ -17,6 +17,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHt
 from django.urls import path
 from drf_spectacular.utils import extend_schema
 
+from apps.access.authentication import Caller, credential_of, still_valid
+from apps.access.doors import Door, read_body
 from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
 from apps.conversations import openai_schema as schema
@@ -29,8 +31,6 @@ from apps.conversations.parties import assistant_of
 from apps.edge.errors import STATUS_OF_CODE, body_of, openai_error, openai_refusal, status_of, translate
 from apps.edge.frames import KEEP_ALIVE
 from apps.edge.middleware import ahead_of_middleware
-from apps.tenants.authentication import Caller, credential_of, still_valid
-from apps.tenants.doors import Door, read_body
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import NotAuthenticated, NotFound, ParleyError

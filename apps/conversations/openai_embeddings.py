@@ -9,10 +9,10 @@ from typing import Any
 
 from django.db.models import Q
 
+from apps.access.authentication import Caller
 from apps.conversations.parties import end_user_of
 from apps.inference import gateway
 from apps.inference.models import Endpoint
-from apps.tenants.authentication import Caller
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from apps.usage import ledger

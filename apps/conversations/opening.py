@@ -12,6 +12,7 @@ from typing import cast
 from django.utils import timezone
 from psycopg.errors import UniqueViolation
 
+from apps.access.authentication import Caller
 from apps.assistants.models import Assistant, PromptVersion
 from apps.conversations.models import IdempotencyKey, Message, Turn
 from apps.conversations.parties import ANONYMOUS, id_in
@@ -20,7 +21,6 @@ from apps.conversations.turn import Opened, place_of
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, EmbeddingIndex
-from apps.tenants.authentication import Caller
 from apps.tenants.models import EndUser, Tenant
 from apps.tenants.pool import Connection
 from apps.tenants.statements import Columns, insert, transaction
@@ -50,7 +50,7 @@ async def open_turn(
     Raises NotFound, TurnInProgress, IdempotencyConflict, or InvalidRequest where the assistant is not ready to answer.
     """
     await gateway.pool()  # the endpoints, before the transaction
-    async with transaction() as connection:
+    async with transaction(caller.tenant) as connection:
         place = await _in_conversation(connection, caller.tenant, conversation_id, question.user)
         opened = await _open(connection, caller, place, question, replica)
         if isinstance(opened, Opened):
@@ -64,7 +64,7 @@ async def open_lone_turn(
 ) -> Opened | uuid.UUID:
     """The same for a turn without a conversation: the asker brings the history. `assistant` is a slug or an id."""
     await gateway.pool()
-    async with transaction() as connection:
+    async with transaction(caller.tenant) as connection:
         place = await _alone(connection, caller.tenant, assistant, question.user)
         return await _open(connection, caller, place, question, replica)
 

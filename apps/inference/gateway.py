@@ -10,7 +10,7 @@ from django.conf import settings
 
 from apps.inference.models import Endpoint as Row
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from chatbot.errors import ModelError
 from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Deadlines, Endpoint, ProtocolName
@@ -81,7 +81,7 @@ def chat_endpoints(tenant: Tenant, chosen_id: uuid.UUID | None) -> list[Endpoint
 async def pool() -> Pool:
     """The process's pool, at most FRESH_SECONDS older than the rows."""
     if time.monotonic() >= _fresh_until:
-        await unit(refresh)
+        await platform_unit(refresh)
     return _pool
 
 

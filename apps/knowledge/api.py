@@ -15,6 +15,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.access.authentication import Caller
+from apps.access.doors import Door, read_body
 from apps.edge.parsers import BoundedJSONParser
 from apps.edge.schema import ERRORS, MISSING, UPLOADS
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
@@ -33,8 +35,6 @@ from apps.knowledge.serializers import (
     UploadSerializer,
 )
 from apps.knowledge.sources import add_source, replace_source
-from apps.tenants.authentication import Caller
-from apps.tenants.doors import Door, read_body
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import InvalidRequest, NotFound

@@ -12,14 +12,14 @@ import orjson
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 
+from apps.access.authentication import Caller, credential_of, still_valid
+from apps.access.doors import Door
 from apps.edge.errors import body_of, translate
 from apps.edge.event_schemas import event_block
 from apps.edge.frames import KEEP_ALIVE
 from apps.edge.schema import ERRORS
 from apps.knowledge.models import Document
 from apps.knowledge.serializers import DocumentSerializer
-from apps.tenants.authentication import Caller, credential_of, still_valid
-from apps.tenants.doors import Door
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import NotAuthenticated, NotFound, ParleyError

@@ -37,7 +37,7 @@ def claim(tenant_id: uuid.UUID, document_id: uuid.UUID) -> Document | None:
     return ours
 
 
-def write(document: Document, **fields: Any) -> None:
+def write(document: Document, /, **fields: Any) -> None:
     """Set fields of a document that is ours. Raises SupersededError where it is no longer."""
     ours = Document.objects.for_tenant(document.tenant_id).filter(pk=document.pk, lease_token=document.lease_token)
     if not ours.update(updated=timezone.now(), **fields):

@@ -247,7 +247,7 @@ def _swap(document: Document) -> None:
     _settle(document, passages=_pending(document).publish())
 
 
-def _settle(document: Document, **fields: object) -> None:
+def _settle(document: Document, /, **fields: object) -> None:
     """Its live passages are those of its bytes, and nothing is left to do."""
     lease.write(
         document,

@@ -159,7 +159,7 @@ _STATEMENT = """
 async def _candidates(tenant: Tenant, scopes: Sequence[_Scope], text: str, depth: int) -> list[list[_Candidate]]:
     """For each scope its candidates, at most 2 * depth, in no particular order."""
     found = []
-    async with statements.transaction() as connection, AsyncClientCursor(connection) as cursor:
+    async with statements.transaction(tenant) as connection, AsyncClientCursor(connection) as cursor:
         for scope in scopes:
             await cursor.execute(
                 _STATEMENT,

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from apps.edge.middleware import ahead_of_middleware
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 
 _migrated = False
 
@@ -39,7 +39,7 @@ def _pending() -> bool:
 async def ready(request: HttpRequest) -> HttpResponse:
     """200 when this process may get traffic: Postgres answers and is migrated. A dead model server does not matter."""
     try:
-        pending = await unit(_pending)
+        pending = await platform_unit(_pending)
     except DatabaseError:
         return JsonResponse({"status": "unavailable", "database": "unreachable"}, status=503)
     if pending:

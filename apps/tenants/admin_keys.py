@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from unfold.decorators import action, display
 
-from apps.tenants import keys
+from apps.tenants import keys, rights
 from apps.tenants.admin_base import TenantAdmin, TenantForm
 from apps.tenants.admin_words import ago
 from apps.tenants.models import ApiKey
@@ -62,7 +62,14 @@ class ApiKeyAdmin(TenantAdmin):
         if change:
             super().save_model(request, obj, form, change)
             return
-        issued, text = keys.issue(obj.tenant, name=obj.name, created_by=request.user, expires_at=obj.expires_at)  # type: ignore[arg-type]
+        issued, text = keys.issue(
+            obj.tenant,
+            name=obj.name,
+            scopes=rights.ALL,
+            service_account=keys.service_account(obj.tenant, obj.name),
+            created_by=request.user,  # type: ignore[arg-type]
+            expires_at=obj.expires_at,
+        )
         obj.__dict__.update(issued.__dict__)
         request._issued_key = text  # type: ignore[attr-defined]
 

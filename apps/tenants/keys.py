@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 import hmac
 import re
 import secrets
 import string
 import zlib
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from apps.tenants.models import ApiKey, Tenant, User
+from apps.tenants.models import ApiKey, ServiceAccount, Tenant, User
 
 _ALPHABET = string.ascii_letters + string.digits
 _FORM = re.compile(r"parley_([A-Za-z0-9]{12})_([A-Za-z0-9]{43})([A-Za-z0-9]{6})")
@@ -54,12 +54,35 @@ def parse(text: str) -> Parts | None:
 
 
 def issue(
-    tenant: Tenant, *, name: str, created_by: User | None = None, expires_at: datetime.datetime | None = None
+    tenant: Tenant,
+    *,
+    name: str,
+    scopes: Iterable[str],
+    service_account: ServiceAccount | None = None,
+    created_by: User | None = None,
+    **limits: Any,
 ) -> tuple[ApiKey, str]:
-    """Make a key and return its text, which is never stored and cannot be shown again."""
+    """Make a key and return its text, which is never stored and cannot be shown again.
+
+    It belongs to the service account, or else to the member who makes it. limits: `expires_at`, `assistant_ids`,
+    `ip_ranges`. Raises NotPermitted where `scopes` go beyond what the maker may do.
+    """
     key_id, secret = _random(12), _random(43)
     row = ApiKey.objects.create(
-        tenant=tenant, name=name, key_id=key_id, digest=digest(secret), created_by=created_by, expires_at=expires_at
+        tenant=tenant,
+        name=name,
+        key_id=key_id,
+        digest=digest(secret),
+        member=None if service_account else created_by,
+        service_account=service_account,
+        created_by=created_by,
+        scopes=sorted(scopes),
+        **limits,
     )
     body = f"parley_{key_id}_{secret}"
     return row, body + _crc(body)
+
+
+def service_account(tenant: Tenant, name: str) -> ServiceAccount:
+    """The tenant's service account of this name, made where it is new."""
+    return ServiceAccount.objects.get_or_create(tenant=tenant, name=name)[0]

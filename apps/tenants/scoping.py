@@ -1,14 +1,19 @@
-"""The one way to a tenant's rows: every query starts with `.for_tenant(tenant)`."""
+"""The one way to a tenant's rows: each unit of work runs in a `tenant_scope`, each query starts `.for_tenant(tenant)`.
+
+The second is a promise of the code, the first is what PostgreSQL enforces: its policies compare each row's tenant with
+`app.tenant`, which lives as long as one transaction. With none set, a query of tenants' rows is an error.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Protocol, Self, TypeVar, Union
 
 import psycopg
 from asgiref.sync import sync_to_async
-from django.db import OperationalError, connections, models, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, models, transaction
 from psycopg_pool import PoolClosed, PoolTimeout
 
 if TYPE_CHECKING:
@@ -16,7 +21,20 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+W = TypeVar("W", bound="Whose")
 M = TypeVar("M", bound=models.Model)
+
+
+class Owned(Protocol):
+    """What belongs to one tenant: a row, a caller."""
+
+    @property
+    def tenant_id(self) -> uuid.UUID: ...
+
+
+Whose = Union["Tenant", uuid.UUID, str, Owned]
+
+ENTER = "SELECT set_config('app.tenant', %s, true)"
 
 
 class TenantQuerySet(models.QuerySet[M]):
@@ -36,16 +54,68 @@ class TenantOwned(models.Model):
         abstract = True
 
 
-async def unit(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Run database work as one short transaction in a thread, and give its connection back to the pool at once.
+def tenant_id_of(whose: Whose) -> str:
+    if isinstance(whose, uuid.UUID | str):
+        return str(whose)
+    return str(getattr(whose, "tenant_id", None) or whose.pk)  # type: ignore[union-attr]  # a Tenant
+
+
+@contextmanager
+def tenant_scope(whose: Whose) -> Iterator[None]:
+    """A transaction in which PostgreSQL shows the rows of one tenant: of `whose`, or the one that it belongs to.
+
+    Inside a scope of the same tenant it is a savepoint; inside another's, that one's rows come back afterwards.
+    """
+    name = tenant_id_of(whose)
+    connection = connections[DEFAULT_DB_ALIAS]
+    outer, nested = getattr(connection, "_parley_tenant", ""), connection.in_atomic_block
+    with transaction.atomic():
+        if outer == name:
+            yield
+            return
+        try:
+            _enter(connection, name)
+            yield
+            if nested:
+                _enter(connection, outer)  # a savepoint that is kept keeps the setting; one rolled back undoes it
+        finally:
+            connection._parley_tenant = outer  # type: ignore[attr-defined]
+
+
+def _enter(connection: Any, name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(ENTER, (name,))
+    connection._parley_tenant = name
+
+
+async def unit(work: Callable[Concatenate[W, P], R], whose: W, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run `work(whose, ...)` in the scope of its tenant, as one short transaction in a thread, and give its connection
+    back to the pool at once.
 
     Plain sync_to_async keeps pooled connections in its threads, which empties the pool.
     """
 
+    def scoped() -> R:
+        with tenant_scope(whose):
+            return work(whose, *args, **kwargs)
+
+    return await _in_thread(scoped)
+
+
+async def platform_unit(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The same for what belongs to no tenant, or happens before one is known."""
+
+    def unscoped() -> R:
+        with transaction.atomic():
+            return work(*args, **kwargs)
+
+    return await _in_thread(unscoped)
+
+
+async def _in_thread(work: Callable[[], R]) -> R:
     def run() -> R:
         try:
-            with transaction.atomic():
-                return work(*args, **kwargs)
+            return work()
         except OperationalError as error:
             if _is_lost(error.__cause__):
                 connections["default"].pool.drain()  # type: ignore[attr-defined]  # PostgreSQL's has one

@@ -19,7 +19,9 @@ from django.db import connections, models
 from django.db.utils import DatabaseErrorWrapper
 from psycopg.types.json import Jsonb
 
+from apps.tenants.models import Tenant
 from apps.tenants.pool import Connection, Pool
+from apps.tenants.scoping import ENTER
 
 M = TypeVar("M", bound=models.Model)
 # A burst of questions queues for connections: a search of 10,000 passages holds one for some 8 ms.
@@ -40,14 +42,16 @@ _pools: dict[asyncio.AbstractEventLoop, tuple[Pool, _Holder]] = {}
 
 
 @asynccontextmanager
-async def transaction() -> AsyncGenerator[Connection]:
-    """A connection in a transaction, committed on leaving. Never await anything else inside: it is one of few.
+async def transaction(tenant: Tenant) -> AsyncGenerator[Connection]:
+    """A connection in a transaction of the tenant's scope, committed on leaving. Never await anything else inside: it
+    is one of few.
 
     Raises the exceptions of django.db, as the ORM does: OperationalError also where no connection gets free in
     WAIT_SECONDS.
     """
     with _translated:
         async with (await _pool()).transaction() as connection:
+            await connection.execute(ENTER, (str(tenant.pk),))
             yield connection
 
 

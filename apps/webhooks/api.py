@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.access.authentication import Caller
 from apps.edge.schema import ERRORS
-from apps.tenants.authentication import Caller
 from apps.tenants.models import Tenant
 from apps.webhooks import registration
 from apps.webhooks.models import Delivery, Webhook

@@ -16,7 +16,7 @@ import structlog
 from django.core.cache import cache
 from django_redis.exceptions import ConnectionInterrupted
 
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit, unit
 from apps.webhooks import attempts, deliveries, sending
 from apps.webhooks.models import Delivery, Webhook
 
@@ -41,8 +41,8 @@ async def run() -> None:
     finally:
         await _end()
     # Only now: who was announced while we were at work saw us there and left. Those that failed wait for the beat.
-    if {webhook_id for _, webhook_id in await unit(attempts.waiting, LANES)} - failed:
-        await unit(deliveries.wake)
+    if {webhook_id for _, webhook_id in await platform_unit(attempts.waiting, LANES)} - failed:
+        await platform_unit(deliveries.wake)
 
 
 async def _begin() -> bool:
@@ -66,7 +66,7 @@ async def _round(client: aiohttp.ClientSession, until: float) -> set[uuid.UUID]:
         while True:
             failed |= _take_out_ended(lanes)
             if time.monotonic() < until:
-                for tenant_id, webhook_id in await unit(attempts.waiting, LANES):
+                for tenant_id, webhook_id in await platform_unit(attempts.waiting, LANES):
                     if webhook_id not in failed and webhook_id not in lanes and len(lanes) < LANES:
                         lanes[webhook_id] = asyncio.create_task(_lane(client, tenant_id, webhook_id, until))
             if not lanes:

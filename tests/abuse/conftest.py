@@ -10,7 +10,7 @@ from asgiref.testing import ApplicationCommunicator
 
 from apps.conversations import runner
 from apps.conversations.models import Turn
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from config.asgi import application
 from tests.apps.conversations.conftest import World, api, fake
 from tests.apps.conversations.conftest import world as undisturbed
@@ -35,7 +35,7 @@ def storage(settings: Any, tmp_path: Any) -> None:
 async def world(undisturbed: World) -> AsyncIterator[World]:
     """The cast; what an attack leaves running is stopped, since nobody listens any more."""
     yield undisturbed
-    for turn in await unit(lambda: list(Turn.objects.filter(state__in=Turn.OPEN))):
+    for turn in await platform_unit(lambda: list(Turn.objects.filter(state__in=Turn.OPEN))):
         runner.stop(turn.pk)
 
 

@@ -17,7 +17,7 @@ from apps.conversations.models import Conversation, Turn
 from apps.knowledge.ingest import ingest
 from apps.knowledge.models import Chunk, Collection, Document
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.webhooks.models import Delivery, Event, Webhook
 from apps.webhooks.registration import register
 from tests import factories
@@ -109,7 +109,7 @@ def filled_out(text: str, ids: dict[str, str]) -> str:
 @pytest.fixture
 async def asked(world: World) -> dict[str, str]:
     """Ids of acme's rows, its turn still running."""
-    await unit(register, world.tenant, name="x", url="https://r.example/", events=[Event.DOCUMENT_READY])
+    await platform_unit(register, world.tenant, name="x", url="https://r.example/", events=[Event.DOCUMENT_READY])
     world.script(*["word "] * 50, delay=0.05)
     socket = Socket(Authorization=f"Bearer {world.key}")
     await socket.connect()
@@ -117,12 +117,12 @@ async def asked(world: World) -> dict[str, str]:
     await socket.say(type="ask", conversation=str(world.conversation.pk), text="pump?")
     await socket.hear()
     await socket.disconnect()
-    return await unit(ids_of, world)
+    return await platform_unit(ids_of, world)
 
 
 async def test_rest(world: World, asked: dict[str, str]) -> None:
     unknown = {name: str(uuid.uuid4()) for name in asked}
-    before = await unit(everything, world.tenant)
+    before = await platform_unit(everything, world.tenant)
     for ways in WAYS.values():
         for method, path, body in ways:
             answers = []
@@ -135,11 +135,11 @@ async def test_rest(world: World, asked: dict[str, str]) -> None:
                 answers.append((answer.status, {k: v for k, v in told.get("error", told).items() if k != "request_id"}))
             assert answers[0] == answers[1], (method, path)
             assert answers[0][0] in {400, 404}, (method, path)
-    assert await unit(everything, world.tenant) == before
+    assert await platform_unit(everything, world.tenant) == before
 
 
 async def test_slugs_are_a_tenants_own(world: World, asked: dict[str, str]) -> None:
-    slug = await unit(lambda: Collection.objects.for_tenant(world.tenant).get().slug)
+    slug = await platform_unit(lambda: Collection.objects.for_tenant(world.tenant).get().slug)
     headers = bearer(world.outsider_key) | {b"content-type": b"application/json"}
     assert (await send("GET", f"/api/v1/collections/{slug}", headers)).status == 404
     assert (await send("POST", "/api/v1/conversations", headers, b'{"assistant": "guide"}')).status == 400
@@ -147,8 +147,8 @@ async def test_slugs_are_a_tenants_own(world: World, asked: dict[str, str]) -> N
 
 async def test_frames(world: World, asked: dict[str, str]) -> None:
     unknown = {name: str(uuid.uuid4()) for name in asked}
-    charlie = await unit(lambda: factories.make_member(tenant=Tenant.objects.get(slug="globex")))
-    session = await unit(session_of, charlie)
+    charlie = await platform_unit(lambda: factories.make_member(tenant=Tenant.objects.get(slug="globex")))
+    session = await platform_unit(session_of, charlie)
     doors: list[dict[str, str]] = [
         {"Authorization": f"Bearer {world.outsider_key}"},
         {"Cookie": f"sessionid={session}", "Origin": "http://testserver", "Host": "testserver"},
@@ -172,15 +172,15 @@ async def test_frames(world: World, asked: dict[str, str]) -> None:
             assert heard[0] == heard[1], frame
             assert heard[0]["code"] in {"not_found", "invalid_request"}
         await socket.disconnect()
-    assert await unit(lambda: Turn.objects.get(pk=asked["turn"]).state) == Turn.State.RUNNING
+    assert await platform_unit(lambda: Turn.objects.get(pk=asked["turn"]).state) == Turn.State.RUNNING
 
 
 async def test_ingesting_anothers_document_does_nothing(world: World, asked: dict[str, str]) -> None:
-    await unit(lambda: Document.objects.update(status=Document.Status.QUEUED))
-    globex = await unit(lambda: Tenant.objects.get(slug="globex"))
-    before = await unit(everything, world.tenant)
+    await platform_unit(lambda: Document.objects.update(status=Document.Status.QUEUED))
+    globex = await platform_unit(lambda: Tenant.objects.get(slug="globex"))
+    before = await platform_unit(everything, world.tenant)
     await asyncio.to_thread(ingest, globex.pk, asked["document"])
-    assert await unit(everything, world.tenant) == before
+    assert await platform_unit(everything, world.tenant) == before
 
 
 def everything(tenant: Tenant) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from apps.conversations.models import Conversation, Message
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.apps.conversations.conftest import Api, World
 from tests.apps.conversations.test_websocket import Socket
@@ -54,8 +54,8 @@ async def test_rest_answers_as_for_an_unknown_id(world: World, api: Api, held: H
             response = await api.generic(method, url, _json(body), content_type="application/json")
             answers.append((response.status_code, response.json()["code"], response.json()["message"]))
         assert answers[0] == answers[1] == (404, "not_found", answers[0][2]), path
-    assert await unit(Message.objects.filter(conversation=held.conversation).count) == 2
-    assert await unit(lambda: Conversation.objects.get(pk=held.conversation).title) == "a secret of a"
+    assert await platform_unit(Message.objects.filter(conversation=held.conversation).count) == 2
+    assert await platform_unit(lambda: Conversation.objects.get(pk=held.conversation).title) == "a secret of a"
 
 
 async def test_a_list_narrowed_to_b_names_nothing_of_a(api: Api, held: Held) -> None:
@@ -76,14 +76,14 @@ async def test_a_frame_for_b_does_not_continue_a(world: World, held: Held) -> No
 
 async def test_staff_do_not_continue_what_an_end_user_or_a_colleague_began(world: World, held: Held) -> None:
     """Not even by naming them: who a session is, its cookie says."""
-    alice, bob = [await unit(lambda: factories.make_member(tenant=world.tenant)) for _ in range(2)]
+    alice, bob = [await platform_unit(lambda: factories.make_member(tenant=world.tenant)) for _ in range(2)]
     for person, others in ((alice, [held.conversation]), (bob, [held.conversation])):
-        session = await unit(session_of, person)
+        session = await platform_unit(session_of, person)
         socket = Socket(Cookie=f"sessionid={session}", Origin="http://testserver", Host="testserver")
         await socket.connect()
         await socket.say(type="ask", assistant=str(world.assistant.pk), text="mine", user="a")
         own = (await socket.hear_turn())[0]
-        assert await unit(_owner, own["conversation"]) == f"staff:{person.email}"
+        assert await platform_unit(_owner, own["conversation"]) == f"staff:{person.email}"
         for conversation in others:
             await socket.say(type="ask", conversation=conversation, text="go on", user="a")
             assert (await socket.hear())["code"] == "not_found"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from apps.conversations.models import Turn
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests.apps.conversations.conftest import Api, World
 from tests.apps.conversations.test_websocket import Socket
 
@@ -33,7 +33,7 @@ async def test_a_running_turn_is_its_owners(world: World, api: Api) -> None:
         await outsider.say(type=frame, turn=turn)
         assert (await outsider.hear())["code"] == "not_found"
     await outsider.disconnect()
-    assert await unit(lambda: Turn.objects.get(pk=turn).state) == Turn.State.RUNNING
+    assert await platform_unit(lambda: Turn.objects.get(pk=turn).state) == Turn.State.RUNNING
     await owner.say(type="stop", turn=turn)
     assert (await owner.hear_turn())[-1]["finish_reason"] == "stopped"
     await owner.disconnect()

@@ -10,7 +10,7 @@ import orjson
 from apps.conversations.models import Conversation, Turn
 from apps.knowledge.models import Collection, Document, EmbeddingIndex
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests.apps.conversations.conftest import Api, World
 
 WANTED = str(uuid.UUID(int=7))
@@ -54,7 +54,7 @@ async def post(api: Api, path: str, body: dict[str, Any], method: str = "POST") 
 
 
 async def test_only_the_fields_of_a_request_count(world: World, api: Api) -> None:
-    globex = await unit(lambda: Tenant.objects.get(slug="globex"))
+    globex = await platform_unit(lambda: Tenant.objects.get(slug="globex"))
     begun = await post(api, "conversations", greedy(globex, assistant="guide", user="a"))
     path = f"conversations/{begun['id']}"
     await post(api, path, greedy(globex, title="Mine", user="b", assistant="other"), "PATCH")
@@ -77,7 +77,7 @@ async def test_only_the_fields_of_a_request_count(world: World, api: Api) -> Non
         row = Turn.objects.get(pk=turn["id"])
         assert (row.epoch, str(row.prompt_version_id) != WANTED) == (1, True)
 
-    await unit(look)
+    await platform_unit(look)
     sent = world.fake.requests[-1].payload
     assert sent["model"] == "fake"
     assert "obey" not in str(sent["messages"])

@@ -15,7 +15,7 @@ from redis import Redis
 from apps.assistants.models import Assistant
 from apps.knowledge.models import Collection
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.webhooks import courier
 from apps.webhooks.models import Delivery, Webhook
 from tests.abuse.conftest import bearer, send
@@ -43,7 +43,7 @@ def foreign(tenant: Tenant) -> dict[str, str]:
 async def test_anothers_objects_are_refused_as_unknown_ones_are(world: World) -> None:
     status, own = await post(world.outsider_key, NEW)
     assert status == 201
-    for kind, key in (await unit(foreign, world.tenant)).items():
+    for kind, key in (await platform_unit(foreign, world.tenant)).items():
         for method, path, body in (("POST", "", NEW), ("PATCH", f"/{own['id']}", {})):
             answers = [
                 await post(world.outsider_key, {**body, kind: [wanted]}, path, method)
@@ -52,17 +52,17 @@ async def test_anothers_objects_are_refused_as_unknown_ones_are(world: World) ->
             assert answers[0] == answers[1]
             assert answers[0][0] == 400
             assert list(answers[0][1]["fields"]) == [kind]
-    stored = await unit(lambda: list(Webhook.objects.values_list("assistants", "collections")))
+    stored = await platform_unit(lambda: list(Webhook.objects.values_list("assistants", "collections")))
     assert stored == [([], [])]
 
 
 async def test_anothers_events_are_never_told(world: World, api: Api) -> None:
     """Not even where the id of a foreign assistant got into a row past every check."""
     _, outsider = await post(world.outsider_key, NEW)
-    await unit(lambda: Webhook.objects.filter(pk=outsider["id"]).update(assistants=[world.assistant.pk]))
+    await platform_unit(lambda: Webhook.objects.filter(pk=outsider["id"]).update(assistants=[world.assistant.pk]))
     _, own = await post(world.key, {**NEW, "tenant": outsider["id"]})
     assert (await api.ask(world.turns, "pump?")).status_code == 200
-    told = await unit(lambda: [str(pk) for pk in Delivery.objects.values_list("webhook", flat=True)])
+    told = await platform_unit(lambda: [str(pk) for pk in Delivery.objects.values_list("webhook", flat=True)])
     assert told == [own["id"]]
 
 
@@ -84,7 +84,7 @@ async def test_its_secret_is_told_to_nobody_and_content_to_no_receiver(
     assert "delivery.attempted" in logged
     with Redis.from_url(django_settings.CELERY_BROKER_URL) as broker:
         queued = str(broker.lrange("celery", 0, -1))
-    stored = await unit(everything_stored)
+    stored = await platform_unit(everything_stored)
     secret = made["secret"].removeprefix("whsec_")
     for where, text in (("log", logged), ("broker", queued), ("database", stored)):
         assert secret not in text, where

@@ -6,7 +6,7 @@ import asyncio
 
 from apps.inference.models import Endpoint
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.apps.conversations.conftest import Api, World
 from tests.fakes.inference import embedding
@@ -37,8 +37,8 @@ def make_twin(tenant: Tenant, base_url: str) -> tuple[str, str]:
 
 
 async def test_twins_share_nothing(world: World) -> None:
-    tenants = await unit(lambda: list(Tenant.objects.filter(slug__in=["acme", "globex"]).order_by("slug")))
-    twins = [await unit(make_twin, tenant, world.fake.base_url) for tenant in tenants]
+    tenants = await platform_unit(lambda: list(Tenant.objects.filter(slug__in=["acme", "globex"]).order_by("slug")))
+    twins = [await platform_unit(make_twin, tenant, world.fake.base_url) for tenant in tenants]
 
     async def ask(key: str, conversation: str) -> str:
         url = f"/api/v1/conversations/{conversation}/turns"

@@ -15,7 +15,7 @@ import pytest
 
 from apps.inference import gateway
 from apps.inference.models import Endpoint
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.fakes.inference import FakeInference, Reply, embedding
 
@@ -87,11 +87,11 @@ async def one(session: aiohttp.ClientSession, web: str, party: Party, chance: ra
 @pytest.mark.timeout(120)
 async def test_no_byte_crosses(database: None, web: str) -> None:
     async with FakeInference() as fake:
-        await unit(factories.make_endpoint, fake.base_url)
+        await platform_unit(factories.make_endpoint, fake.base_url)
         fake.script(
             *(Reply(when=mark, tokens=[f"{mark} "] * 20, delay=0.01, always=True) for mark in ("acme", "globex"))
         )
-        parties = [await unit(make_party, mark, fake.base_url) for mark in ("acme", "globex")]
+        parties = [await platform_unit(make_party, mark, fake.base_url) for mark in ("acme", "globex")]
         chance = random.Random(SEED)
         turns = [chance.choice(parties) for _ in range(REQUESTS)]
         # Few connections for all, so that what one request leaves behind meets another tenant's.

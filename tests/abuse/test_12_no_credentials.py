@@ -10,7 +10,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.urls import resolve
 
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.abuse.conftest import send
 from tests.architecture.test_routes import ROUTES
@@ -50,7 +50,7 @@ async def test_stored_documents_have_no_address(database: None) -> None:
 
 
 async def test_a_public_page_tells_nothing_of_tenants(database: None) -> None:
-    await unit(factories.make_tenant, "acme")
+    await platform_unit(factories.make_tenant, "acme")
     for path in ("/admin/login/", "/api/schema", "/api/docs", "/healthz/live", "/healthz/ready", "/metrics"):
         answer = await send("GET", path)
         assert answer.status == 200

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from apps.tenants.models import ApiKey, Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.abuse.conftest import send
 from tests.apps.conversations.conftest import World
@@ -57,7 +57,7 @@ def suspended(world: World) -> None:
 
 @pytest.mark.parametrize("end", [revoked, expired, suspended])
 async def test_an_ended_key_opens_none(world: World, end: Callable[[World], None]) -> None:
-    await unit(end, world)
+    await platform_unit(end, world)
     assert set((await opened(world.key)).values()) == {False}
 
 
@@ -76,6 +76,6 @@ async def test_the_authorization_header_goes_first(world: World) -> None:
 
 async def test_a_session_is_no_credential_of_the_api(world: World) -> None:
     """Or a foreign page could use a member's cookies."""
-    session = await unit(lambda: session_of(factories.make_member(tenant=world.tenant)))
+    session = await platform_unit(lambda: session_of(factories.make_member(tenant=world.tenant)))
     for path in (READ, DOOR):
         assert (await send("GET", path, {b"cookie": f"sessionid={session}".encode()})).status == 401

@@ -11,11 +11,11 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
+from apps.access import authentication
 from apps.conversations import api as rest
 from apps.conversations import consumers
-from apps.tenants import authentication
 from apps.tenants.models import ApiKey, Membership, Tenant, User
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.apps.conversations.conftest import Api, World, read_sse
 from tests.apps.conversations.test_websocket import Socket
@@ -65,7 +65,7 @@ async def test_a_stream_ends_with_its_key(world: World, api: Api, end: Callable[
     async for event in read_sse(response):
         seen.append(event)
         if len(seen) == 5:
-            await unit(end, world)
+            await platform_unit(end, world)
     assert time.monotonic() - started < WITHIN
     assert seen[-1].type == "error"
     assert seen[-1].body["code"] == "not_authenticated"
@@ -80,7 +80,7 @@ async def test_a_socket_ends_with_its_key(world: World, end: Callable[[World], N
     await socket.hear()
     await socket.say(type="ask", assistant="guide", text="Tell me everything")
     await socket.hear()
-    await unit(end, world)
+    await platform_unit(end, world)
     assert await closed(socket) == 4401
 
 
@@ -88,7 +88,7 @@ async def test_an_idle_socket_ends_with_its_key(world: World) -> None:
     socket = Socket(Authorization=f"Bearer {world.key}")
     await socket.connect()
     await socket.hear()
-    await unit(revoke_key, world)
+    await platform_unit(revoke_key, world)
     assert await closed(socket) == 4401
 
 
@@ -116,24 +116,24 @@ def suspend(user: User) -> None:
 @pytest.mark.parametrize("end", [log_out, deactivate, change_password, dismiss, suspend])
 async def test_a_socket_ends_with_its_session(world: World, end: Callable[[User], None]) -> None:
     world.script(*["word "] * 500, delay=0.02)
-    bob = await unit(lambda: factories.make_member(tenant=world.tenant))
-    session = await unit(session_of, bob)
+    bob = await platform_unit(lambda: factories.make_member(tenant=world.tenant))
+    session = await platform_unit(session_of, bob)
     socket = Socket(Cookie=f"sessionid={session}", Origin="http://testserver", Host="testserver")
     await socket.connect()
     await socket.say(type="ask", assistant=str(world.assistant.pk), text="Tell me everything")
     assert (await socket.hear())["type"] == "turn.started"
-    await unit(end, bob)
+    await platform_unit(end, bob)
     assert await closed(socket) == 4401
 
 
 async def test_demotion_ends_what_owners_may(world: World) -> None:
     """The admin asks the database at every request; nothing is remembered in the session."""
-    alice = await unit(lambda: factories.make_member(tenant=world.tenant, role=Membership.Role.OWNER))
-    session = await unit(session_of, alice)
+    alice = await platform_unit(lambda: factories.make_member(tenant=world.tenant, role=Membership.Role.OWNER))
+    session = await platform_unit(session_of, alice)
     client = Api()
     client.cookies["sessionid"] = session
     assert (await client.get("/admin/tenants/apikey/")).status_code == 200
-    await unit(lambda: Membership.objects.filter(user=alice).update(role=Membership.Role.MEMBER))
+    await platform_unit(lambda: Membership.objects.filter(user=alice).update(role=Membership.Role.EDITOR))
     assert (await client.get("/admin/tenants/apikey/")).status_code == 403
 
 

@@ -15,8 +15,8 @@ from django.utils import timezone
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
+from apps.access import passwords, tasks
 from apps.edge import broker
-from apps.tenants import passwords, tasks
 from apps.tenants.models import User
 from tests.factories import PASSWORD, make_user
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.apps.conversations.conftest import World
 from tests.apps.conversations.test_websocket import Socket
@@ -28,7 +28,7 @@ REFUSED = [
 
 @pytest.fixture
 async def session(world: World) -> str:
-    return await unit(lambda: session_of(factories.make_member(tenant=world.tenant)))
+    return await platform_unit(lambda: session_of(factories.make_member(tenant=world.tenant)))
 
 
 async def ask(world: World, **headers: str) -> str:

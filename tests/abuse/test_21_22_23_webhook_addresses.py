@@ -11,7 +11,7 @@ from aiohttp.abc import ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.webhooks import courier, sending
 from apps.webhooks.models import Delivery, Event, Webhook
 from chatbot import addresses
@@ -39,23 +39,23 @@ def webhook_to(tenant: Tenant, url: str) -> Webhook:
 
 async def sent(tenant: Tenant, url: str) -> Delivery:
     """What became of an event for a webhook there."""
-    await unit(webhook_to, tenant, url)
+    await platform_unit(webhook_to, tenant, url)
     await told(tenant)
     await courier.run()
     return await only_delivery(tenant)
 
 
 async def test_21_an_inner_address_is_refused_and_not_sent_to(acme: Tenant) -> None:
-    headers = bearer(await unit(factories.make_key, tenant=acme)) | {b"content-type": b"application/json"}
+    headers = bearer(await platform_unit(factories.make_key, tenant=acme)) | {b"content-type": b"application/json"}
     urls = [*(f"https://{f'[{address}]' if ':' in address else address}/" for address in INNER), *TRICKS]
     for url in urls:
         body = json.dumps({"name": "x", "url": url, "events": ["turn.finished"]}).encode()
         answer = await send("POST", "/api/v1/webhooks", headers, body)
         assert (answer.status, list(json.loads(answer.body)["fields"])) == (400, ["url"]), url
-        await unit(webhook_to, acme, url)
+        await platform_unit(webhook_to, acme, url)
     await told(acme)
     await courier.run()
-    outcomes = await unit(lambda: list(Delivery.objects.values_list("status", "status_code", "attempts")))
+    outcomes = await platform_unit(lambda: list(Delivery.objects.values_list("status", "status_code", "attempts")))
     assert outcomes == [("pending", None, 1)] * len(urls)
 
 
@@ -114,7 +114,7 @@ async def test_23_the_connection_goes_to_the_address_that_was_checked(
     monkeypatch.setattr(addresses, "ThreadedResolver", Rebinding)
     monkeypatch.setattr(Rebinding, "answers", ["8.8.8.8", "127.0.0.1"], raising=False)
     monkeypatch.setattr(Rebinding, "asked", 0)
-    webhook = await unit(webhook_to, acme, "http://rebinds.example:9/")
+    webhook = await platform_unit(webhook_to, acme, "http://rebinds.example:9/")
     await told(acme)
     delivery = await only_delivery(acme)
     async with sending.session() as client:

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.apps.admin_world import logged_in
 from tests.apps.conversations.conftest import Api, World
@@ -93,7 +93,7 @@ ELSEWHERE = ("base_url", "api_base", "endpoint", "api_key", "url", "proxy", "pro
 
 
 async def test_base_urls_in_a_request_are_ignored(world: World, api: Api) -> None:
-    collection = await unit(lambda: Collection.objects.for_tenant(world.tenant).get().slug)
+    collection = await platform_unit(lambda: Collection.objects.for_tenant(world.tenant).get().slug)
     bodies: dict[str, dict[str, Any]] = {
         "/api/v1/conversations": {"assistant": "guide"},
         world.turns: {"text": "Prime the pump?"},

@@ -6,7 +6,7 @@ import pytest
 
 from apps.inference.models import Endpoint
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.apps.conversations.conftest import Api, World
 from tests.fakes.inference import embedding
@@ -31,7 +31,7 @@ async def outsider(world: World) -> None:
         document = factories.make_document(tenant=globex, collection=collection)
         factories.make_passage(tenant=globex, document=document, text=SECRET, vector=embedding(SECRET))
 
-    await unit(add)
+    await platform_unit(add)
 
 
 @pytest.mark.parametrize("text", INSTRUCTIONS)
@@ -46,7 +46,7 @@ async def test_only_the_tenants_passages_are_found(world: World, api: Api, outsi
         )
         return str(collection.slug)
 
-    slug = await unit(plant)
+    slug = await platform_unit(plant)
     world.script(text)
     for question in ("pump?", text):
         answer = await api.ask(world.turns, question)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.abuse.conftest import bearer, send
 from tests.apps.admin_world import logged_in, make_world
@@ -33,7 +33,7 @@ PROBES = (
 
 @pytest.mark.parametrize("place", ["conversations", "collections", "documents", "assistants"])
 async def test_other_parameters_change_nothing(world: World, place: str) -> None:
-    globex = await unit(lambda: factories.make_tenant("other").pk)
+    globex = await platform_unit(lambda: factories.make_tenant("other").pk)
     plain = json.loads((await send("GET", f"/api/v1/{place}", bearer(world.key))).body)
     for probe in PROBES:
         query = probe.format(globex=globex).replace(" ", "%20").encode()

@@ -16,7 +16,7 @@ from redis import Redis
 
 from apps.inference.models import Endpoint
 from apps.tenants.models import ApiKey
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.abuse.conftest import bearer, send
 from tests.apps.conversations.conftest import Api, World
@@ -59,7 +59,7 @@ def canaries(world: World) -> list[str]:
 
 
 async def test_nothing_secret_is_told(world: World, api: Api, logged: Any) -> None:
-    await unit(lambda: [e.save() for e in _with_secret(Endpoint.objects.filter(kind=Endpoint.Kind.CHAT))])
+    await platform_unit(lambda: [e.save() for e in _with_secret(Endpoint.objects.filter(kind=Endpoint.Kind.CHAT))])
     told: list[str] = []
     for reply in (
         Reply(tokens=[ANSWER]),
@@ -91,7 +91,7 @@ async def test_nothing_secret_is_told(world: World, api: Api, logged: Any) -> No
     open_text = "".join(told) + logged()
     assert "request.finished" in open_text, "nothing was captured"
     assert "turn.finished" in open_text
-    found = [canary for canary in await unit(canaries, world) if canary in open_text]
+    found = [canary for canary in await platform_unit(canaries, world) if canary in open_text]
     assert not found
 
 

@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 from apps.assistants.models import Assistant
 from apps.conversations import consumers
 from apps.conversations.models import Conversation, Turn
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests.abuse.conftest import bearer, send
 from tests.apps.conversations.conftest import Api, World
 from tests.apps.conversations.test_websocket import Socket
@@ -21,7 +21,7 @@ CAP = 20
 
 @pytest.fixture
 async def capped(world: World) -> World:
-    await unit(lambda: Assistant.objects.for_tenant(world.tenant).update(max_tokens=CAP))
+    await platform_unit(lambda: Assistant.objects.for_tenant(world.tenant).update(max_tokens=CAP))
     return world
 
 
@@ -71,7 +71,9 @@ async def test_a_socket_follows_a_few_turns(world: World, monkeypatch: pytest.Mo
         heard = await socket.hear()
     await socket.disconnect()
     assert (heard["type"], heard["code"]) == ("error", "invalid_request")
-    assert await unit(Turn.objects.count) == await unit(Conversation.objects.count) - 1 == 2, "one began before"
+    assert await platform_unit(Turn.objects.count) == await platform_unit(Conversation.objects.count) - 1 == 2, (
+        "one began before"
+    )
 
 
 async def test_a_question_has_a_longest(world: World, api: Api) -> None:
@@ -83,7 +85,7 @@ async def test_a_question_has_a_longest(world: World, api: Api) -> None:
 
 @pytest.mark.parametrize("limit", [51, 10**9, -1, 0, "1e9", 1.5, None, [], True])
 async def test_a_search_has_a_most(world: World, limit: Any) -> None:
-    slug = await unit(lambda: world.assistant.collections.get().slug)
+    slug = await platform_unit(lambda: world.assistant.collections.get().slug)
     body = json.dumps({"collection": slug, "query": "pump", "limit": limit}).encode()
     headers = bearer(world.key) | {b"content-type": b"application/json"}
     answer = await send("POST", "/api/v1/search", headers, body)

@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 from apps.conversations.models import Conversation
 from apps.knowledge.ingest import add_document, ingest
 from apps.knowledge.models import Chunk, Collection, Document, Embedding
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests.apps.conversations.conftest import Api, World
 
 CANARY = "periwinkle"
@@ -24,13 +24,13 @@ async def document(world: World) -> Document:
         content = f"# Flower\n\nThe {CANARY} pump.".encode()
         return add_document(world.tenant, collection, name="x.md", content=content)[0]
 
-    added: Document = await unit(add)
+    added: Document = await platform_unit(add)
     await asyncio.to_thread(ingest, world.tenant.pk, added.pk)
     return added
 
 
 async def test_nothing_of_it_is_found(world: World, api: Api, document: Document) -> None:
-    slug = await unit(lambda: Collection.objects.for_tenant(world.tenant).get().slug)
+    slug = await platform_unit(lambda: Collection.objects.for_tenant(world.tenant).get().slug)
     query = {"collection": slug, "query": f"{CANARY} pump"}
 
     async def found() -> str:
@@ -49,13 +49,13 @@ async def test_nothing_of_it_is_found(world: World, api: Api, document: Document
         assert Embedding.objects.count() == 1, "another document's is left"
         assert not [path for path in Path(django_settings.MEDIA_ROOT).rglob("*") if path.is_file()]
 
-    await unit(look)
+    await platform_unit(look)
 
 
 async def test_a_worker_that_is_late_brings_nothing_back(world: World, api: Api, document: Document) -> None:
     await api.delete(f"/api/v1/documents/{document.pk}")
     await asyncio.to_thread(ingest, world.tenant.pk, document.pk)
-    assert not await unit(Chunk.objects.filter(document_id=document.pk).exists)
+    assert not await platform_unit(Chunk.objects.filter(document_id=document.pk).exists)
 
 
 async def test_renaming_what_is_deleted_meanwhile_brings_nothing_back(world: World, api: Api) -> None:
@@ -68,4 +68,4 @@ async def test_renaming_what_is_deleted_meanwhile_brings_nothing_back(world: Wor
             api.delete(url),
             api.patch(url, {"title": "again"}, content_type="application/json"),
         )
-        assert not await unit(Conversation.objects.filter(pk=begun.json()["id"]).exists)
+        assert not await platform_unit(Conversation.objects.filter(pk=begun.json()["id"]).exists)

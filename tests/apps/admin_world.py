@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
-from apps.tenants import keys
+from apps.tenants import keys, rights
 from apps.tenants.models import Membership, Tenant, User
 from apps.tenants.scoping import TenantOwned
 from apps.usage.models import UsageRecord
@@ -61,7 +61,7 @@ def fill(tenant: Tenant, owner: User) -> None:
         tenant=tenant, prompt=prompt, collections=(collection,), name=f"{name} assistant", slug=f"{name}-assistant"
     )
     end_user = factories.make_end_user(tenant=tenant, external_id=f"{name}-person")
-    key, _ = keys.issue(tenant, name=f"{name} key", created_by=owner)
+    key, _ = keys.issue(tenant, name=f"{name} key", scopes=rights.ALL, created_by=owner)
     webhook = register(tenant, name=f"{name} webhook", url=f"https://{name}.example/hook", events=["turn.finished"])
     Delivery.objects.create(tenant=tenant, webhook=webhook, event="turn.finished", data={"assistant": name})
     conversation = factories.make_conversation(

@@ -10,7 +10,7 @@ from django.db import connection
 from redis import Redis
 
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests.factories import make_tenant
 
 
@@ -31,9 +31,9 @@ def test_committed_rows_are_gone_in_the_next_test(database: None, attempt: str) 
 
 @pytest.mark.parametrize("attempt", ["first", "second"])
 async def test_async_tests_see_what_their_threads_committed(database: None, attempt: str) -> None:
-    assert not await unit(Tenant.objects.exists)
-    await unit(make_tenant, "acme")
-    assert await unit(Tenant.objects.count) == 1
+    assert not await platform_unit(Tenant.objects.exists)
+    await platform_unit(make_tenant, "acme")
+    assert await platform_unit(Tenant.objects.count) == 1
 
 
 @pytest.mark.parametrize("attempt", ["first", "second"])

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from django.test import AsyncClient
 
+from apps.access.authentication import Caller
 from apps.assistants.models import Assistant
 from apps.conversations import runner
 from apps.conversations.models import Conversation, Turn
 from apps.inference import gateway
 from apps.inference.models import Endpoint
-from apps.tenants.authentication import Caller
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
 from tests import factories
 from tests.fakes.inference import FakeInference, Reply, embedding
@@ -49,15 +49,17 @@ class World:
         self.fake.script(Reply(tokens=list(tokens), **how))
 
     async def turn(self, turn_id: str) -> Turn:
-        return await unit(
+        return await platform_unit(
             lambda: Turn.objects.for_tenant(self.tenant).select_related("question", "answer").get(pk=turn_id)
         )
 
     async def only_turn(self) -> Turn:
-        return await unit(lambda: Turn.objects.for_tenant(self.tenant).select_related("question", "answer").get())
+        return await platform_unit(
+            lambda: Turn.objects.for_tenant(self.tenant).select_related("question", "answer").get()
+        )
 
     async def bill(self, turn_id: str | uuid.UUID) -> UsageRecord:
-        return await unit(lambda: UsageRecord.objects.for_tenant(self.tenant).get(turn_id=turn_id))
+        return await platform_unit(lambda: UsageRecord.objects.for_tenant(self.tenant).get(turn_id=turn_id))
 
 
 def build(base_url: str) -> dict[str, Any]:
@@ -90,7 +92,7 @@ async def fake() -> AsyncIterator[FakeInference]:
 @pytest.fixture
 async def world(database: None, fake: FakeInference) -> AsyncIterator[World]:
     gateway.forget()
-    yield World(**await unit(build, fake.base_url), fake=fake)
+    yield World(**await platform_unit(build, fake.base_url), fake=fake)
     await runner.drain(5)
 
 

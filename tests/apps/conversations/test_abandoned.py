@@ -16,7 +16,7 @@ from apps.conversations.opening import open_turn
 from apps.conversations.question import Question
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
 from apps.conversations.turn import Opened
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
 from chatbot.events import START
 from tests.apps.conversations.conftest import Api, World, read_sse
@@ -30,11 +30,11 @@ async def _open(world: World, text: str = "pump?") -> Opened:
 
 async def test_a_turn_of_a_dead_process_ends_interrupted_and_free(world: World, api: Api) -> None:
     opened = await _open(world)
-    assert await unit(close_abandoned_turns) == 0
+    assert await platform_unit(close_abandoned_turns) == 0
     old = timezone.now() - ABANDONED_AFTER - dt.timedelta(seconds=1)
-    await unit(lambda: Turn.objects.update(created=old))
-    assert await unit(close_abandoned_turns) == 1
-    assert await unit(close_abandoned_turns) == 0
+    await platform_unit(lambda: Turn.objects.update(created=old))
+    assert await platform_unit(close_abandoned_turns) == 1
+    assert await platform_unit(close_abandoned_turns) == 0
     body = (await api.get(f"/api/v1/turns/{opened.turn_id}")).json()
     assert (body["state"], body["error"]["code"], body["question"]["text"]) == (
         "interrupted", "service_unavailable", "pump?",
@@ -45,9 +45,9 @@ async def test_a_turn_of_a_dead_process_ends_interrupted_and_free(world: World, 
 
 async def test_a_runner_that_lost_its_turn_writes_nothing(world: World) -> None:
     opened = await _open(world)
-    await unit(lambda: Turn.objects.update(epoch=2))
+    await platform_unit(lambda: Turn.objects.update(epoch=2))
     outcome = turn.Outcome(state=Turn.State.FINISHED, bill=turn.UsageRecord.Bill.ONCE, text="late")
-    closed = await unit(
+    closed = await platform_unit(
         turn.close_turn, opened.tenant, opened.turn_id, opened.epoch, outcome,
         conversation_id=opened.conversation_id, answer_id=opened.question_id,
     )  # fmt: skip
@@ -101,7 +101,7 @@ async def test_a_turn_that_another_process_runs_is_waited_for(world: World, monk
         outcome = turn.Outcome(
             state=Turn.State.FINISHED, bill=turn.UsageRecord.Bill.ONCE, text="from elsewhere", finish_reason="stop"
         )
-        await unit(
+        await platform_unit(
             turn.close_turn, opened.tenant, opened.turn_id, opened.epoch, outcome,
             conversation_id=opened.conversation_id, answer_id=runner.REPLICA,
         )  # fmt: skip
@@ -115,8 +115,8 @@ async def test_a_turn_that_another_process_runs_is_waited_for(world: World, monk
 
 async def test_a_bill_without_its_turn_is_settled_as_a_loss(world: World) -> None:
     opened = await _open(world)
-    await unit(world.assistant.delete)
+    await platform_unit(world.assistant.delete)
     old = timezone.now() - ABANDONED_AFTER - dt.timedelta(seconds=1)
-    await unit(lambda: UsageRecord.objects.update(created=old))
-    assert await unit(close_abandoned_turns) == 1
+    await platform_unit(lambda: UsageRecord.objects.update(created=old))
+    assert await platform_unit(close_abandoned_turns) == 1
     assert (await world.bill(opened.turn_id)).bill == "loss"

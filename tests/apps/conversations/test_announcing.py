@@ -17,7 +17,7 @@ from apps.conversations.opening import open_turn
 from apps.conversations.question import Question
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
 from apps.conversations.turn import Opened
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
 from apps.webhooks.models import Delivery, Event
 from apps.webhooks.registration import register
@@ -30,12 +30,12 @@ SECRETS = ("canaryquestion", "canaryanswer", "primed before the first brew")
 
 @pytest.fixture
 async def listening(world: World) -> World:
-    await unit(register, world.tenant, name="x", url="https://r.example/", events=[Event.TURN_FINISHED])
+    await platform_unit(register, world.tenant, name="x", url="https://r.example/", events=[Event.TURN_FINISHED])
     return world
 
 
 async def announced(world: World) -> dict[str, Any]:
-    delivery = await unit(Delivery.objects.for_tenant(world.tenant).get)
+    delivery = await platform_unit(Delivery.objects.for_tenant(world.tenant).get)
     assert not any(word in orjson.dumps(delivery.data).decode() for word in SECRETS)
     data: dict[str, Any] = delivery.data
     return data
@@ -84,15 +84,15 @@ async def opened(world: World) -> Opened:
 
 async def test_a_turn_of_a_dead_process(listening: World) -> None:
     await opened(listening)
-    await unit(lambda: Turn.objects.update(created=timezone.now() - ABANDONED_AFTER - dt.timedelta(seconds=1)))
-    assert await unit(close_abandoned_turns) == 1
+    await platform_unit(lambda: Turn.objects.update(created=timezone.now() - ABANDONED_AFTER - dt.timedelta(seconds=1)))
+    assert await platform_unit(close_abandoned_turns) == 1
     data = await announced(listening)
     assert (data["state"], data["error"]) == ("interrupted", "service_unavailable")
 
 
 def closing(what: Opened) -> Any:
     outcome = turn.Outcome(state=Turn.State.FINISHED, bill=UsageRecord.Bill.ONCE, text="canaryanswer")
-    return unit(
+    return platform_unit(
         turn.close_turn, what.tenant, what.turn_id, what.epoch, outcome,
         conversation_id=what.conversation_id, answer_id=uuid.uuid4(),
     )  # fmt: skip
@@ -115,14 +115,14 @@ async def test_a_turn_whose_closing_fails_is_not_told(listening: World, monkeypa
     monkeypatch.setattr(announcing, "turn_finished", tell_and_fail)
     with pytest.raises(ZeroDivisionError):
         await closing(what)
-    assert await unit(Delivery.objects.for_tenant(listening.tenant).count) == 0
+    assert await platform_unit(Delivery.objects.for_tenant(listening.tenant).count) == 0
     monkeypatch.setattr(announcing, "turn_finished", tell)
     assert await closing(what)
     assert (await announced(listening))["state"] == "finished"
 
 
 async def test_only_of_the_assistant_that_was_chosen(world: World, api: Api) -> None:
-    other = await unit(factories.make_assistant, tenant=world.tenant)
+    other = await platform_unit(factories.make_assistant, tenant=world.tenant)
     webhooks = []
     for only in ([world.assistant.pk], [other.pk], []):
         fields: dict[str, Any] = {
@@ -131,7 +131,7 @@ async def test_only_of_the_assistant_that_was_chosen(world: World, api: Api) -> 
             "events": [Event.TURN_FINISHED],
             "assistants": only,
         }
-        webhooks.append(await unit(register, world.tenant, **fields))
+        webhooks.append(await platform_unit(register, world.tenant, **fields))
     await api.ask(world.turns, "pump?")
-    told = await unit(lambda: set(Delivery.objects.for_tenant(world.tenant).values_list("webhook", flat=True)))
+    told = await platform_unit(lambda: set(Delivery.objects.for_tenant(world.tenant).values_list("webhook", flat=True)))
     assert told == {webhooks[0].pk, webhooks[2].pk}

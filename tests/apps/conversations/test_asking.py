@@ -13,7 +13,7 @@ from apps.conversations import asking, runner
 from apps.conversations.models import Message, Turn
 from apps.conversations.opening import open_turn
 from apps.inference.models import Endpoint
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
 from tests.apps.conversations.conftest import PASSAGE, Api, World, read_sse
 from tests.fakes.inference import FakeInference, Reply
@@ -152,7 +152,7 @@ async def test_the_same_key_twenty_times_at_once_is_one_turn(world: World, api: 
     responses = await asyncio.gather(*(api.ask(world.turns, "pump?", **headers) for _ in range(20)))
     assert {response.status_code for response in responses} == {200}
     assert len({response.json()["id"] for response in responses}) == 1
-    assert await unit(Turn.objects.count) == await unit(UsageRecord.objects.count) == 1
+    assert await platform_unit(Turn.objects.count) == await platform_unit(UsageRecord.objects.count) == 1
     assert len([request for request in world.fake.requests if request.path.endswith("completions")]) == 1
     replayed = await api.ask(world.turns, "pump?", **headers)
     assert replayed.json()["text"] == "one answer"
@@ -161,7 +161,7 @@ async def test_the_same_key_twenty_times_at_once_is_one_turn(world: World, api: 
 
 
 async def test_a_dead_model_server_shows_the_passages_and_bills_nothing(world: World, api: Api) -> None:
-    await unit(lambda: Endpoint.objects.filter(kind="chat").update(base_url="http://127.0.0.1:9"))
+    await platform_unit(lambda: Endpoint.objects.filter(kind="chat").update(base_url="http://127.0.0.1:9"))
     body = (await api.ask(world.turns, "prime the pump?")).json()
     assert (body["state"], body["finish_reason"], body["text"]) == ("finished", "sources_only", "")
     assert body["sources"][0]["text"] == PASSAGE
@@ -169,9 +169,9 @@ async def test_a_dead_model_server_shows_the_passages_and_bills_nothing(world: W
 
 
 async def test_a_dead_model_server_without_passages_is_a_503_that_keeps_the_question(world: World, api: Api) -> None:
-    await unit(lambda: Endpoint.objects.filter(kind="chat").update(base_url="http://127.0.0.1:9"))
+    await platform_unit(lambda: Endpoint.objects.filter(kind="chat").update(base_url="http://127.0.0.1:9"))
     world.assistant.passages = 0
-    await unit(world.assistant.save)
+    await platform_unit(world.assistant.save)
     response = await api.ask(world.turns, "anyone there?")
     body = response.json()
     assert (response.status_code, body["code"]) == (503, "model_unavailable")
@@ -215,7 +215,7 @@ async def test_a_bad_question_is_refused_with_its_field(world: World, api: Api, 
     response = await api.ask(world.turns, text)
     assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
     assert "text" in response.json()["fields"]
-    assert await unit(Message.objects.count) == 0
+    assert await platform_unit(Message.objects.count) == 0
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b"null"])
@@ -310,7 +310,7 @@ async def test_usage_is_estimated_and_said_so_where_the_server_is_silent(world: 
 
 async def test_endless_generation_is_cut_at_the_cap(world: World, api: Api) -> None:
     world.assistant.max_tokens = 20
-    await unit(world.assistant.save)
+    await platform_unit(world.assistant.save)
     world.script("word ", endless=True)
     body = (await api.ask(world.turns, "pump?")).json()
     assert body["finish_reason"] == "length"
@@ -319,8 +319,10 @@ async def test_endless_generation_is_cut_at_the_cap(world: World, api: Api) -> N
 async def test_two_endpoints_fail_over_before_the_first_token(world: World, api: Api) -> None:
     async with FakeInference() as second:
         second.script(Reply(tokens=["from the second"]))
-        await unit(lambda: Endpoint.objects.filter(kind="chat").update(base_url="http://127.0.0.1:9"))
-        await unit(lambda: Endpoint.objects.create(name="second", kind="chat", model="fake", base_url=second.base_url))
+        await platform_unit(lambda: Endpoint.objects.filter(kind="chat").update(base_url="http://127.0.0.1:9"))
+        await platform_unit(
+            lambda: Endpoint.objects.create(name="second", kind="chat", model="fake", base_url=second.base_url)
+        )
         assert (await api.ask(world.turns, "pump?")).json()["text"] == "from the second"
 
 
@@ -332,13 +334,13 @@ async def test_a_conversation_that_is_answering_cannot_be_deleted(world: World, 
     assert (refused.status_code, refused.json()["code"]) == (409, "turn_in_progress")
     assert [event.type async for event in read_sse(streaming)][-1] == "turn.finished"
     assert (await api.delete(url)).status_code == 204
-    assert (await unit(UsageRecord.objects.get)).bill == "once"
+    assert (await platform_unit(UsageRecord.objects.get)).bill == "once"
 
 
 async def test_an_end_that_is_not_kept_is_not_told_as_one(world: World, api: Api) -> None:
     world.script("slow ", "answer", delay=0.2)
     streaming = await api.ask(world.turns, "pump?", Accept="text/event-stream")
-    await unit(world.assistant.delete)
+    await platform_unit(world.assistant.delete)
     events = [event async for event in read_sse(streaming)]
     assert (events[-1].type, events[-1].body["code"]) == ("error", "not_found")
 

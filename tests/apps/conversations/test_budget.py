@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from apps.access import authentication
 from apps.inference import gateway
-from apps.tenants import authentication
 from tests.apps.conversations.conftest import Api, World, read_sse
 from tests.environment import HOME, Backends
 
 TRANSACTIONS = 2
-STATEMENTS = 8
+STATEMENTS = 10  # the first of each transaction enters the tenant
 _LINE = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
 
 

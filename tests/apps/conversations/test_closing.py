@@ -14,7 +14,7 @@ from apps.conversations.opening import open_lone_turn
 from apps.conversations.question import Question
 from apps.inference.models import Endpoint
 from apps.tenants.models import ApiKey
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
 from chatbot.events import START, Event, Failed, TurnFinished, Usage
 from tests.apps.conversations.conftest import Api, World
@@ -53,7 +53,7 @@ async def test_an_endpoint_deleted_while_it_answers_ends_nothing(world: World) -
     world.script("Prime ", "it.", delay=0.2)
     turn_id = await ask(world)
     await world.fake.wait_received()
-    await unit(lambda: Endpoint.objects.filter(kind=Endpoint.Kind.CHAT).delete())
+    await platform_unit(lambda: Endpoint.objects.filter(kind=Endpoint.Kind.CHAT).delete())
     end = await end_of(world, turn_id)
     assert isinstance(end, TurnFinished)
     assert end.text == "Prime it."
@@ -90,20 +90,20 @@ async def test_a_save_that_was_committed_unnoticed_is_kept_once(world: World) ->
     )
 
     async def close(answer_id: uuid.UUID) -> bool:
-        return await unit(
+        return await platform_unit(
             turn.close_turn, opened.tenant, opened.turn_id, opened.epoch, outcome,
             conversation_id=None, answer_id=answer_id,
         )  # fmt: skip
 
     answer_id = uuid.uuid4()
     assert [await close(answer_id), await close(answer_id), await close(uuid.uuid4())] == [True, True, False]
-    assert await unit(Message.objects.filter(role=Message.Role.ASSISTANT).count) == 1
+    assert await platform_unit(Message.objects.filter(role=Message.Role.ASSISTANT).count) == 1
     assert (await world.bill(opened.turn_id)).completion_tokens == 3
 
 
 async def test_what_is_deleted_while_a_question_is_opened_is_not_found(world: World, api: Api) -> None:
     assert (await api.ask(world.turns, "pump?")).status_code == 200
-    await unit(lambda: ApiKey.objects.for_tenant(world.tenant).delete())  # this process still believes the key
+    await platform_unit(lambda: ApiKey.objects.for_tenant(world.tenant).delete())  # this process still believes the key
     response = await api.ask(world.turns, "pump?")
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
-    assert await unit(Turn.objects.count) == 1
+    assert await platform_unit(Turn.objects.count) == 1

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from apps.conversations.models import Feedback
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.apps.admin_world import logged_in
 from tests.apps.conversations.conftest import Api, World
@@ -40,14 +40,14 @@ async def test_the_latest_word_counts(world: World, api: Api) -> None:
     }
     second = (await give(api, message, rating="up")).json()
     assert (second["rating"], second["comment"], second["created"]) == ("up", "", first.json()["created"])
-    assert await unit(Feedback.objects.count) == 1
+    assert await platform_unit(Feedback.objects.count) == 1
 
 
 async def test_many_at_once_are_one(world: World, api: Api) -> None:
     message = (await answer_of(world, api))["answer"]["id"]
     given = await asyncio.gather(*(give(api, message, rating="up") for _ in range(6)))
     assert {response.status_code for response in given} == {200}
-    assert await unit(Feedback.objects.count) == 1
+    assert await platform_unit(Feedback.objects.count) == 1
 
 
 async def test_what_is_not_ones_own_answer_is_a_404(world: World, api: Api) -> None:
@@ -85,7 +85,7 @@ async def test_the_conversations_page_shows_it(world: World, api: Api) -> None:
         url = reverse("admin:conversations_conversation_change", args=(world.conversation.pk,))
         return client.get(url).content.decode()
 
-    shown = await unit(page)
+    shown = await platform_unit(page)
     assert "<strong>Not helpful</strong>Which pump? &lt;b&gt;" in shown
 
 
@@ -93,4 +93,4 @@ async def test_it_goes_with_its_conversation(world: World, api: Api) -> None:
     message = (await answer_of(world, api))["answer"]["id"]
     await give(api, message, rating="up")
     assert (await api.delete(f"/api/v1/conversations/{world.conversation.pk}")).status_code == 204
-    assert await unit(Feedback.objects.count) == 0
+    assert await platform_unit(Feedback.objects.count) == 0

@@ -18,7 +18,7 @@ from apps.conversations.question import Question, Sampling
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
 from apps.conversations.turn import Opened
 from apps.tenants.models import EndUser
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
 from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound
 from chatbot.events import START, TurnFinished, TurnStarted
@@ -48,7 +48,7 @@ async def test_a_lone_turn_is_answered_stored_and_billed_once(world: World) -> N
     assert turn.answer is not None
     assert (turn.question.text, turn.answer.text) == ("how do I start the pump?", "Prime it [1].")
     assert (await world.bill(turn.pk)).bill == "once"
-    assert await unit(Conversation.objects.count) == 1  # the world's own
+    assert await platform_unit(Conversation.objects.count) == 1  # the world's own
 
 
 async def test_the_askers_history_and_instructions_follow_the_prompt(world: World) -> None:
@@ -76,24 +76,24 @@ async def test_the_askers_sampling_is_heeded_within_the_assistants_limits(
 async def test_an_assistant_is_named_by_slug_or_id_and_only_by_its_tenant(world: World) -> None:
     for name in (str(world.assistant.pk), world.assistant.pk.hex.upper()):
         assert (await finished(world, Question(text="pump?"), name)).assistant_id == world.assistant.pk
-        assert await unit(assistant_of, world.tenant, name) == world.assistant
-    other = await unit(lambda: factories.make_assistant(tenant=factories.make_tenant("other"), slug="theirs"))
+        assert await platform_unit(assistant_of, world.tenant, name) == world.assistant
+    other = await platform_unit(lambda: factories.make_assistant(tenant=factories.make_tenant("other"), slug="theirs"))
     for name in ("theirs", str(other.pk), str(uuid.uuid4()), "nobody"):
         with pytest.raises(NotFound):
             await asking.ask_alone(world.caller, name, Question(text="pump?"))
     world.assistant.is_active = False
-    await unit(world.assistant.save)
+    await platform_unit(world.assistant.save)
     with pytest.raises(NotFound):
         await asking.ask_alone(world.caller, "guide", Question(text="pump?"))
-    assert await unit(UsageRecord.objects.count) == 2
+    assert await platform_unit(UsageRecord.objects.count) == 2
 
 
 async def test_an_assistant_without_a_published_prompt_is_not_ready(world: World) -> None:
-    draft = await unit(lambda: factories.make_prompt(tenant=world.tenant))
+    draft = await platform_unit(lambda: factories.make_prompt(tenant=world.tenant))
     draft.published = None
-    await unit(draft.save)
+    await platform_unit(draft.save)
     world.assistant.prompt = draft
-    await unit(world.assistant.save)
+    await platform_unit(world.assistant.save)
     with pytest.raises(InvalidRequest):
         await asking.ask_alone(world.caller, "guide", Question(text="pump?"))
 
@@ -125,13 +125,13 @@ async def test_a_repeat_gets_the_first_turn_and_another_question_none(world: Wor
     ):
         with pytest.raises(IdempotencyConflict):
             await asking.ask_alone(world.caller, "guide", other)
-    await unit(lambda: factories.make_assistant(tenant=world.tenant, slug="second"))
+    await platform_unit(lambda: factories.make_assistant(tenant=world.tenant, slug="second"))
     with pytest.raises(IdempotencyConflict):
         await asking.ask_alone(world.caller, "second", question)
-    conversation = await unit(asking.begin, world.caller, "guide")
+    conversation = await platform_unit(asking.begin, world.caller, "guide")
     with pytest.raises(IdempotencyConflict):
         await asking.ask(world.caller, conversation.pk, question)
-    assert await unit(UsageRecord.objects.count) == 1
+    assert await platform_unit(UsageRecord.objects.count) == 1
 
 
 async def test_it_replays_from_what_is_stored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +148,8 @@ async def test_one_of_a_dead_process_is_closed(world: World) -> None:
     opened = await open_lone_turn(world.caller, "guide", Question(text="pump?"), replica=runner.REPLICA)
     assert isinstance(opened, Opened)
     old = timezone.now() - ABANDONED_AFTER - dt.timedelta(seconds=1)
-    await unit(lambda: Turn.objects.update(created=old))
-    assert await unit(close_abandoned_turns) == 1
+    await platform_unit(lambda: Turn.objects.update(created=old))
+    assert await platform_unit(close_abandoned_turns) == 1
     assert (await world.turn(str(opened.turn_id))).state == "interrupted"
     assert (await world.bill(opened.turn_id)).bill == "loss"
 
@@ -157,13 +157,13 @@ async def test_one_of_a_dead_process_is_closed(world: World) -> None:
 @pytest.mark.parametrize("of", ["assistant", "end user"])
 async def test_nothing_said_outlives_its_assistant_or_end_user(world: World, of: str) -> None:
     await finished(world, Question(text="pump?", user="zoe"))
-    assert await unit(Message.objects.count) == 2
+    assert await platform_unit(Message.objects.count) == 2
     if of == "assistant":
-        await unit(world.assistant.delete)
+        await platform_unit(world.assistant.delete)
     else:
-        await unit(lambda: EndUser.objects.get(external_id="zoe").delete())
-    assert await unit(Message.objects.count) == await unit(Turn.objects.count) == 0
-    assert (await unit(UsageRecord.objects.get)).bill == "once"  # the ledger stays
+        await platform_unit(lambda: EndUser.objects.get(external_id="zoe").delete())
+    assert await platform_unit(Message.objects.count) == await platform_unit(Turn.objects.count) == 0
+    assert (await platform_unit(UsageRecord.objects.get)).bill == "once"  # the ledger stays
 
 
 async def test_the_admin_shows_it(world: World) -> None:
@@ -176,7 +176,7 @@ async def test_the_admin_shows_it(world: World) -> None:
         assert (listed.status_code, shown.status_code) == (200, 200)
         return listed.content.decode(), shown.content.decode()
 
-    listed, shown = await unit(pages)
+    listed, shown = await platform_unit(pages)
     assert "how do I start it?" in listed
     assert "None: the client keeps it" in shown
     assert "zoe" in shown

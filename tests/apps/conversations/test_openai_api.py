@@ -17,7 +17,7 @@ from apps.conversations.opening import open_lone_turn
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.tenants.models import ApiKey
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
 from tests import factories
 from tests.apps.conversations.conftest import PASSAGE, Api, World
@@ -126,7 +126,7 @@ async def test_an_unknown_end_reads_as_a_stop_and_is_told_beside(world: World, a
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_without_a_model_the_passages_stand_for_the_answer(world: World, api: Api, stream: bool) -> None:
-    await unit(lambda: Endpoint.objects.filter(kind="chat").update(base_url="http://127.0.0.1:9"))
+    await platform_unit(lambda: Endpoint.objects.filter(kind="chat").update(base_url="http://127.0.0.1:9"))
     gateway.forget()
     response = await chat(api, "prime the pump?", stream=stream)
     if stream:
@@ -138,7 +138,7 @@ async def test_without_a_model_the_passages_stand_for_the_answer(world: World, a
         text, extension = message["content"], message["parley"]
     assert text == f"No model can be reached just now. These passages were found:\n\n[1] Manual > First use\n{PASSAGE}"
     assert extension["finish_reason"] == "sources_only"
-    assert (await unit(UsageRecord.objects.get)).bill == "none"
+    assert (await platform_unit(UsageRecord.objects.get)).bill == "none"
 
 
 # --- What is asked ----------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ async def test_what_is_refused_names_its_field(world: World, api: Api, fields: d
     assert error["param"] is not None
     assert error["param"].startswith(param)
     assert error["message"].startswith(f"The request is not valid. {error['param']}: ")
-    assert await unit(Turn.objects.count) == 0
+    assert await platform_unit(Turn.objects.count) == 0
 
 
 async def test_an_image_is_refused_in_words(world: World, api: Api) -> None:
@@ -261,8 +261,10 @@ async def test_an_image_is_refused_in_words(world: World, api: Api) -> None:
 
 
 async def test_an_unknown_model(world: World, api: Api) -> None:
-    outside = await unit(lambda: factories.make_assistant(tenant=factories.make_tenant("other"), slug="theirs"))
-    await unit(lambda: factories.make_assistant(tenant=world.tenant, slug="off", is_active=False))
+    outside = await platform_unit(
+        lambda: factories.make_assistant(tenant=factories.make_tenant("other"), slug="theirs")
+    )
+    await platform_unit(lambda: factories.make_assistant(tenant=world.tenant, slug="off", is_active=False))
     assert (await api.get("/v1/models/a%00b")).status_code == 404
     for model in ("gpt-4o", "theirs", str(outside.pk), "off", str(uuid.uuid4())):
         for response in (await chat(api, "x", model=model), await api.get(f"/v1/models/{model}")):
@@ -310,7 +312,7 @@ async def test_a_failure_before_the_first_word_has_its_status(world: World, api:
 
 
 async def test_clients_are_not_put_to_sleep_for_long(world: World, api: Api) -> None:
-    await unit(lambda: Endpoint.objects.filter(kind="chat").update(enabled=False))
+    await platform_unit(lambda: Endpoint.objects.filter(kind="chat").update(enabled=False))
     gateway.forget()
     response = await chat(api, "pump?")
     assert (response.status_code, response["Retry-After"], response["x-should-retry"]) == (503, "60", "false")
@@ -321,7 +323,7 @@ async def test_a_failure_in_mid_stream_is_the_last_event(world: World, api: Api)
     *said, last = await chunks(await chat(api, "pump?", stream=True))
     assert "".join(chunk["choices"][0]["delta"]["content"] for chunk in said) == "half an "
     assert (last["error"]["code"], last["error"]["type"]) == ("model_failed", "server_error")
-    assert (await unit(UsageRecord.objects.get)).bill == "loss"
+    assert (await platform_unit(UsageRecord.objects.get)).bill == "loss"
 
 
 async def test_a_failure_in_mid_answer_is_a_status_where_nothing_streams(world: World, api: Api) -> None:
@@ -332,10 +334,10 @@ async def test_a_failure_in_mid_answer_is_a_status_where_nothing_streams(world: 
 
 async def test_a_revoked_key_ends_its_stream(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apps.conversations.openai_api.RECHECK_SECONDS", 0.1)
-    monkeypatch.setattr("apps.tenants.authentication.CACHE_SECONDS", 0.05)
+    monkeypatch.setattr("apps.access.authentication.CACHE_SECONDS", 0.05)
     world.script(*["word "] * 200, delay=0.02)
     response = await chat(api, "pump?", stream=True)
-    await unit(lambda: ApiKey.objects.for_tenant(world.tenant).delete())
+    await platform_unit(lambda: ApiKey.objects.for_tenant(world.tenant).delete())
     *_, last = await chunks(response)
     assert last["error"]["code"] == "not_authenticated"
 
@@ -352,7 +354,7 @@ async def test_a_repeat_gets_the_first_answer_and_one_bill(world: World, api: Ap
     assert "".join(chunk["choices"][0]["delta"]["content"] for chunk in said) == "one answer"
     other = await chat(api, "something else?", headers=key)
     assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_conflict")
-    assert (await unit(UsageRecord.objects.get)).bill == "once"
+    assert (await platform_unit(UsageRecord.objects.get)).bill == "once"
 
 
 async def _leave(api: Api, world: World, *, first_delay: float = 0.0, **how: Any) -> Turn:
@@ -425,7 +427,7 @@ async def test_who_leaves_while_the_turn_is_being_opened_stops_it_too(
 
 
 async def test_models_are_the_tenants_active_assistants(world: World, api: Api) -> None:
-    await unit(lambda: factories.make_assistant(tenant=world.tenant, slug="off", is_active=False))
+    await platform_unit(lambda: factories.make_assistant(tenant=world.tenant, slug="off", is_active=False))
     body = (await api.get("/v1/models")).json()
     assert body["object"] == "list"
     (model,) = body["data"]
@@ -447,7 +449,7 @@ async def test_embeddings(world: World, api: Api) -> None:
     assert [row["index"] for row in body["data"]] == [0, 1]
     assert body["data"][1]["embedding"] == pytest.approx(embedding("a mill"))
     assert body["usage"]["prompt_tokens"] == body["usage"]["total_tokens"] > 0
-    record = await unit(lambda: UsageRecord.objects.select_related("end_user", "endpoint").get())
+    record = await platform_unit(lambda: UsageRecord.objects.select_related("end_user", "endpoint").get())
     assert (record.turn_id, record.bill, record.prompt_tokens) == (None, "once", body["usage"]["prompt_tokens"])
     assert record.end_user is not None
     assert (record.end_user.external_id, record.estimated) == ("zoe", True)
@@ -492,7 +494,7 @@ async def test_bad_input_is_named(world: World, api: Api, fields: dict[str, Any]
     error = response.json()["error"]
     assert response.status_code == 400
     assert error["param"].startswith(param)
-    assert await unit(UsageRecord.objects.count) == 0
+    assert await platform_unit(UsageRecord.objects.count) == 0
 
 
 async def test_token_numbers_are_refused_with_what_to_do(world: World, api: Api) -> None:
@@ -505,7 +507,7 @@ async def test_an_embedding_endpoint_serves_whom_it_may(world: World, api: Api) 
         row.tenants.add(world.tenant)
         Endpoint.objects.filter(pk=row.pk).update(model="e5")
 
-    await unit(reserve)
+    await platform_unit(reserve)
     assert (await embed(api, model="e5", input="x")).status_code == 200
     for key, model in ((world.outsider_key, "e5"), (world.key, "fake"), (world.key, "guide")):
         response = await embed(Api(key), model=model, input="x")
@@ -516,4 +518,4 @@ async def test_a_failing_embedding_server_costs_nothing(world: World, api: Api) 
     world.fake.script(Reply(kind="embedding", status=500))
     response = await embed(api, input="x")
     assert (response.status_code, response.json()["error"]["code"]) == (502, "model_failed")
-    assert await unit(UsageRecord.objects.count) == 0
+    assert await platform_unit(UsageRecord.objects.count) == 0

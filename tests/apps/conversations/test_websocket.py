@@ -16,7 +16,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from apps.conversations.models import Message
 from apps.tenants import keys
 from apps.tenants.models import ApiKey, User
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from config.asgi import application
 from tests import factories
 from tests.apps.conversations.conftest import Api, World, read_sse
@@ -166,14 +166,14 @@ async def test_asking_before_authenticating_is_refused(world: World) -> None:
     await socket.connect()
     await socket.say(type="ask", assistant="guide", text="x")
     assert (await socket.hear())["code"] == "not_authenticated"
-    assert await unit(Message.objects.count) == 0
+    assert await platform_unit(Message.objects.count) == 0
 
 
 async def test_a_revoked_key_ends_at_the_next_frame(world: World, socket: Socket, monkeypatch: Any) -> None:
-    monkeypatch.setattr("apps.tenants.authentication._known", {})
+    monkeypatch.setattr("apps.access.authentication._known", {})
     parts = keys.parse(world.key)
     assert parts is not None
-    await unit(lambda: ApiKey.objects.get(key_id=parts.key_id).revoke())
+    await platform_unit(lambda: ApiKey.objects.get(key_id=parts.key_id).revoke())
     await socket.say(type="ask", assistant="guide", text="x")
     assert (await socket.hear())["code"] == "not_authenticated"
 
@@ -188,10 +188,12 @@ def _session_of(user: User) -> str:
 
 
 async def test_a_member_asks_with_their_session_and_an_outsider_cannot(world: World) -> None:
-    bob = await unit(lambda: factories.make_member(tenant=world.tenant, email="bob@acme.example"))
-    charlie = await unit(lambda: factories.make_member(tenant=factories.make_tenant(), email="charlie@x.example"))
+    bob = await platform_unit(lambda: factories.make_member(tenant=world.tenant, email="bob@acme.example"))
+    charlie = await platform_unit(
+        lambda: factories.make_member(tenant=factories.make_tenant(), email="charlie@x.example")
+    )
     for user, expected in ((bob, "turn.finished"), (charlie, "error")):
-        cookie = await unit(_session_of, user)
+        cookie = await platform_unit(_session_of, user)
         socket = Socket(Cookie=cookie, Host="testserver", Origin="http://testserver")
         await socket.connect()
         await socket.say(type="ask", assistant=str(world.assistant.pk), text="pump?")
@@ -201,8 +203,8 @@ async def test_a_member_asks_with_their_session_and_an_outsider_cannot(world: Wo
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", ""])
 async def test_a_foreign_origin_cannot_use_a_session(world: World, origin: str) -> None:
-    bob = await unit(lambda: factories.make_member(tenant=world.tenant, email="bob@acme.example"))
-    cookie = await unit(_session_of, bob)
+    bob = await platform_unit(lambda: factories.make_member(tenant=world.tenant, email="bob@acme.example"))
+    cookie = await platform_unit(_session_of, bob)
     headers = {"Cookie": cookie, "Host": "testserver"} | ({"Origin": origin} if origin else {})
     socket = Socket(**headers)
     await socket.connect()

@@ -9,7 +9,7 @@ from django.test import AsyncClient, Client
 from rest_framework import serializers
 
 from apps.edge.fields import Number, Text, Truth
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 
 
@@ -65,8 +65,8 @@ def test_a_page_has_two_hundred_rows_at_most(db: None) -> None:
 
 
 async def test_a_refused_method_is_told_which_are_not(database: None) -> None:
-    tenant = await unit(factories.make_tenant)
-    key = await unit(lambda: factories.make_key(tenant=tenant))
+    tenant = await platform_unit(factories.make_tenant)
+    key = await platform_unit(lambda: factories.make_key(tenant=tenant))
     for path, allowed in (("search", "POST"), ("usage", "GET, HEAD, OPTIONS")):
         response = await AsyncClient().delete(f"/api/v1/{path}", headers={"Authorization": f"Bearer {key}"})
         assert (response.status_code, response["Allow"]) == (405, allowed)

@@ -10,7 +10,7 @@ import pytest
 from apps.knowledge import events_api
 from apps.knowledge.models import Document
 from apps.tenants.models import ApiKey, Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.apps.conversations.conftest import Api, Seen, read_sse
 
@@ -25,7 +25,7 @@ class World(NamedTuple):
         return f"/api/v1/documents/{self.document.pk}/events"
 
     async def becomes(self, **fields: Any) -> None:
-        await unit(lambda: Document.objects.filter(pk=self.document.pk).update(**fields))
+        await platform_unit(lambda: Document.objects.filter(pk=self.document.pk).update(**fields))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def world(database: None, monkeypatch: pytest.MonkeyPatch) -> World:
         document = factories.make_document(tenant=tenant, collection=collection, status="queued")
         return World(tenant, factories.make_key(tenant=tenant), document)
 
-    return await unit(build)
+    return await platform_unit(build)
 
 
 async def follow(world: World) -> AsyncIterator[Seen]:
@@ -72,7 +72,7 @@ async def test_a_failure_ends_it_with_its_reason(world: World) -> None:
 async def test_a_deleted_document_ends_it(world: World) -> None:
     events = await follow(world)
     await anext(events)
-    await unit(lambda: Document.objects.filter(pk=world.document.pk).delete())
+    await platform_unit(lambda: Document.objects.filter(pk=world.document.pk).delete())
     (event,) = [event async for event in events]
     assert (event.type, event.body["code"]) == ("error", "not_found")
 
@@ -80,7 +80,7 @@ async def test_a_deleted_document_ends_it(world: World) -> None:
 async def test_a_revoked_key_ends_it(world: World) -> None:
     events = await follow(world)
     await anext(events)
-    await unit(lambda: ApiKey.objects.all().delete())
+    await platform_unit(lambda: ApiKey.objects.all().delete())
     (event,) = [event async for event in events]
     assert (event.type, event.body["code"]) == ("error", "not_authenticated")
 
@@ -94,5 +94,5 @@ async def test_silence_is_filled(world: World, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_anothers_document_is_a_404(world: World) -> None:
-    outsider = await unit(lambda: factories.make_key(tenant=factories.make_tenant("globex")))
+    outsider = await platform_unit(lambda: factories.make_key(tenant=factories.make_tenant("globex")))
     assert (await Api(outsider).get(world.address)).status_code == 404

@@ -15,7 +15,7 @@ from apps.knowledge.ingest import add_document, delete_document, replace_documen
 from apps.knowledge.models import Collection, Document
 from apps.knowledge.sources import add_source, replace_source
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from chatbot.errors import InvalidRequest
 from chatbot.formats import DOCX
 from tests.apps.knowledge.asking import client_of, post, refused, upload
@@ -193,7 +193,7 @@ def test_a_worker_that_lost_the_document_writes_nothing(acme: Tenant, manuals: C
     document, _ = add_source(acme, manuals, url=f"{site.url}/guide")
 
     async def answer(_: web.Request) -> web.Response:
-        await unit(Document.objects.filter(pk=document.pk).update, lease_token=None)
+        await platform_unit(Document.objects.filter(pk=document.pk).update, lease_token=None)
         return web.Response(text=PAGE, content_type="text/html")
 
     site.pages["/guide"] = answer

@@ -36,6 +36,6 @@ def test_a_worker_ingests_what_was_uploaded(acme: Tenant, manuals: Collection, w
         add_document(acme, manuals, name="manual.md", content=manual(3, version=f"v{n}"))[0].pk for n in range(7)
     ]
     until(lambda: Document.objects.filter(status="ready").count() == len(documents), seconds=60)
-    lines = worker.read_text()
-    assert lines.count('"event": "document.ready"') == len(documents)
-    assert '"tenant": "acme"' in lines
+    # It says so after the commit.
+    until(lambda: worker.read_text().count('"event": "document.ready"') == len(documents), seconds=10)
+    assert '"tenant": "acme"' in worker.read_text()

@@ -134,7 +134,7 @@ def page_data(world: World) -> tuple[str, dict[str, str], dict[str, str], dict[s
 
 def test_owner_adds_a_member_by_email(world: World, page_data) -> None:
     url, fields, alice, bob = page_data
-    new = {"tenant": str(world.acme.pk), "email": "Dana@Acme.example", "role": "member"}
+    new = {"tenant": str(world.acme.pk), "email": "Dana@Acme.example", "role": "editor"}
     response = logged_in(world.alice).post(url, fields | member_rows(alice, bob, new, initial=2), follow=True)
     dana = User.objects.get(email="dana@acme.example")
     assert dana.memberships.get().tenant == world.acme
@@ -144,7 +144,7 @@ def test_owner_adds_a_member_by_email(world: World, page_data) -> None:
 
 def test_existing_account_is_joined_not_doubled(world: World, page_data) -> None:
     url, fields, alice, bob = page_data
-    new = {"tenant": str(world.acme.pk), "email": "CHARLIE@globex.example", "role": "member"}
+    new = {"tenant": str(world.acme.pk), "email": "CHARLIE@globex.example", "role": "editor"}
     logged_in(world.alice).post(url, fields | member_rows(alice, bob, new, initial=2))
     assert {membership.tenant for membership in world.charlie.memberships.all()} == {world.acme, world.globex}
 
@@ -152,20 +152,20 @@ def test_existing_account_is_joined_not_doubled(world: World, page_data) -> None
 @pytest.mark.parametrize("email", ["bob@acme.example", "BOB@acme.example"])
 def test_nobody_is_a_member_twice(world: World, page_data, email: str) -> None:
     url, fields, alice, bob = page_data
-    new = {"tenant": str(world.acme.pk), "email": email, "role": "member"}
+    new = {"tenant": str(world.acme.pk), "email": email, "role": "editor"}
     response = logged_in(world.alice).post(url, fields | member_rows(alice, bob, new, initial=2))
     assert "is a member already" in response.content.decode()
 
 
 def test_same_new_member_twice_is_refused(world: World, page_data) -> None:
     url, fields, alice, bob = page_data
-    new = {"tenant": str(world.acme.pk), "email": "dana@acme.example", "role": "member"}
+    new = {"tenant": str(world.acme.pk), "email": "dana@acme.example", "role": "editor"}
     response = logged_in(world.alice).post(url, fields | member_rows(alice, bob, new, new, initial=2))
     assert "added twice" in response.content.decode()
     assert not User.objects.filter(email="dana@acme.example").exists()
 
 
-@pytest.mark.parametrize("change", [{"role": "member"}, {"DELETE": "on"}])
+@pytest.mark.parametrize("change", [{"role": "editor"}, {"DELETE": "on"}])
 def test_last_owner_stays(world: World, page_data, change: dict[str, str]) -> None:
     url, fields, alice, bob = page_data
     response = logged_in(world.alice).post(url, fields | member_rows(alice | change, bob, initial=2))
@@ -178,7 +178,7 @@ def test_member_cannot_change_the_tenant(world: World, page_data) -> None:
     bob_promoted = bob | {"role": "owner"}
     response = logged_in(world.bob).post(url, fields | member_rows(alice, bob_promoted, initial=2))
     assert response.status_code == 403
-    assert Membership.objects.get(user=world.bob).role == Membership.Role.MEMBER
+    assert Membership.objects.get(user=world.bob).role == Membership.Role.EDITOR
 
 
 def test_owner_cannot_set_what_operators_set(world: World, page_data) -> None:

@@ -12,9 +12,10 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.tenants import authentication, keys
+from apps.access import authentication
+from apps.tenants import keys, rights
 from apps.tenants.models import ApiKey, Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from chatbot.errors import NotAuthenticated
 from tests import factories
 
@@ -26,7 +27,9 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_a_digest_is_stored(db: None) -> None:
-    row, text = keys.issue(factories.make_tenant(), name="test")
+    tenant = factories.make_tenant()
+    account = keys.service_account(tenant, "test")
+    row, text = keys.issue(tenant, name="test", scopes=rights.ALL, service_account=account)
     parts = keys.parse(text)
     assert parts is not None
     assert text.startswith(f"parley_{row.key_id}_")
@@ -49,7 +52,7 @@ def test_any_one_mistyped_character_is_noticed(place: int, character: str) -> No
 
 
 async def test_a_mistyped_key_costs_no_query(database: None, forgetful: None) -> None:
-    text = await unit(lambda: factories.make_key(tenant=factories.make_tenant()))
+    text = await platform_unit(lambda: factories.make_key(tenant=factories.make_tenant()))
     wrong = text[:-1] + ("a" if text[-1] != "a" else "b")
 
     def query_count() -> int:
@@ -57,7 +60,7 @@ async def test_a_mistyped_key_costs_no_query(database: None, forgetful: None) ->
             authentication.KeyAuthentication().authenticate(_request(wrong))
         return len(queries)
 
-    assert await unit(query_count) == 0
+    assert await platform_unit(query_count) == 0
 
 
 def _request(text: str) -> Any:
@@ -68,18 +71,18 @@ def _request(text: str) -> Any:
 
 
 async def test_a_key_stands_for_its_tenant_and_shows_its_use(database: None, forgetful: None) -> None:
-    tenant = await unit(factories.make_tenant)
-    text = await unit(lambda: factories.make_key(tenant=tenant))
+    tenant = await platform_unit(factories.make_tenant)
+    text = await platform_unit(lambda: factories.make_key(tenant=tenant))
     caller = await authentication.authenticate(text)
     assert caller.tenant == tenant
-    row = await unit(ApiKey.objects.get)
+    row = await platform_unit(ApiKey.objects.get)
     assert row.last_used_at is not None
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired", "suspended", "deleted", "wrong secret"])
 async def test_a_key_that_ended_is_refused(database: None, forgetful: None, how: str) -> None:
-    tenant = await unit(factories.make_tenant)
-    text = await unit(lambda: factories.make_key(tenant=tenant))
+    tenant = await platform_unit(factories.make_tenant)
+    text = await platform_unit(lambda: factories.make_key(tenant=tenant))
     await authentication.authenticate(text)
     authentication._known.clear()
 
@@ -96,7 +99,7 @@ async def test_a_key_that_ended_is_refused(database: None, forgetful: None, how:
         else:
             ApiKey.objects.update(digest=keys.digest("another"))
 
-    await unit(end)
+    await platform_unit(end)
     with pytest.raises(NotAuthenticated):
         await authentication.authenticate(text)
 
@@ -104,10 +107,10 @@ async def test_a_key_that_ended_is_refused(database: None, forgetful: None, how:
 async def test_a_remembered_key_is_forgotten_in_time(
     database: None, forgetful: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tenant = await unit(factories.make_tenant)
-    text = await unit(lambda: factories.make_key(tenant=tenant))
+    tenant = await platform_unit(factories.make_tenant)
+    text = await platform_unit(lambda: factories.make_key(tenant=tenant))
     await authentication.authenticate(text)
-    await unit(lambda: ApiKey.objects.get().revoke())
+    await platform_unit(lambda: ApiKey.objects.get().revoke())
     assert (await authentication.authenticate(text)).tenant == tenant
     known = next(iter(authentication._known.values()))
     monkeypatch.setattr(authentication.time, "monotonic", lambda: known.until + 0.01)
@@ -116,7 +119,7 @@ async def test_a_remembered_key_is_forgotten_in_time(
 
 
 async def test_a_remembered_key_with_another_secret_is_refused(database: None, forgetful: None) -> None:
-    text = await unit(lambda: factories.make_key(tenant=factories.make_tenant()))
+    text = await platform_unit(lambda: factories.make_key(tenant=factories.make_tenant()))
     await authentication.authenticate(text)
     body = text[: len("parley_") + 12] + "_" + "x" * 43
     with pytest.raises(NotAuthenticated):

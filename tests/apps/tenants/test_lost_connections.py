@@ -11,13 +11,14 @@ from django.conf import settings
 from django.db import OperationalError, connection, connections
 
 from apps.tenants import statements
-from apps.tenants.scoping import unit
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import platform_unit
 
 HELD = 4
 
 
 async def by_statement() -> int:
-    async with statements.transaction() as held:
+    async with statements.transaction(Tenant()) as held:
         row = await (await held.execute("SELECT pg_backend_pid(), pg_sleep(0.2)")).fetchone()
         assert row is not None
         return int(row[0])
@@ -30,7 +31,7 @@ def ask() -> int:
 
 
 async def by_unit() -> int:
-    return await unit(ask)
+    return await platform_unit(ask)
 
 
 async def restarted(query: Callable[[], Awaitable[int]]) -> set[int]:
@@ -63,7 +64,7 @@ def test_a_loop_ends_whatever_became_of_its_connections(database: None) -> None:
     asyncio.run(restarted(by_statement))
 
     async def lost_in_mid_transaction() -> None:
-        async with statements.transaction() as connection:
+        async with statements.transaction(Tenant()) as connection:
             await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
     with pytest.raises(OperationalError):

@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 
 from apps.tenants import statements
 from apps.tenants.models import EndUser
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.usage import ledger
 from apps.usage.models import UsageRecord
 from chatbot.events import Usage
@@ -19,7 +19,7 @@ from tests import factories
 
 
 async def reserve(end_user: EndUser, turn_id: uuid.UUID) -> None:
-    async with statements.transaction() as connection:
+    async with statements.transaction(end_user.tenant) as connection:
         await ledger.reserve(
             connection, end_user.tenant, turn_id=turn_id, end_user=end_user, api_key_id=None, assistant_id=uuid.uuid4()
         )
@@ -38,14 +38,14 @@ def test_what_each_bill_charges(database: None, bill: str, tokens: tuple[int, in
 
 
 async def test_many_settlers_at_once_settle_once(database: None) -> None:
-    tenant = await unit(factories.make_tenant)
-    end_user = await unit(lambda: factories.make_end_user(tenant=tenant))
+    tenant = await platform_unit(factories.make_tenant)
+    end_user = await platform_unit(lambda: factories.make_end_user(tenant=tenant))
     for _ in range(10):
         turn_id = uuid.uuid4()
         await reserve(end_user, turn_id)
         settled = await asyncio.gather(
             *(
-                unit(ledger.settle, tenant, turn_id=turn_id, bill="once", usage=Usage(n, n), endpoint_id=None)
+                platform_unit(ledger.settle, tenant, turn_id=turn_id, bill="once", usage=Usage(n, n), endpoint_id=None)
                 for n in range(6)
             )
         )

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.webhooks.deliveries import Happened, announce
 from apps.webhooks.models import Delivery, Event, Webhook
 from apps.webhooks.registration import register
@@ -50,14 +50,14 @@ def tell(tenant: Tenant, event: Event = Event.TURN_FINISHED, subject: uuid.UUID 
 
 
 async def told(tenant: Tenant, **how: Any) -> None:
-    await unit(tell, tenant, **how)
+    await platform_unit(tell, tenant, **how)
 
 
 async def only_delivery(tenant: Tenant) -> Delivery:
-    return await unit(lambda: Delivery.objects.for_tenant(tenant).select_related("webhook").get())
+    return await platform_unit(lambda: Delivery.objects.for_tenant(tenant).select_related("webhook").get())
 
 
 async def make_due(tenant: Tenant) -> None:
     """As if the time to back off, or the lease of a dead worker, had passed."""
     pending = Delivery.objects.for_tenant(tenant).filter(status=Delivery.Status.PENDING)
-    await unit(lambda: pending.update(next_attempt_at=pending.values("created")[:1]))
+    await platform_unit(lambda: pending.update(next_attempt_at=pending.values("created")[:1]))

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from apps.edge import broker
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.webhooks import attempts, courier, deliveries, registration
 from apps.webhooks.models import Delivery, Event, Webhook
 from apps.webhooks.sending import Result
@@ -100,7 +100,7 @@ async def test_two_couriers_deliver_once(acme: Tenant, receiver: Receiver, monke
         return True
 
     monkeypatch.setattr(courier, "_begin", always)
-    await unit(make_webhook, acme, receiver.url())
+    await platform_unit(make_webhook, acme, receiver.url())
     for _ in range(12):
         await told(acme)
     await asyncio.gather(*(courier.run() for _ in range(4)))
@@ -109,7 +109,7 @@ async def test_two_couriers_deliver_once(acme: Tenant, receiver: Receiver, monke
 
 
 async def test_one_courier_is_at_work_at_a_time(acme: Tenant, receiver: Receiver) -> None:
-    await unit(make_webhook, acme, receiver.url())
+    await platform_unit(make_webhook, acme, receiver.url())
     await told(acme)
     assert await courier._begin()
     await courier.run()
@@ -120,9 +120,9 @@ async def test_one_courier_is_at_work_at_a_time(acme: Tenant, receiver: Receiver
 
 
 async def test_a_dead_workers_delivery_is_made_by_another(acme: Tenant, receiver: Receiver) -> None:
-    webhook = await unit(make_webhook, acme, receiver.url())
+    webhook = await platform_unit(make_webhook, acme, receiver.url())
     await told(acme)
-    claimed = await unit(attempts.claim, acme.pk, webhook.pk)
+    claimed = await platform_unit(attempts.claim, acme.pk, webhook.pk)
     assert claimed is not None  # and dies
     await courier.run()
     assert receiver.requests == []
@@ -133,31 +133,31 @@ async def test_a_dead_workers_delivery_is_made_by_another(acme: Tenant, receiver
 
 
 async def test_a_worker_that_was_taken_for_dead_writes_nothing(acme: Tenant, receiver: Receiver) -> None:
-    webhook = await unit(make_webhook, acme, receiver.url())
+    webhook = await platform_unit(make_webhook, acme, receiver.url())
     await told(acme)
-    _, (first,) = await unit(attempts.claim, acme.pk, webhook.pk)  # type: ignore[misc]
+    _, (first,) = await platform_unit(attempts.claim, acme.pk, webhook.pk)  # type: ignore[misc]
     await make_due(acme)
-    await unit(attempts.claim, acme.pk, webhook.pk)
-    await unit(attempts.settle, webhook, first, Result(1.0, 500, "It answered 500."))
+    await platform_unit(attempts.claim, acme.pk, webhook.pk)
+    await platform_unit(attempts.settle, webhook, first, Result(1.0, 500, "It answered 500."))
     delivery = await only_delivery(acme)
     assert (delivery.attempts, delivery.error) == (2, "")
 
 
 async def test_a_long_queue_does_not_hide_a_short_one(acme: Tenant, globex: Tenant) -> None:
-    await unit(make_webhook, acme)
+    await platform_unit(make_webhook, acme)
     for _ in range(30):
         await told(acme)
-    await unit(make_webhook, globex)
+    await platform_unit(make_webhook, globex)
     await told(globex)
-    assert [tenant for tenant, _ in await unit(attempts.waiting, 2)] == [acme.pk, globex.pk]
+    assert [tenant for tenant, _ in await platform_unit(attempts.waiting, 2)] == [acme.pk, globex.pk]
 
 
 async def test_a_webhook_that_cannot_be_read_stops_no_other(
     acme: Tenant, globex: Tenant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent: list[str] = []
-    broken = await unit(make_webhook, acme)
-    await unit(make_webhook, globex, receiver.url())
+    broken = await platform_unit(make_webhook, acme)
+    await platform_unit(make_webhook, globex, receiver.url())
     for tenant in (acme, globex):
         await told(tenant)
     monkeypatch.setattr(broker, "send", lambda task, **_: sent.append(task))
@@ -166,7 +166,7 @@ async def test_a_webhook_that_cannot_be_read_stops_no_other(
         with connection.cursor() as cursor:
             cursor.execute("UPDATE webhooks_webhook SET secret = 'lost' WHERE id = %s", [broken.pk])
 
-    await unit(lose_its_key)
+    await platform_unit(lose_its_key)
     await courier.run()
     assert len(receiver.requests) == 1
     assert caplog.text.count("webhook.not_served") == 1
@@ -174,25 +174,25 @@ async def test_a_webhook_that_cannot_be_read_stops_no_other(
 
 
 async def test_nothing_leaves_a_suspended_tenant(acme: Tenant, receiver: Receiver) -> None:
-    await unit(make_webhook, acme, receiver.url())
+    await platform_unit(make_webhook, acme, receiver.url())
     await told(acme)
-    await unit(lambda: Tenant.objects.filter(pk=acme.pk).update(is_active=False))
+    await platform_unit(lambda: Tenant.objects.filter(pk=acme.pk).update(is_active=False))
     await courier.run()
     assert receiver.requests == []
 
 
 async def test_deliver_again_repeats_the_same_message(acme: Tenant, receiver: Receiver) -> None:
-    webhook = await unit(make_webhook, acme, receiver.url())
+    webhook = await platform_unit(make_webhook, acme, receiver.url())
     await told(acme)
     await courier.run()
-    await unit(deliveries.deliver_again, await only_delivery(acme))
+    await platform_unit(deliveries.deliver_again, await only_delivery(acme))
     await courier.run()
     first, second = receiver.requests
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert first.body == second.body
-    await unit(registration.change, webhook, enabled=False)
+    await platform_unit(registration.change, webhook, enabled=False)
     with pytest.raises(InvalidRequest):
-        await unit(deliveries.deliver_again, await only_delivery(acme))
+        await platform_unit(deliveries.deliver_again, await only_delivery(acme))
 
 
 def test_old_deliveries_are_pruned(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

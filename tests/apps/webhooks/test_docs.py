@@ -20,7 +20,7 @@ from apps.conversations.models import Turn
 from apps.knowledge import announcing as documents
 from apps.knowledge.models import Document
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.webhooks import attempts, courier, deliveries, registration, sending
 from apps.webhooks.models import ANNOUNCED, Delivery, Webhook
 from local.home import free_port
@@ -85,17 +85,17 @@ def receiver(language: str, secret: str, directory: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("language", ["python", "js"])
 async def test_the_receivers_take_ours_and_refuse_others(acme: Tenant, tmp_path: Path, language: str) -> None:
-    webhook = await unit(make_webhook, acme)
+    webhook = await platform_unit(make_webhook, acme)
     with receiver(language, webhook.secret, tmp_path) as url:
         await answering(url)
-        await unit(lambda: Webhook.objects.filter(pk=webhook.pk).update(url=url))
-        await unit(webhook.refresh_from_db)
+        await platform_unit(lambda: Webhook.objects.filter(pk=webhook.pk).update(url=url))
+        await platform_unit(webhook.refresh_from_db)
         for rotated in (False, True):
             if rotated:
-                await unit(registration.rotate_secret, webhook)
+                await platform_unit(registration.rotate_secret, webhook)
             result = await courier.test(webhook)
             assert (result.status_code, result.error) == (204, "")
-        await unit(registration.rotate_secret, webhook)
+        await platform_unit(registration.rotate_secret, webhook)
         assert (await courier.test(webhook)).error == "It answered 401."
     assert (tmp_path / "log").read_text().count("webhook.test") == 2
 

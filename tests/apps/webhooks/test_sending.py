@@ -12,7 +12,7 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.webhooks import attempts, courier, registration, sending
 from apps.webhooks.models import Delivery, Event, Webhook
 from tests.apps.webhooks.conftest import make_due, make_webhook, only_delivery, told
@@ -22,7 +22,7 @@ from tests.apps.webhooks.receiver import Answer, Receiver
 async def delivered_once(acme: Tenant, receiver: Receiver, *answers: Answer, **fields: Any) -> Delivery:
     """What became of one event after one attempt."""
     receiver.script(*answers)
-    await unit(make_webhook, acme, receiver.url(), **fields)
+    await platform_unit(make_webhook, acme, receiver.url(), **fields)
     await told(acme)
     await courier.run()
     return await only_delivery(acme)
@@ -95,7 +95,7 @@ async def test_a_huge_answer_is_not_read(acme: Tenant, receiver: Receiver) -> No
 async def test_nobody_there(acme: Tenant, receiver: Receiver) -> None:
     async with Receiver() as gone:
         url = gone.url()
-    await unit(make_webhook, acme, url)
+    await platform_unit(make_webhook, acme, url)
     await told(acme)
     await courier.run()
     assert (await only_delivery(acme)).error == "It does not accept connections."
@@ -103,37 +103,39 @@ async def test_nobody_there(acme: Tenant, receiver: Receiver) -> None:
 
 async def test_gone_switches_the_webhook_off(acme: Tenant, receiver: Receiver) -> None:
     receiver.script(Answer(410))
-    webhook = await unit(make_webhook, acme, receiver.url())
+    webhook = await platform_unit(make_webhook, acme, receiver.url())
     for _ in range(3):
         await told(acme)
-    await unit(lambda: Webhook.objects.filter(pk=webhook.pk).update(failures=1, failing_since=timezone.now()))
+    await platform_unit(lambda: Webhook.objects.filter(pk=webhook.pk).update(failures=1, failing_since=timezone.now()))
     await courier.run()
-    await unit(webhook.refresh_from_db)
+    await platform_unit(webhook.refresh_from_db)
     assert (webhook.enabled, webhook.disabled_reason) == (False, "Its receiver answered 410 Gone.")
-    rows = await unit(lambda: list(Delivery.objects.for_tenant(acme).order_by("created").values("status", "error")))
+    rows = await platform_unit(
+        lambda: list(Delivery.objects.for_tenant(acme).order_by("created").values("status", "error"))
+    )
     assert [row["status"] for row in rows] == ["failed"] * 3
     assert [row["error"][:11] for row in rows] == ["It answered", "The webhook", "The webhook"]
     await told(acme)
-    assert await unit(Delivery.objects.for_tenant(acme).count) == 3
-    await unit(registration.change, webhook, enabled=True)
+    assert await platform_unit(Delivery.objects.for_tenant(acme).count) == 3
+    await platform_unit(registration.change, webhook, enabled=True)
     assert (webhook.enabled, webhook.failures, webhook.disabled_reason) == (True, 0, "")
 
 
 async def test_days_of_failures_switch_it_off(acme: Tenant, receiver: Receiver) -> None:
-    webhook = await unit(make_webhook, acme, receiver.url())
+    webhook = await platform_unit(make_webhook, acme, receiver.url())
     since = timezone.now() - attempts.FAILING_TOO_LONG - datetime.timedelta(minutes=1)
-    await unit(lambda: Webhook.objects.filter(pk=webhook.pk).update(failures=40, failing_since=since))
+    await platform_unit(lambda: Webhook.objects.filter(pk=webhook.pk).update(failures=40, failing_since=since))
     receiver.script(Answer(500))
     await told(acme)
     await courier.run()
-    await unit(webhook.refresh_from_db)
+    await platform_unit(webhook.refresh_from_db)
     assert (webhook.enabled, webhook.disabled_reason) == (False, "Every attempt of 5 days had failed.")
     assert (await only_delivery(acme)).status == "failed"
 
 
 async def test_the_last_attempt_fails_for_good(acme: Tenant, receiver: Receiver) -> None:
     receiver.script(always=Answer(500))
-    await unit(make_webhook, acme, receiver.url())
+    await platform_unit(make_webhook, acme, receiver.url())
     await told(acme)
     for _ in range(len(attempts.BACKOFF)):
         await courier.run()
@@ -151,8 +153,8 @@ async def test_a_slow_receiver_holds_nobody_up(
     monkeypatch.setattr(sending, "TOTAL_SECONDS", 3.0)
     async with Receiver() as slow:
         slow.script(always=Answer(hang=30))
-        await unit(make_webhook, acme, slow.url())
-        await unit(make_webhook, globex, receiver.url())
+        await platform_unit(make_webhook, acme, slow.url())
+        await platform_unit(make_webhook, globex, receiver.url())
         for _ in range(10):
             await told(acme)
         running = asyncio.create_task(courier.run())
@@ -167,9 +169,9 @@ async def test_a_slow_receiver_holds_nobody_up(
 
 
 async def test_after_a_rotation_both_secrets_sign_for_a_day(acme: Tenant, receiver: Receiver) -> None:
-    webhook = await unit(make_webhook, acme, receiver.url())
+    webhook = await platform_unit(make_webhook, acme, receiver.url())
     old = webhook.secret
-    await unit(registration.rotate_secret, webhook)
+    await platform_unit(registration.rotate_secret, webhook)
     assert webhook.secret != old
     await told(acme)
     await courier.run()
@@ -177,7 +179,7 @@ async def test_after_a_rotation_both_secrets_sign_for_a_day(acme: Tenant, receiv
     for secret in (old, webhook.secret):
         assert Verifier(secret).verify(request.body, request.headers)
     yesterday = timezone.now() - datetime.timedelta(seconds=1)
-    await unit(lambda: Webhook.objects.filter(pk=webhook.pk).update(previous_secret_until=yesterday))
+    await platform_unit(lambda: Webhook.objects.filter(pk=webhook.pk).update(previous_secret_until=yesterday))
     await told(acme)
     await courier.run()
     with pytest.raises(WebhookVerificationError):
@@ -186,7 +188,7 @@ async def test_after_a_rotation_both_secrets_sign_for_a_day(acme: Tenant, receiv
 
 async def test_a_test_event_is_sent_at_once_and_once(acme: Tenant, receiver: Receiver) -> None:
     receiver.script(Answer(500))
-    webhook = await unit(make_webhook, acme, receiver.url(), enabled=False)
+    webhook = await platform_unit(make_webhook, acme, receiver.url(), enabled=False)
     assert (await courier.test(webhook)).error == "It answered 500."
     delivery = await only_delivery(acme)
     assert (delivery.event, delivery.status, delivery.webhook.failures) == (Event.TEST, "failed", 0)

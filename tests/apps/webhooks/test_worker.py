@@ -14,7 +14,7 @@ from pathlib import Path
 from django.core.cache import cache
 
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from apps.webhooks import deliveries
 from apps.webhooks.models import Delivery
 from tests.apps.webhooks.conftest import make_due, make_webhook, only_delivery, told
@@ -39,15 +39,15 @@ def worker(log: Path) -> Iterator[None]:
 
 
 async def test_what_a_killed_worker_had_in_its_hands_arrives(acme: Tenant, receiver: Receiver, tmp_path: Path) -> None:
-    await unit(make_webhook, acme, receiver.url())
+    await platform_unit(make_webhook, acme, receiver.url())
     receiver.script(Answer(hang=60))
     await told(acme)
     with worker(tmp_path / "log"):
         await receiver.received(1)
     # Leases end and beat looks again: clocks, which the test need not watch.
     await make_due(acme)
-    await unit(cache.clear)
-    await unit(deliveries.wake)
+    await platform_unit(cache.clear)
+    await platform_unit(deliveries.wake)
     with worker(tmp_path / "log"):
         await receiver.received(2)
         async with asyncio.timeout(20):

@@ -21,7 +21,7 @@ from apps.knowledge.collections import create_collection
 from apps.knowledge.ingest import add_document, replace_document
 from apps.knowledge.models import Collection, Document
 from apps.ops.demo import ADMIN
-from apps.tenants import keys
+from apps.tenants import keys, rights
 from apps.tenants.models import ApiKey, Tenant, User
 
 TENANT = "demo"
@@ -160,7 +160,8 @@ def _write_credentials(tenant: Tenant) -> None:
     api_key = known.get("api_key", "")
     parts = keys.parse(api_key)
     if parts is None or not ApiKey.objects.for_tenant(tenant).usable().filter(key_id=parts.key_id).exists():
-        _row, api_key = keys.issue(tenant, name="Demo")
+        account = keys.service_account(tenant, "Demo")
+        _row, api_key = keys.issue(tenant, name="Demo", scopes=rights.ALL, service_account=account)
     demo = {
         "base_url": settings.PARLEY_BASE_URL,
         "admin": {"email": ADMIN, "password": password},

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from apps.tenants import keys
+from apps.tenants import keys, rights
 from apps.tenants.models import Tenant
 
 
@@ -28,5 +28,6 @@ class Command(BaseCommand):
         if days is not None and days < 1:
             raise CommandError("--days must be at least 1.")
         expires_at = timezone.now() + datetime.timedelta(days=days) if days else None
-        _row, text = keys.issue(found, name=name, expires_at=expires_at)
+        account = keys.service_account(found, name)
+        _row, text = keys.issue(found, name=name, scopes=rights.ALL, service_account=account, expires_at=expires_at)
         self.stdout.write(text)

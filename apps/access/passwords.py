@@ -50,7 +50,7 @@ def request_mail(email: str, *, client: str) -> None:
             return  # told, it would say who is being asked for
     except ConnectionInterrupted as error:
         raise TryLater("This cannot be done at the moment. Try again in a few minutes.") from error
-    if not broker.send("tenants.mail_new_password", email, expires=WAITS):
+    if not broker.send("access.mail_new_password", email, expires=WAITS):
         raise TryLater("This cannot be done at the moment. Try again in a few minutes.")
 
 
@@ -77,9 +77,7 @@ def mail_new_password(email: str) -> None:
     place = {"uidb64": urlsafe_base64_encode(force_bytes(user.pk)), "token": default_token_generator.make_token(user)}
     # Never the Host header's word: whoever asks could have the link lead to a place of theirs.
     link = f"{settings.PARLEY_BASE_URL}{reverse('password_reset_confirm', kwargs=place)}"
-    text = render_to_string(
-        "admin/tenants/password/mail.txt", {"link": link, "minutes": settings.PASSWORD_RESET_TIMEOUT // 60}
-    )
+    text = render_to_string("admin/password/mail.txt", {"link": link, "minutes": settings.PASSWORD_RESET_TIMEOUT // 60})
     send_mail("Set a new password for Parley", text, None, [user.email])
 
 
@@ -112,7 +110,7 @@ class Framed:
 
 class Forgotten(Framed, views.PasswordContextMixin, FormView):  # type: ignore[type-arg]
     form_class = ForgottenForm
-    template_name = "admin/tenants/password/forgotten.html"
+    template_name = "admin/password/forgotten.html"
     title = "Forgotten password"
     success_url = reverse_lazy("password_reset_done")
 
@@ -126,13 +124,13 @@ class Forgotten(Framed, views.PasswordContextMixin, FormView):  # type: ignore[t
 
 
 class Sent(Framed, views.PasswordResetDoneView):
-    template_name = "admin/tenants/password/sent.html"
+    template_name = "admin/password/sent.html"
     title = "Look into your mailbox"
 
 
 class Choose(Framed, views.PasswordResetConfirmView):
     form_class = NewPasswordForm
-    template_name = "admin/tenants/password/choose.html"
+    template_name = "admin/password/choose.html"
 
     def get_user(self, uidb64: str) -> Any:
         user = super().get_user(uidb64)
@@ -145,5 +143,5 @@ class Choose(Framed, views.PasswordResetConfirmView):
 
 
 class Chosen(Framed, views.PasswordResetCompleteView):
-    template_name = "admin/tenants/password/chosen.html"
+    template_name = "admin/password/chosen.html"
     title = "Your password is set"

@@ -8,9 +8,9 @@ import orjson
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from rest_framework.views import APIView
 
+from apps.access.authentication import authenticate, credential_of
 from apps.edge.errors import MethodNotAllowed, json_error
 from apps.edge.middleware import ahead_of_middleware
-from apps.tenants.authentication import authenticate, credential_of
 from chatbot.errors import InvalidRequest, UnsupportedType
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -8,7 +8,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
 
 class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "apps.tenants.authentication.KeyAuthentication"
+    target_class = "apps.access.authentication.KeyAuthentication"
     name = ["bearer", "x-api-key"]
 
     def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:

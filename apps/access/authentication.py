@@ -18,7 +18,7 @@ from rest_framework.request import Request
 
 from apps.tenants import keys
 from apps.tenants.models import ApiKey, Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import platform_unit
 from chatbot.errors import NotAuthenticated
 
 # How long a process may go on believing a key after it was revoked.
@@ -36,6 +36,10 @@ class Caller:
     user_id: uuid.UUID | None = None
     user_email: str = ""
     is_authenticated: bool = True  # what DRF's permission looks at
+
+    @property
+    def tenant_id(self) -> uuid.UUID:
+        return self.tenant.pk
 
     @property
     def acts_for(self) -> str:
@@ -104,7 +108,7 @@ async def authenticate(text: str) -> Caller:
     parts = _parts(text)
     caller = _remembered(parts)
     if caller is None:
-        caller = await unit(_look_up, parts)
+        caller = await platform_unit(_look_up, parts)
     structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
     return caller
 

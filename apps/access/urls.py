@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from apps.tenants import passwords
+from apps.access import passwords
 
 urlpatterns = [
     # The login page links to the name that Django's admin knows.

@@ -1,0 +1,9 @@
+"""Tenants, the people and programs that act for them, and the end users that they serve."""
+
+from __future__ import annotations
+
+from apps.tenants.models.credentials import ApiKey, Invitation, ServiceAccount
+from apps.tenants.models.tenant import EndUser, Membership, Tenant, slug_validator
+from apps.tenants.models.users import User
+
+__all__ = ["ApiKey", "EndUser", "Invitation", "Membership", "ServiceAccount", "Tenant", "User", "slug_validator"]

@@ -1,0 +1,95 @@
+"""Tenants, their members and the end users that they serve."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils import timezone
+
+from apps.tenants.models.users import User
+from apps.tenants.scoping import TenantOwned
+
+slug_validator = RegexValidator(
+    r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$", "Use up to 63 lower-case letters, digits and inner hyphens."
+)
+
+
+class TenantsQuerySet(models.QuerySet["Tenant"]):
+    def of(self, user: User) -> TenantsQuerySet:
+        """The tenants that a logged-in user may act for."""
+        if user.is_superuser:
+            return self.all()
+        return self.filter(memberships__user=user, is_active=True)
+
+
+class Tenant(models.Model):
+    """A customer of the platform. Nothing of it is ever shown to another."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=100)
+    slug = models.CharField(max_length=63, unique=True, validators=[slug_validator])
+    time_zone = models.CharField(max_length=64, default="UTC")
+    is_active = models.BooleanField("active", default=True, help_text="A suspended tenant's keys stop working.")
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = TenantsQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("name",)
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(slug__regex=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"), name="tenant_slug_form"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(TenantOwned):
+    """A user's place in a tenant."""
+
+    class Role(models.TextChoices):
+        OWNER = "owner", "Owner"
+        EDITOR = "editor", "Editor"
+        ANALYST = "analyst", "Analyst"
+        SUPPORT = "support", "Support"
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(
+        max_length=10,
+        choices=Role,
+        default=Role.EDITOR,
+        help_text="Owners do everything; editors look after assistants, prompts and knowledge; analysts read"
+        " conversations and usage; support sees one conversation, by its id.",
+    )
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("created",)
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "user"], name="membership_once"),
+            models.CheckConstraint(
+                condition=models.Q(role__in=["owner", "editor", "analyst", "support"]), name="membership_role"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.get_role_display()})"
+
+
+class EndUser(TenantOwned):
+    """A person that the tenant serves, under the name that the tenant gives them."""
+
+    external_id = models.CharField(max_length=200)
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("-created",)
+        constraints = [models.UniqueConstraint(fields=["tenant", "external_id"], name="end_user_once")]
+
+    def __str__(self) -> str:
+        return self.external_id
