@@ -1,19 +1,46 @@
-"""Async views that authenticate by themselves: what streams, and what must not pay for sync middleware."""
+"""What API views build on: sync ones in their tenant's scope, and async ones that authenticate by themselves, for what
+streams and must not pay for sync middleware."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import orjson
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.access.authentication import authenticate, credential_of
+from apps.access.authentication import Caller, authenticate, credential_of
 from apps.edge.errors import MethodNotAllowed, json_error
 from apps.edge.middleware import ahead_of_middleware
+from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, UnsupportedType
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+class TenantView(APIView):
+    """A sync view whose methods run in the scope of the caller's tenant, one transaction each.
+
+    unscoped: methods that enter the scope themselves, since they do more than database work.
+    """
+
+    unscoped: tuple[str, ...] = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        method = (request.method or "").lower()
+        handler = getattr(self, method, None)
+        if handler is not None and method not in self.unscoped:
+            setattr(self, method, partial(_scoped, handler))
+
+
+def _scoped(handler: Callable[..., Response], request: Request, *args: Any, **kwargs: Any) -> Response:
+    with tenant_scope(cast("Caller", request.user)):
+        return handler(request, *args, **kwargs)
 
 
 class Door(APIView):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 
-from django.db import transaction
 from django.db.models import Max
 
 from apps.assistants.models import Prompt, PromptVersion
 from apps.tenants.models import Tenant, User
+from apps.tenants.scoping import tenant_scope
 from chatbot import templates
 from chatbot.errors import NotFound
 
@@ -20,7 +20,7 @@ def create_version(
 ) -> PromptVersion:
     """The prompt's next version, not yet published. Raises TemplateInvalid, which names the line."""
     templates.check(template)
-    with transaction.atomic():
+    with tenant_scope(tenant):
         _lock(tenant, prompt)  # two saves at once get two numbers
         versions = PromptVersion.objects.for_tenant(tenant).filter(prompt=prompt)
         newest = versions.aggregate(number=Max("number"))["number"] or 0
@@ -35,7 +35,7 @@ def publish(tenant: Tenant, prompt: Prompt, version_id: uuid.UUID) -> PromptVers
 
     Raises NotFound unless it is a version of this prompt.
     """
-    with transaction.atomic():
+    with tenant_scope(tenant):
         version: PromptVersion | None = (
             PromptVersion.objects.for_tenant(tenant).filter(prompt=prompt, pk=version_id).first()
         )
@@ -50,7 +50,7 @@ def create_prompt(
     tenant: Tenant, name: str, template: str, *, note: str = "", created_by: User | None = None
 ) -> Prompt:
     """A prompt with its first version published. Raises TemplateInvalid."""
-    with transaction.atomic():
+    with tenant_scope(tenant):
         prompt: Prompt = Prompt.objects.create(tenant=tenant, name=name)
         version = create_version(tenant, prompt, template, note=note, created_by=created_by)
         publish(tenant, prompt, version.pk)
@@ -59,12 +59,13 @@ def create_prompt(
 
 def default_prompt(tenant: Tenant, *, created_by: User | None = None) -> Prompt:
     """The prompt of an assistant for which none was chosen: DEFAULT_TEMPLATE, made once for each tenant."""
-    prompt, _ = Prompt.objects.for_tenant(tenant).get_or_create(tenant=tenant, name=DEFAULT_PROMPT_NAME)
-    if prompt.published_id is None:
-        version = create_version(
-            tenant, prompt, templates.DEFAULT_TEMPLATE, note="As delivered.", created_by=created_by
-        )
-        publish(tenant, prompt, version.pk)
+    with tenant_scope(tenant):
+        prompt, _ = Prompt.objects.for_tenant(tenant).get_or_create(tenant=tenant, name=DEFAULT_PROMPT_NAME)
+        if prompt.published_id is None:
+            version = create_version(
+                tenant, prompt, templates.DEFAULT_TEMPLATE, note="As delivered.", created_by=created_by
+            )
+            publish(tenant, prompt, version.pk)
     chosen: Prompt = prompt
     return chosen
 

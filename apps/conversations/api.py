@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from apps.access.authentication import Caller, credential_of, still_valid
-from apps.access.doors import Door, read_body
+from apps.access.doors import Door, TenantView, read_body
 from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
 from apps.conversations.feedback import GiveFeedback
@@ -61,7 +61,7 @@ class Oldest(ByCursor):
 
 
 @extend_schema(responses={200: AssistantSerializer(many=True), **ERRORS})
-class Assistants(generics.ListAPIView[Assistant]):
+class Assistants(TenantView, generics.ListAPIView[Assistant]):
     """The assistants that can be asked."""
 
     serializer_class = AssistantSerializer
@@ -72,7 +72,7 @@ class Assistants(generics.ListAPIView[Assistant]):
         return rows.filter(is_active=True)
 
 
-class Conversations(generics.ListAPIView[Conversation]):
+class Conversations(TenantView, generics.ListAPIView[Conversation]):
     """Conversations, latest activity first; `user` and `assistant` (a slug) narrow the list."""
 
     serializer_class = ConversationSerializer
@@ -115,7 +115,7 @@ class Conversations(generics.ListAPIView[Conversation]):
         responses={204: None, **ERRORS, 409: CONFLICT[409]},
     ),
 )
-class OneConversation(generics.RetrieveUpdateDestroyAPIView[Conversation]):
+class OneConversation(TenantView, generics.RetrieveUpdateDestroyAPIView[Conversation]):
     """A conversation: read it, rename it, or delete it with everything in it."""
 
     serializer_class = ConversationSerializer
@@ -138,7 +138,7 @@ class OneConversation(generics.RetrieveUpdateDestroyAPIView[Conversation]):
 
 
 @extend_schema(parameters=[USER], responses={200: MessageSerializer(many=True), **ERRORS})
-class Messages(generics.ListAPIView[Message]):
+class Messages(TenantView, generics.ListAPIView[Message]):
     """What was said in a conversation, oldest first."""
 
     serializer_class = MessageSerializer

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 
-from django.db import transaction
 from django.db.models import Q
 
 from apps.assistants.models import Assistant
 from apps.conversations.models import Conversation, Turn
 from apps.tenants.models import EndUser, Tenant
+from apps.tenants.scoping import tenant_scope
 from chatbot.errors import NotFound, TurnInProgress
 
 ANONYMOUS = "anonymous"  # the end user of calls that name none
@@ -65,7 +65,7 @@ def start_conversation(tenant: Tenant, assistant: Assistant, *, user: str = "", 
 
 def delete_conversation(tenant: Tenant, conversation: Conversation) -> None:
     """Delete a conversation with everything in it; its bills stay. Raises TurnInProgress while it is answering."""
-    with transaction.atomic():
+    with tenant_scope(tenant):
         locked = conversation_of(tenant, conversation.pk, lock=True)
         if Turn.objects.for_tenant(tenant).filter(conversation=locked, state__in=Turn.OPEN).exists():
             raise TurnInProgress

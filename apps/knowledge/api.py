@@ -13,10 +13,9 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from apps.access.authentication import Caller
-from apps.access.doors import Door, read_body
+from apps.access.doors import Door, TenantView, read_body
 from apps.edge.parsers import BoundedJSONParser
 from apps.edge.schema import ERRORS, MISSING, UPLOADS
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
@@ -36,7 +35,7 @@ from apps.knowledge.serializers import (
 )
 from apps.knowledge.sources import add_source, replace_source
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import unit
+from apps.tenants.scoping import tenant_scope, unit
 from chatbot.errors import InvalidRequest, NotFound
 
 QUEUED = OpenApiExample(
@@ -80,7 +79,7 @@ def valid(serializer: Any) -> dict[str, Any]:
     return dict(serializer.validated_data)
 
 
-class Collections(generics.ListAPIView[Collection]):
+class Collections(TenantView, generics.ListAPIView[Collection]):
     """Collections, newest first."""
 
     serializer_class = CollectionSerializer
@@ -107,7 +106,7 @@ class Collections(generics.ListAPIView[Collection]):
         return Response(body, status=status.HTTP_201_CREATED)
 
 
-class OneCollection(APIView):
+class OneCollection(TenantView):
     """A collection by its id or slug."""
 
     parser_classes = (BoundedJSONParser,)
@@ -139,11 +138,12 @@ def with_counts(tenant: Tenant) -> QuerySet[Collection]:
     return rows.annotate(document_count=Count("documents"))
 
 
-class Documents(generics.ListAPIView[Document]):
+class Documents(TenantView, generics.ListAPIView[Document]):
     """Documents, newest first; `collection` (slug or id) and `status` narrow the list."""
 
     serializer_class = DocumentSerializer
     parser_classes = (UploadParser, BoundedJSONParser)
+    unscoped = ("post",)  # bytes are read and stored
     queryset = Document.objects.none()
 
     def get_queryset(self) -> QuerySet[Document]:
@@ -175,7 +175,8 @@ class Documents(generics.ListAPIView[Document]):
         refuse_unmeasured(request)
         sent = valid(UploadSerializer(data=request.data))
         tenant = tenant_of(request)
-        collection = find_collection(tenant, sent["collection"])
+        with tenant_scope(tenant):
+            collection = find_collection(tenant, sent["collection"])
         if url := sent.get("url"):
             document, added = add_source(tenant, collection, url=url, title=sent["title"])
         else:
@@ -183,8 +184,9 @@ class Documents(generics.ListAPIView[Document]):
         return shown(document, status.HTTP_202_ACCEPTED if added else status.HTTP_200_OK)
 
 
-class OneDocument(APIView):
+class OneDocument(TenantView):
     parser_classes = (UploadParser, BoundedJSONParser)
+    unscoped = ("put",)
 
     @extend_schema(responses={200: DocumentSerializer, **ERRORS})
     def get(self, request: Request, document_id: uuid.UUID) -> Response:
@@ -198,7 +200,8 @@ class OneDocument(APIView):
         """Replace its content, or the address it comes from. Old passages are found until the new ones are ready."""
         refuse_unmeasured(request)
         tenant = tenant_of(request)
-        document = find_document(tenant, document_id)
+        with tenant_scope(tenant):
+            document = find_document(tenant, document_id)
         sent = valid(ReplaceSerializer(data=request.data))
         if url := sent.get("url"):
             document = replace_source(tenant, document, url=url)
@@ -215,7 +218,7 @@ class OneDocument(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class RetryDocument(APIView):
+class RetryDocument(TenantView):
     @extend_schema(request=None, responses={202: DocumentSerializer, **ERRORS})
     def post(self, request: Request, document_id: uuid.UUID) -> Response:
         """Ingest a failed document again, at once, and fetch one from an address again; others are left alone."""

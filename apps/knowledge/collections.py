@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection
 from django.utils.text import slugify
 
 from apps.inference.models import Endpoint
 from apps.knowledge import storage
 from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex
 from apps.tenants.models import Tenant, slug_validator
+from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, ModelUnavailable, NotFound
 
 # A large collection's rows take longer than an ordinary statement may.
@@ -29,7 +30,7 @@ def create_collection(tenant: Tenant, *, name: str, slug: str | None = None, des
     except ValidationError as error:
         raise InvalidRequest(fields={"slug": error.messages[0]}) from error
     try:
-        with transaction.atomic():
+        with tenant_scope(tenant):
             return Collection.objects.create(
                 tenant=tenant, name=name, slug=slug, description=description, index=_index(tenant)
             )
@@ -63,7 +64,7 @@ def find_collection(tenant: Tenant, key: str) -> Collection:
 
 def delete_collection(tenant: Tenant, collection: Collection) -> None:
     """Delete it with its documents, passages and, once that is certain, their bytes."""
-    with transaction.atomic():
+    with tenant_scope(tenant):
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [DELETE_TIMEOUT])
         # Locked, so that nobody adds a document or a passage between the deletions below.

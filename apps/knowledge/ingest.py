@@ -8,12 +8,13 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.core.files.base import ContentFile, File
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils import timezone
 
 from apps.knowledge import pipeline, queue, storage
 from apps.knowledge.models import TITLE_CHARS, Chunk, Collection, Document
 from apps.tenants.models import Tenant, User
+from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, NotFound
 from chatbot.formats import detect
 
@@ -44,7 +45,7 @@ def add_document(
             retry_document(tenant, known)
             return known, False
     try:
-        with storage.keeping(tenant, content) as stored, transaction.atomic():
+        with storage.keeping(tenant, content) as stored, tenant_scope(tenant):
             document = Document.objects.create(
                 tenant=tenant,
                 collection=collection,
@@ -79,7 +80,7 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
         retry_document(tenant, document)
         return document
     try:
-        with storage.keeping(tenant, content) as stored, transaction.atomic():
+        with storage.keeping(tenant, content) as stored, tenant_scope(tenant):
             current = locked(tenant, document)
             old = current.stored
             if storage.is_own_title(current):
@@ -103,7 +104,7 @@ def retry_document(tenant: Tenant, document: Document) -> None:
 
     One from an address is fetched again, also when it is ready. Others are left alone.
     """
-    with transaction.atomic():
+    with tenant_scope(tenant):
         current = locked(tenant, document)
         settled = current.status == Document.Status.FAILED or (
             current.status == Document.Status.READY and current.source_url != ""
@@ -119,7 +120,7 @@ def retry_document(tenant: Tenant, document: Document) -> None:
 
 def delete_document(tenant: Tenant, document: Document) -> None:
     """Delete it with its passages and then its bytes; a worker that is at it stops and writes nothing more."""
-    with transaction.atomic():
+    with tenant_scope(tenant):
         try:
             current = locked(tenant, document)
         except NotFound:
@@ -143,13 +144,16 @@ def checked_title(title: str) -> str:
 
 
 def _known(tenant: Tenant, collection: Collection, sha256: str) -> Document | None:
-    found: Document | None = Document.objects.for_tenant(tenant).filter(collection=collection, sha256=sha256).first()
+    with tenant_scope(tenant):
+        rows = Document.objects.for_tenant(tenant).filter(collection=collection, sha256=sha256)
+        found: Document | None = rows.select_related("collection").first()
     return found
 
 
 def locked(tenant: Tenant, document: Document) -> Document:
     """The row as it is now, locked. Raises NotFound where it was deleted meanwhile."""
-    current: Document | None = Document.objects.for_tenant(tenant).select_for_update().filter(pk=document.pk).first()
+    rows = Document.objects.for_tenant(tenant).select_related("collection").select_for_update(of=("self",))
+    current: Document | None = rows.filter(pk=document.pk).first()
     if current is None:
         raise NotFound
     return current

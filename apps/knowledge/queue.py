@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from apps.edge import broker
 from apps.knowledge.models import Document
+from apps.tenants.scoping import tenant_scope
 
 INGEST_TASK = "knowledge.ingest"
 # Documents of one tenant that are with the workers at a time. More would only wait there, ahead of other tenants.
@@ -23,7 +24,7 @@ def send_due(tenant_id: uuid.UUID) -> int:
     """Send the tenant's longest waiting documents once this transaction commits, as many as its share has room for."""
     now = timezone.now()
     documents = Document.objects.for_tenant(tenant_id)
-    with transaction.atomic():
+    with tenant_scope(tenant_id):
         room = TENANT_SHARE - documents.in_flight(now).count()
         if room <= 0:
             return 0

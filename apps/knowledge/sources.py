@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from apps.knowledge import ingest, queue, storage
 from apps.knowledge.models import TITLE_CHARS, URL_CHARS, Chunk, Collection, Document
 from apps.tenants.models import Tenant, User
+from apps.tenants.scoping import tenant_scope
 from chatbot.addresses import check_url
 from chatbot.errors import InvalidRequest, NotFound
 
@@ -27,7 +28,7 @@ def add_source(
             ingest.retry_document(tenant, known)
             return known, False
     try:
-        with transaction.atomic():
+        with tenant_scope(tenant):
             document = Document.objects.create(
                 tenant=tenant,
                 collection=collection,
@@ -55,7 +56,7 @@ def replace_source(tenant: Tenant, document: Document, *, url: str) -> Document:
         ingest.retry_document(tenant, document)
         return document
     try:
-        with transaction.atomic():
+        with tenant_scope(tenant):
             current = ingest.locked(tenant, document)
             if storage.is_own_title(current):
                 current.title = url[:TITLE_CHARS]
@@ -82,6 +83,7 @@ def _checked(url: str) -> str:
 
 
 def _known(tenant: Tenant, collection: Collection, url: str) -> Document | None:
-    rows = Document.objects.for_tenant(tenant).filter(collection=collection, source_url=url)
-    found: Document | None = rows.first()
+    with tenant_scope(tenant):
+        rows = Document.objects.for_tenant(tenant).filter(collection=collection, source_url=url)
+        found: Document | None = rows.select_related("collection").first()
     return found

@@ -12,9 +12,9 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from apps.access.authentication import Caller
+from apps.access.doors import TenantView
 from apps.edge.schema import ERRORS
 from apps.tenants.models import Tenant
 from apps.usage.models import UsageRecord
@@ -35,7 +35,7 @@ def _asked(request: Request, serializer: type[PeriodSerializer]) -> tuple[Tenant
     return tenant, query.validated_data
 
 
-class Usage(APIView):
+class Usage(TenantView):
     @extend_schema(
         operation_id="get_usage",
         parameters=[ReportQuerySerializer],
@@ -53,7 +53,7 @@ class Usage(APIView):
         return Response(UsageReportSerializer(report).data)
 
 
-class Records(generics.ListAPIView[UsageRecord]):
+class Records(TenantView, generics.ListAPIView[UsageRecord]):
     """List what each turn cost, newest first."""
 
     serializer_class = UsageRecordSerializer

@@ -11,9 +11,9 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from apps.access.authentication import Caller
+from apps.access.doors import TenantView
 from apps.edge.schema import ERRORS
 from apps.tenants.models import Tenant
 from apps.webhooks import registration
@@ -56,7 +56,7 @@ def find_webhook(tenant: Tenant, webhook_id: uuid.UUID) -> Webhook:
     return webhook
 
 
-class Webhooks(generics.ListAPIView[Webhook]):
+class Webhooks(TenantView, generics.ListAPIView[Webhook]):
     """Webhooks, newest first."""
 
     serializer_class = WebhookSerializer
@@ -81,7 +81,7 @@ class Webhooks(generics.ListAPIView[Webhook]):
         return Response(IssuedSerializer(made).data, status=status.HTTP_201_CREATED)
 
 
-class OneWebhook(APIView):
+class OneWebhook(TenantView):
     @extend_schema(responses={200: WebhookSerializer, **ERRORS})
     def get(self, request: Request, webhook_id: uuid.UUID) -> Response:
         """A webhook, and how it fares."""
@@ -101,7 +101,7 @@ class OneWebhook(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class Secret(APIView):
+class Secret(TenantView):
     @extend_schema(
         operation_id="rotate_webhook_secret",
         request=None,
@@ -114,7 +114,7 @@ class Secret(APIView):
         return Response(IssuedSerializer(webhook).data)
 
 
-class Deliveries(generics.ListAPIView[Delivery]):
+class Deliveries(TenantView, generics.ListAPIView[Delivery]):
     """What a webhook was sent or will be, newest first; of the last 30 days."""
 
     serializer_class = DeliverySerializer

@@ -8,11 +8,11 @@ import uuid
 from typing import Any
 
 import structlog
-from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from apps.tenants.scoping import tenant_scope
 from apps.webhooks import metrics
 from apps.webhooks.models import Delivery, Event, Webhook
 from apps.webhooks.registration import disable
@@ -63,7 +63,7 @@ def settle(webhook: Webhook, delivery: Delivery, result: Result) -> None:
 
     The number of the attempt tells whether it is still ours: a worker that was taken for dead writes nothing.
     """
-    with transaction.atomic():
+    with tenant_scope(webhook):
         # The webhook first, as whoever deletes it does. A test says nothing of what it does with events.
         disabled = delivery.event != Event.TEST and _count(webhook, result)
         outcome = _write(delivery, result, last=disabled or delivery.attempts > len(BACKOFF))

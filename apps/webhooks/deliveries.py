@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.edge import broker
+from apps.tenants.scoping import tenant_scope
 from apps.webhooks.models import Delivery, Event, Webhook
 from chatbot.errors import InvalidRequest
 
@@ -103,7 +104,7 @@ def write_test(webhook: Webhook, *, lease: datetime.timedelta) -> Delivery:
 
 def deliver_again(delivery: Delivery) -> None:
     """Send it once more, with the same id and all its retries. Raises InvalidRequest while its webhook is off."""
-    with transaction.atomic():
+    with tenant_scope(delivery):
         webhook = Webhook.objects.for_tenant(delivery.tenant_id).get(pk=delivery.webhook_id)
         if not webhook.enabled:
             raise InvalidRequest("The webhook is off. Switch it on first.")

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import structlog
 from django.apps import apps
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.tenants.models import Tenant, User
+from apps.tenants.scoping import tenant_scope
 from apps.webhooks import signing
 from apps.webhooks.models import Delivery, Webhook
 from chatbot.addresses import check_url
@@ -61,8 +62,8 @@ def own(tenant: Tenant, kind: str, ids: Iterable[uuid.UUID], *, known: Iterable[
 
 def register(tenant: Tenant, *, created_by: User | None = None, **fields: Any) -> Webhook:
     """A new webhook with a secret. Raises InvalidRequest (with fields) for an address, ids or a number too many."""
-    checked = _checked(tenant, None, fields)
-    with transaction.atomic():
+    with tenant_scope(tenant):
+        checked = _checked(tenant, None, fields)
         # The tenant's row keeps those out who count at the same time.
         Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
         if Webhook.objects.for_tenant(tenant).count() >= MOST_WEBHOOKS:
@@ -79,8 +80,8 @@ def change(webhook: Webhook, **fields: Any) -> None:
     Raises as register() does, and NotFound.
     """
     tenant = webhook.tenant
-    checked = _checked(tenant, webhook, fields)
-    with transaction.atomic():
+    with tenant_scope(tenant):
+        checked = _checked(tenant, webhook, fields)
         current = _locked(webhook)
         if checked.get("enabled") and not current.enabled:
             checked |= {"failures": 0, "failing_since": None, "disabled_at": None, "disabled_reason": ""}
@@ -115,7 +116,7 @@ def _checked(tenant: Tenant, webhook: Webhook | None, fields: dict[str, Any]) ->
 
 def rotate_secret(webhook: Webhook) -> None:
     """Give it a new secret; for ROTATION, messages are signed with both."""
-    with transaction.atomic():
+    with tenant_scope(webhook):
         # Under a lock, or of two at once the second would end the secret that the receiver knows.
         current = _locked(webhook)
         webhook.secret, webhook.previous_secret = signing.new_secret(), current.secret
@@ -141,7 +142,7 @@ def _drop_pending(webhook: Webhook) -> None:
 def delete(webhook: Webhook) -> None:
     """Delete it with its log."""
     rows = Webhook.objects.for_tenant(webhook.tenant_id).filter(pk=webhook.pk)
-    with transaction.atomic():
+    with tenant_scope(webhook):
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [DELETE_TIMEOUT])
         # Locked, so that nothing is announced to it between the two deletions.

@@ -20,6 +20,7 @@ from apps.knowledge.management.terminal import Bar, sentence, tenant_named
 from apps.knowledge.models import Collection, Document
 from apps.knowledge.sources import add_source
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
 from chatbot.errors import NotFound, ParleyError
 from chatbot.formats import SUFFIXES
 
@@ -84,7 +85,8 @@ class Command(BaseCommand):
         last: object = None
         changed = time.monotonic()
         while True:
-            documents = list(rows.all())
+            with tenant_scope(tenant):
+                documents = list(rows.all())
             for document in documents:
                 if document.status in FINISHED and document.pk not in told:
                     told.add(document.pk)
@@ -113,10 +115,11 @@ class Command(BaseCommand):
 
 
 def _collection(tenant: Tenant, slug: str) -> Collection:
-    try:
-        return find_collection(tenant, slug)
-    except NotFound:
-        return create_collection(tenant, name=slug.replace("-", " ").capitalize(), slug=slug)
+    with tenant_scope(tenant):
+        try:
+            return find_collection(tenant, slug)
+        except NotFound:
+            return create_collection(tenant, name=slug.replace("-", " ").capitalize(), slug=slug)
 
 
 def _is_address(source: str) -> bool:

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.knowledge.collections import find_collection
 from apps.knowledge.management.terminal import tenant_named
 from apps.knowledge.search import search
+from apps.tenants.scoping import tenant_scope
 from chatbot.errors import NotFound
 from chatbot.events import Source
 
@@ -28,7 +29,8 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         tenant = tenant_named(options["tenant"])
         try:
-            collection = find_collection(tenant, options["collection"])
+            with tenant_scope(tenant):
+                collection = find_collection(tenant, options["collection"])
         except NotFound as error:
             raise CommandError(f"There is no collection {options['collection']!r}.") from error
         found = async_to_sync(search)(tenant, [collection], options["question"], limit=options["limit"])
