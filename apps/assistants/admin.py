@@ -13,14 +13,16 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextareaWidget
 
 from apps.assistants.admin_prompts import PromptAdmin
 from apps.assistants.models import Assistant, Prompt
 from apps.assistants.publishing import default_prompt
+from apps.edge.origins import origin_in
 from apps.knowledge.models import Collection
 from apps.tenants.admin_base import TenantAdmin, TenantForm
 from apps.tenants.admin_words import NOTHING
+from chatbot.errors import InvalidRequest
 
 HELP = {
     "name": "End users see it, and the prompt may use it.",
@@ -35,7 +37,37 @@ HELP = {
 }
 
 
+class OriginsField(forms.CharField):
+    """Origins, each on a line of its own; however they are written, they become what browsers say."""
+
+    widget = UnfoldAdminTextareaWidget(attrs={"rows": 3, "placeholder": "https://shop.example", "spellcheck": "false"})
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        origins = []
+        for line in str(super().to_python(value)).split():
+            try:
+                origins.append(origin_in(line.lower()))
+            except InvalidRequest as error:
+                raise forms.ValidationError("%(line)s: %(why)s", params={"line": line, "why": error.message}) from error
+        return list(dict.fromkeys(origins))
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool((initial or []) != self.to_python(data))
+        except forms.ValidationError:
+            return True
+
+
 class AssistantForm(TenantForm):
+    visitor_origins = OriginsField(
+        label="Web sites",
+        required=False,
+        help_text="One on a line, such as https://shop.example. Visitors of their pages may ask this assistant without"
+        " an account. Empty: only your own server lets visitors in, with an API key.",
+    )
     knowledge = forms.ModelMultipleChoiceField(
         Collection.objects.none(),
         label="Collections",
@@ -83,6 +115,7 @@ class AssistantAdmin(TenantAdmin):
         (None, {"fields": ("name", "slug", "description", "is_active")}),
         ("Knowledge and instructions", {"fields": ("knowledge", "prompt")}),
         ("Model", {"fields": ("endpoint", "temperature", "max_tokens", "passages")}),
+        ("Visitors", {"fields": ("visitor_origins",)}),
     )
 
     class Media:

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from apps.edge.origins import LONGEST, origin_in
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection
 from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned
+from chatbot.errors import InvalidRequest
+
+MOST_ORIGINS = 50
+
+
+def validate_origins(origins: list[str]) -> None:
+    """Raises ValidationError unless each origin is written as browsers write it."""
+    if len(origins) > MOST_ORIGINS:
+        raise ValidationError(f"There can be {MOST_ORIGINS} origins.")
+    for origin in origins:
+        try:
+            if origin_in(origin) != origin:
+                raise ValidationError(f"Browsers write {origin} as {origin_in(origin)}.")
+        except InvalidRequest as error:
+            raise ValidationError(error.message) from error
 
 
 class Prompt(TenantOwned):
@@ -76,6 +94,13 @@ class Assistant(TenantOwned):
     )
     passages = models.PositiveSmallIntegerField(
         "passages", default=6, validators=[MaxValueValidator(30)], help_text="How many the model receives at most."
+    )
+    visitor_origins = ArrayField(
+        models.CharField(max_length=LONGEST),
+        default=list,
+        blank=True,
+        validators=[validate_origins],
+        help_text="Web sites whose visitors may ask without an account.",
     )
     is_active = models.BooleanField("active", default=True)
     created = models.DateTimeField(default=timezone.now, editable=False)

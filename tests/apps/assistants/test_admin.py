@@ -50,6 +50,24 @@ def test_first_assistant_needs_no_prompt_of_its_own(world: World, bob: Client) -
     assert assistant.prompt.published.template == DEFAULT_TEMPLATE
 
 
+def test_web_sites_are_kept_as_browsers_name_them(world: World, bob: Client) -> None:
+    sites = "https://Shop.example/\n\n http://localhost:3000\nhttps://shop.example"
+    bob.post(reverse("admin:assistants_assistant_add"), {**FORM, "visitor_origins": sites})
+    assistant = Assistant.objects.for_tenant(world.acme).get(slug="guide")
+    assert assistant.visitor_origins == ["https://shop.example", "http://localhost:3000"]
+    page = bob.get(reverse("admin:assistants_assistant_change", args=[assistant.pk])).content.decode()
+    assert "https://shop.example\nhttp://localhost:3000</textarea>" in page
+
+
+@pytest.mark.parametrize("site", ["http://shop.example", "https://shop.example/page", "*", "null"])
+def test_what_is_no_web_site_is_told(world: World, bob: Client, site: str) -> None:
+    page = bob.post(
+        reverse("admin:assistants_assistant_add"), {**FORM, "visitor_origins": f"https://a.example\n{site}"}
+    )
+    assert f"{site}: An origin " in page.content.decode()
+    assert not Assistant.objects.for_tenant(world.acme).filter(slug="guide").exists()
+
+
 def test_collections_are_chosen_and_unchosen(world: World, bob: Client) -> None:
     collection = Collection.objects.for_tenant(world.acme).get()
     bob.post(reverse("admin:assistants_assistant_add"), {**FORM, "knowledge": [str(collection.pk)]})
