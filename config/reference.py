@@ -69,6 +69,7 @@ COMPOSE = Section(
         Variable("POSTGRES_PASSWORD", "The password of PostgreSQL's superuser.", None),
         Variable("POSTGRES_OWNER_PASSWORD", "The password of the role that owns the tables.", None),
         Variable("POSTGRES_APP_PASSWORD", "The password of the product's restricted role.", None),
+        Variable("POSTGRES_OPERATOR_PASSWORD", "The password of the operators' role, which reads alone.", None),
         Variable("REDIS_PASSWORD", "The password of both Redis servers.", None),
         Variable("HTTP_PORT", "The port on which nginx is reached over HTTP.", "80"),
         Variable("HTTPS_PORT", "The port on which nginx is reached over HTTPS.", "443"),

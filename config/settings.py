@@ -191,6 +191,15 @@ TEMPLATES: list[dict[str, Any]] = [
 # --- Data -------------------------------------------------------------------------------------------------------------
 
 section("Data")
+OPERATOR_CONNECTIONS = 4  # of a process at most: a few people read a few pages
+# The budget of ordinary work (docs/operations.md); the worker's bulk statements get more in config/celery.py.
+PARLEY_SQL_TIMEOUT_MS = number(
+    "PARLEY_SQL_TIMEOUT_MS",
+    2_000,
+    "Milliseconds that one SQL statement may take.",
+    least=100,
+    says="2000; 30000 in the worker",
+)
 DATABASES = {
     "default": pooled(
         database(
@@ -208,14 +217,7 @@ DATABASES = {
             least=1,
             most=1_000,
         ),
-        # The budget of ordinary work (docs/operations.md); the worker's bulk statements get more in config/celery.py.
-        sql_timeout_ms=number(
-            "PARLEY_SQL_TIMEOUT_MS",
-            2_000,
-            "Milliseconds that one SQL statement may take.",
-            least=100,
-            says="2000; 30000 in the worker",
-        ),
+        sql_timeout_ms=PARLEY_SQL_TIMEOUT_MS,
     )
 }
 if owner_url := url(
@@ -226,6 +228,22 @@ if owner_url := url(
     default="",
 ):
     DATABASES["owner"] = database("OWNER_DATABASE_URL", owner_url)
+if operator_url := url(
+    "OPERATOR_DATABASE_URL",
+    "PostgreSQL as the role of the platform's operators, which reads the rows of every tenant and writes none. Without"
+    " it, operators see in the admin one tenant at a time.",
+    schemes=POSTGRES,
+    default="",
+):
+    DATABASES["operator"] = pooled(
+        database("OPERATOR_DATABASE_URL", operator_url), size=OPERATOR_CONNECTIONS, sql_timeout_ms=PARLEY_SQL_TIMEOUT_MS
+    )
+PARLEY_SEARCH_ROLE = text(
+    "PARLEY_SEARCH_ROLE",
+    "parley_search",
+    "The role that owns the functions which search, and which find out whose a credential is. Only `setup_database`"
+    " reads it.",
+)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = url(

@@ -24,6 +24,8 @@ SECRETS = (
     "LOCAL_APP_PASSWORD",
     "LOCAL_REDIS_PASSWORD",
 )
+# Set anew at each start, so that nothing is lost with it; a home made by an older Parley has none.
+REPLACED = ("LOCAL_OPERATOR_PASSWORD",)
 PORTS = ("LOCAL_POSTGRES_PORT", "LOCAL_REDIS_PORT", "LOCAL_CHAT_PORT", "LOCAL_EMBEDDING_PORT")
 
 
@@ -91,7 +93,7 @@ def environment(home: Home, port: int) -> dict[str, str]:
                 f"{home.env_file} has lost {', '.join(missing)}, without which the data beside it cannot be opened. "
                 f"Restore the file, or delete {home.path} to start afresh."
             )
-    kept = {name: known.get(name) or _secret(name) for name in SECRETS} | _ports(known)
+    kept = {name: known.get(name) or _secret(name) for name in (*SECRETS, *REPLACED)} | _ports(known)
     values = kept | _derived(kept, home, port)
     _write(home.env_file, values)
     return values
@@ -107,6 +109,7 @@ def _derived(kept: Mapping[str, str], home: Home, port: int) -> dict[str, str]:
         "ALLOWED_HOSTS": "127.0.0.1,localhost",
         "DATABASE_URL": f"postgres://parley_app:{kept['LOCAL_APP_PASSWORD']}@{postgres}",
         "OWNER_DATABASE_URL": f"postgres://parley_owner:{kept['LOCAL_OWNER_PASSWORD']}@{postgres}",
+        "OPERATOR_DATABASE_URL": f"postgres://parley_operator:{kept['LOCAL_OPERATOR_PASSWORD']}@{postgres}",
         "REDIS_URL": f"{redis}/0",
         "CACHE_URL": f"{redis}/1",
         "DEMO_CHAT_URL": f"http://127.0.0.1:{kept['LOCAL_CHAT_PORT']}",

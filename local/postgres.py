@@ -20,6 +20,8 @@ from local.home import LocalError
 SUPERUSER = "postgres"
 OWNER = "parley_owner"
 APP = "parley_app"
+OPERATOR = "parley_operator"
+SEARCH = "parley_search"
 DATABASE = "parley"
 EXTENSIONS = ("vector", "btree_gin", "pg_trgm", "unaccent")
 
@@ -142,19 +144,22 @@ def answers(port: int, password: str) -> bool:
 def prepare(port: int, passwords: Mapping[str, str], database: str = DATABASE) -> None:
     """Roles, database and extensions, each made where it is missing.
 
-    passwords: by role name, of the superuser, the owner and the app. The owner makes the schema and is nobody's
-    superuser; the app's role owns nothing, bypasses nothing and is a member of nothing.
+    passwords: by role name, of the superuser, the owner, the app and the operators. The owner makes the schema and is
+    nobody's superuser; the app's role owns nothing, bypasses nothing and is a member of nothing. The search role can
+    log in nowhere; the owner may make functions its own, and inherits nothing of it.
     """
     name = sql.Identifier
     with connect(port, passwords[SUPERUSER]) as connection:
         roles = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
-        for role in (OWNER, APP):
+        for role in (OWNER, APP, OPERATOR, SEARCH):
             verb = sql.SQL("ALTER" if role in roles else "CREATE")
+            login = sql.SQL("LOGIN PASSWORD {}").format(passwords[role]) if role in passwords else sql.SQL("NOLOGIN")
             connection.execute(
-                sql.SQL(
-                    "{} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS NOREPLICATION PASSWORD {}"
-                ).format(verb, name(role), sql.Literal(passwords[role]))
+                sql.SQL("{} ROLE {} NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS NOREPLICATION {}").format(
+                    verb, name(role), login
+                )
             )
+        connection.execute(sql.SQL("GRANT {} TO {} WITH INHERIT FALSE, SET TRUE").format(name(SEARCH), name(OWNER)))
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone():
             connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name(database), name(OWNER)))
     with connect(port, passwords[SUPERUSER], database) as connection:

@@ -194,6 +194,7 @@ def _passwords(values: Mapping[str, str]) -> dict[str, str]:
         postgres.SUPERUSER: values["LOCAL_SUPERUSER_PASSWORD"],
         postgres.OWNER: values["LOCAL_OWNER_PASSWORD"],
         postgres.APP: values["LOCAL_APP_PASSWORD"],
+        postgres.OPERATOR: values["LOCAL_OPERATOR_PASSWORD"],
     }
 
 

@@ -26,7 +26,12 @@ from local.processes import spawn, stop, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT / "var" / "test-seeds"
-PASSWORDS = {postgres.SUPERUSER: "superuser", postgres.OWNER: "owner", postgres.APP: "app"}
+PASSWORDS = {
+    postgres.SUPERUSER: "superuser",
+    postgres.OWNER: "owner",
+    postgres.APP: "app",
+    postgres.OPERATOR: "operator",
+}
 REDIS_PASSWORD = "redis"
 
 HOME = Path(tempfile.mkdtemp(prefix="parley-tests-"))
@@ -48,6 +53,7 @@ ENVIRONMENT = {
     "PARLEY_ENCRYPTION_KEYS": "dGhpcyBpcyBhIGtleSB0aGF0IG9ubHkgdGVzdHMgdXM=",
     "DATABASE_URL": _database_url(postgres.APP, POSTGRES_PORT),
     "OWNER_DATABASE_URL": _database_url(postgres.OWNER, POSTGRES_PORT),
+    "OPERATOR_DATABASE_URL": _database_url(postgres.OPERATOR, POSTGRES_PORT),
     "REDIS_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/0",
     "CACHE_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/1",
 }
@@ -148,6 +154,7 @@ def _make_seed(data: Path) -> None:
                 **os.environ,
                 "DATABASE_URL": _database_url(postgres.APP, port),
                 "OWNER_DATABASE_URL": _database_url(postgres.OWNER, port),
+                "OPERATOR_DATABASE_URL": _database_url(postgres.OPERATOR, port),
             },
         )
     finally:

@@ -1,0 +1,266 @@
+"""What migrations put beneath the code's own filters: policies that show each tenant's rows in its scope alone.
+
+A migration of a tenant-owned table ends with `Protect("app_label", "Model")`. A migration whose statements concern rows
+of many tenants starts with `AllTenants()`. What must happen before a tenant is known, or across tenants, is a
+`DefinerFunction`, which tells of rows no more than whose they are.
+
+Four roles take part, and no name of one is written down in a migration:
+
+- the owner is whoever migrates. Policies hold for it too (FORCE), but for a transaction that said AllTenants;
+- the app's is the user of DATABASE_URL;
+- the search role, PARLEY_SEARCH_ROLE, owns the functions and can log in nowhere. It reads what they name, no more;
+- the operators', the user of OPERATOR_DATABASE_URL, reads everything and writes nothing. It may come later than the
+  tables, so `setup_database` gives it its policies, after every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
+from django.db.models import ForeignKey, Model
+from psycopg import sql
+
+# Policies are joined by OR in no fixed order, so a tenant must be set even where another policy lets everything pass.
+ALL_TENANTS = (
+    "SELECT set_config('app.tenant', 'ffffffff-ffff-ffff-ffff-ffffffffffff', true),"
+    " set_config('app.maintenance', 'on', true)"
+)
+
+# A setting that was never made is an error, and so is the empty one that a transaction's setting leaves behind.
+_PROTECTION = """
+    CREATE POLICY tenant ON {table}
+        USING ({column} = current_setting('app.tenant')::uuid)
+        WITH CHECK ({column} = current_setting('app.tenant')::uuid);
+    CREATE POLICY maintenance ON {table} TO CURRENT_USER
+        USING (current_setting('app.maintenance', true) = 'on')
+        WITH CHECK (current_setting('app.maintenance', true) = 'on');
+    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY
+"""
+_POLICIES = "SELECT polname FROM pg_policy WHERE polrelid = to_regclass(%s)"
+_HAS_CONSTRAINT = "SELECT FROM pg_constraint WHERE conrelid = to_regclass(%s) AND conname = %s"
+
+
+class _OfDatabase(Operation):
+    """Changes the database and nothing that a model says."""
+
+    reduces_to_sql = True
+    reversible = True
+
+    def state_forwards(self, app_label: str, state: ProjectState) -> None:
+        pass
+
+
+class AllTenants(_OfDatabase):
+    """Lets the migration that begins with it read and write the rows of every tenant."""
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        schema_editor.execute(ALL_TENANTS)
+
+    database_backwards = database_forwards
+
+    def describe(self) -> str:
+        return "Work on the rows of all tenants"
+
+
+class Protect(_OfDatabase):
+    """Row-level security for the table of a tenant-owned model, and foreign keys that cannot leave the tenant.
+
+    Whoever is no superuser sees and writes the rows of the tenant in `app.tenant`; without one, every statement is an
+    error. Each foreign key to another tenant-owned table takes the tenant along, (tenant_id, x_id) -> (tenant_id, id),
+    and is otherwise as Django made it: deferred, with nothing done on deletion, which is the collector's business.
+    """
+
+    def __init__(self, model_app: str, model: str, *, column: str = "tenant_id") -> None:
+        """column: the one that names the tenant."""
+        self.model_app = model_app
+        self.model = model
+        self.column = column
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        model = to_state.apps.get_model(self.model_app, self.model)
+        schema_editor.execute(ALL_TENANTS)  # or the rows that a new foreign key is checked against would be hidden
+        for field in _references(model):
+            _bind(schema_editor, model, field)
+        table, column = sql.Identifier(_table(model)), sql.Identifier(self.column)
+        _execute(schema_editor, _PROTECTION, table=table, column=column)
+
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        model = from_state.apps.get_model(self.model_app, self.model)
+        table = sql.Identifier(_table(model))
+        _execute(
+            schema_editor, "ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY", table=table
+        )
+        for (policy,) in _query(schema_editor, _POLICIES, _table(model)):
+            _execute(schema_editor, "DROP POLICY {policy} ON {table}", policy=sql.Identifier(policy), table=table)
+        schema_editor.execute(ALL_TENANTS)
+        for field in _references(model):
+            _unbind(schema_editor, model, field)
+        _drop_constraint(schema_editor, model, _target_name(model))
+
+    def describe(self) -> str:
+        return f"Row-level security for {self.model}"
+
+
+class DefinerFunction(_OfDatabase):
+    """A function that the app's role calls and that reads, as the search role, the rows of all tenants.
+
+    Let it return (tenant_id, id), or a credential's digest beside them, and do the work itself in a tenant_scope.
+
+    arguments: as CREATE FUNCTION takes them, "name text, ...". returns: "TABLE (tenant_id uuid, id uuid)" or a type.
+    body: the statement, of `language` sql, or plpgsql's block. reads: by table, the columns that the body names; what
+    else stands in it cannot be read. A migration that changes a function states it anew, as a whole.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: str,
+        returns: str,
+        body: str,
+        *,
+        reads: Mapping[str, Sequence[str]],
+        language: str = "sql",
+        volatility: str = "STABLE",
+    ) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.returns = returns
+        self.body = body
+        self.reads = reads
+        self.language = language
+        self.volatility = volatility
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        search = sql.Identifier(settings.PARLEY_SEARCH_ROLE)
+        for table, columns in self.reads.items():
+            _let_read(schema_editor, search, table, columns)
+        _execute(
+            schema_editor,
+            # pg_temp comes last, or a temporary table of the caller's would be read in place of ours.
+            """
+            DROP FUNCTION IF EXISTS {name};
+            CREATE FUNCTION {name}({arguments}) RETURNS {returns} LANGUAGE {language} {volatility} SECURITY DEFINER
+                SET search_path = pg_catalog, public, pg_temp AS {body};
+            REVOKE ALL ON FUNCTION {name} FROM PUBLIC;
+            GRANT EXECUTE ON FUNCTION {name} TO {app};
+            GRANT CREATE ON SCHEMA public TO {search};
+            ALTER FUNCTION {name} OWNER TO {search};
+            REVOKE CREATE ON SCHEMA public FROM {search}
+            """,
+            name=sql.Identifier(self.name),
+            arguments=sql.SQL(self.arguments),
+            returns=sql.SQL(self.returns),
+            language=sql.SQL(self.language),
+            volatility=sql.SQL(self.volatility),
+            body=sql.Literal(self.body),
+            app=sql.Identifier(settings.DATABASES["default"]["USER"]),
+            search=search,
+        )
+
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        _execute(schema_editor, "DROP FUNCTION {name}", name=sql.Identifier(self.name))
+
+    def describe(self) -> str:
+        return f"Function {self.name}"
+
+
+def _let_read(
+    schema_editor: BaseDatabaseSchemaEditor, search: sql.Identifier, name: str, columns: Sequence[str]
+) -> None:
+    table = sql.Identifier(name)
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    _execute(schema_editor, "GRANT SELECT ({names}) ON {table} TO {search}", names=names, table=table, search=search)
+    if ("search",) not in _query(schema_editor, _POLICIES, name):
+        statement = "CREATE POLICY search ON {table} FOR SELECT TO {search} USING (true)"
+        _execute(schema_editor, statement, table=table, search=search)
+
+
+# --- Foreign keys -----------------------------------------------------------------------------------------------------
+
+
+def _is_owned(model: type[Model]) -> bool:
+    return any(field.name == "tenant" for field in model._meta.concrete_fields)
+
+
+def _references(model: type[Model]) -> Iterator[ForeignKey[Any, Any]]:
+    """To rows that belong to a tenant as these do."""
+    if not _is_owned(model):
+        return
+    for field in model._meta.concrete_fields:
+        if isinstance(field, ForeignKey) and field.db_constraint and _is_owned(field.remote_field.model):
+            yield field
+
+
+def _table(model: type[Model]) -> str:
+    return str(model._meta.db_table)
+
+
+def _target_name(model: type[Model]) -> str:
+    return f"{_table(model)}_of_tenant"
+
+
+def _reference_name(model: type[Model], field: ForeignKey[Any, Any]) -> str:
+    return f"{_table(model)}_{field.column}_of_tenant"
+
+
+def _bind(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], field: ForeignKey[Any, Any]) -> None:
+    target = field.remote_field.model
+    if not _query(schema_editor, _HAS_CONSTRAINT, _table(target), _target_name(target)):
+        _execute(
+            schema_editor,
+            "ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE (tenant_id, id)",
+            table=sql.Identifier(_table(target)),
+            name=sql.Identifier(_target_name(target)),
+        )
+    for name in schema_editor._constraint_names(model, [field.column], foreign_key=True):  # type: ignore[attr-defined]
+        _drop_constraint(schema_editor, model, name)
+    _execute(
+        schema_editor,
+        "ALTER TABLE {table} ADD CONSTRAINT {name} FOREIGN KEY (tenant_id, {column})"
+        " REFERENCES {target} (tenant_id, id) DEFERRABLE INITIALLY DEFERRED",
+        table=sql.Identifier(_table(model)),
+        name=sql.Identifier(_reference_name(model, field)),
+        column=sql.Identifier(field.column),
+        target=sql.Identifier(_table(target)),
+    )
+
+
+def _unbind(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], field: ForeignKey[Any, Any]) -> None:
+    _drop_constraint(schema_editor, model, _reference_name(model, field))
+    suffix = "_fk_%(to_table)s_%(to_column)s"
+    schema_editor.execute(schema_editor._create_fk_sql(model, field, suffix))  # type: ignore[attr-defined]
+
+
+def _drop_constraint(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], name: str) -> None:
+    statement = "ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name} CASCADE"
+    _execute(schema_editor, statement, table=sql.Identifier(_table(model)), name=sql.Identifier(name))
+
+
+# --- Statements -------------------------------------------------------------------------------------------------------
+
+
+def _execute(schema_editor: BaseDatabaseSchemaEditor, statement: str, **parts: sql.Composable) -> None:
+    """Runs it also where a migration is only written down (`sqlmigrate`)."""
+    composed = sql.SQL(statement).format(**parts)  # type: ignore[arg-type]  # psycopg wants a literal
+    schema_editor.execute(composed.as_string(), params=None)
+
+
+def _query(schema_editor: BaseDatabaseSchemaEditor, statement: str, *values: str) -> list[tuple[Any, ...]]:
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
