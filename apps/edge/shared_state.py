@@ -1,0 +1,64 @@
+"""What web processes share in Redis (REDIS_URL): one client for each event loop, and Redis' failures in our words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+
+import structlog
+from django.conf import settings
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from apps.edge.errors import ServiceUnavailable
+
+log = structlog.get_logger(__name__)
+
+# Somebody waits for each answer, and a Redis that takes longer is as good as away.
+SECONDS = 1.0
+CONNECTIONS = 50
+
+_clients: dict[asyncio.AbstractEventLoop, tuple[Redis, AsyncGenerator[Redis]]] = {}
+
+
+async def redis() -> Redis:
+    """This event loop's client. Use it within `reachable()`."""
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        holder = _hold(loop)
+        _clients[loop] = await anext(holder), holder
+    return _clients[loop][0]
+
+
+async def _hold(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Redis]:
+    # A generator, because a loop that ends closes its generators.
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+        settings.REDIS_URL,
+        max_connections=CONNECTIONS,
+        timeout=SECONDS,
+        socket_timeout=SECONDS,
+        socket_connect_timeout=SECONDS,
+        # Once, at once: a connection that waited may have been ended meanwhile.
+        retry=Retry(NoBackoff(), 1),
+        decode_responses=True,
+    )
+    client = Redis(connection_pool=pool)
+    try:
+        yield client
+    finally:
+        del _clients[loop]
+        await client.aclose()
+        await pool.disconnect()
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Raises ServiceUnavailable where Redis does not answer."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        log.warning("redis.unavailable", error=type(error).__name__)
+        raise ServiceUnavailable(retry_after=5) from error
