@@ -157,8 +157,11 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # First: binds the request id, measures, and hands streaming routes straight to their view.
+    # First: binds the request id and measures.
     "apps.edge.middleware.front_door",
+    "apps.access.cors.cross_origin",
+    # Hands streaming routes straight to their view.
+    "apps.edge.middleware.short_way",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -1,4 +1,4 @@
-"""The outermost middleware: request ids, metrics, and the short way for streaming routes."""
+"""The outermost middleware: request ids and metrics, and the short way for streaming routes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def front_door(
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         started = time.perf_counter()
         request_id = accept_request_id(request.headers.get("X-Request-Id"))
-        response = await _answer(request, get_response)
+        response = handler400(request, ValueError()) if _bears_nul(request) else await get_response(request)
         response["X-Request-Id"] = request_id
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         elapsed = time.perf_counter() - started
@@ -59,23 +59,25 @@ def front_door(
     return middleware
 
 
-async def _answer(
-    request: HttpRequest, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]
-) -> HttpResponseBase:
-    if _bears_nul(request):
-        return handler400(request, ValueError())
-    try:
-        match = resolve(request.path_info)
-    except Resolver404:
-        return await get_response(request)
-    if not getattr(match.func, "ahead_of_middleware", False):
-        return await get_response(request)
-    request.resolver_match = match
-    try:
-        response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
-    except Exception as error:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
-        return json_error(error)
-    return response
+@async_only_middleware
+def short_way(
+    get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
+) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        try:
+            match = resolve(request.path_info)
+        except Resolver404:
+            return await get_response(request)
+        if not getattr(match.func, "ahead_of_middleware", False):
+            return await get_response(request)
+        request.resolver_match = match
+        try:
+            response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
+        except Exception as error:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
+            return json_error(error)
+        return response
+
+    return middleware
 
 
 def _bears_nul(request: HttpRequest) -> bool:
