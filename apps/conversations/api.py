@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, cast
 
 from django.db.models import QuerySet
@@ -24,7 +25,7 @@ from apps.conversations import asking, following, runner
 from apps.conversations.feedback import GiveFeedback
 from apps.conversations.log import Entry
 from apps.conversations.models import Conversation, Message
-from apps.conversations.parties import conversation_of, delete_conversation
+from apps.conversations.parties import conversation_of, delete_conversation, user_for
 from apps.conversations.serializers import (
     AskSerializer,
     AssistantSerializer,
@@ -81,7 +82,7 @@ class Conversations(TenantView, generics.ListAPIView[Conversation]):
 
     def get_queryset(self) -> QuerySet[Conversation]:
         rows: QuerySet[Conversation] = Conversation.objects.for_tenant(caller_of(self.request).tenant)
-        if user := self.request.query_params.get("user"):
+        if user := user_for(caller_of(self.request), self.request.query_params.get("user")):
             rows = rows.filter(end_user__external_id=user)
         if assistant := self.request.query_params.get("assistant"):
             rows = rows.filter(assistant__slug=assistant)
@@ -102,7 +103,8 @@ class Conversations(TenantView, generics.ListAPIView[Conversation]):
         """Begin a conversation with an assistant."""
         serializer = BeginSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        conversation = asking.begin(caller_of(request), **serializer.validated_data)
+        caller, begun = caller_of(request), serializer.validated_data
+        conversation = asking.begin(caller, **{**begun, "user": user_for(caller, begun["user"])})
         return Response(ConversationSerializer(conversation).data, status=status.HTTP_201_CREATED)
 
 
@@ -123,8 +125,9 @@ class OneConversation(TenantView, generics.RetrieveUpdateDestroyAPIView[Conversa
     http_method_names = ("get", "patch", "delete", "options")
 
     def get_object(self) -> Conversation:
-        user = self.request.query_params.get("user", "")
-        return conversation_of(caller_of(self.request).tenant, self.kwargs["conversation_id"], user=user)
+        caller = caller_of(self.request)
+        user = user_for(caller, self.request.query_params.get("user"))
+        return conversation_of(caller.tenant, self.kwargs["conversation_id"], user=user)
 
     def perform_update(self, serializer: BaseSerializer[Conversation]) -> None:
         # Not save(): it would write a row anew that was deleted meanwhile, and take back what a question just wrote.
@@ -146,11 +149,10 @@ class Messages(TenantView, generics.ListAPIView[Message]):
     queryset = Message.objects.none()
 
     def get_queryset(self) -> QuerySet[Message]:
-        tenant = caller_of(self.request).tenant
-        conversation = conversation_of(
-            tenant, self.kwargs["conversation_id"], user=self.request.query_params.get("user", "")
-        )
-        rows: QuerySet[Message] = Message.objects.for_tenant(tenant)
+        caller = caller_of(self.request)
+        user = user_for(caller, self.request.query_params.get("user"))
+        conversation = conversation_of(caller.tenant, self.kwargs["conversation_id"], user=user)
+        rows: QuerySet[Message] = Message.objects.for_tenant(caller.tenant)
         return rows.filter(conversation=conversation)
 
 
@@ -174,6 +176,7 @@ class Turns(Door):
         question = asking.question_in(
             read_body(request), idempotency_key=request.headers.get("Idempotency-Key", "").strip()
         )
+        question = replace(question, user=user_for(caller, question.user))
         turn_id = await asking.ask(caller, conversation_id, question)
         if streaming:
             return stream(request, caller, turn_id, START)
@@ -184,7 +187,7 @@ class OneTurn(Door):
     @extend_schema(parameters=[USER], responses={200: TurnSerializer, **ERRORS})
     async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """A turn as it stands."""
-        return JsonResponse(await unit(_turn_body, caller, turn_id, request.GET.get("user", "")))
+        return JsonResponse(await unit(_turn_body, caller, turn_id, user_for(caller, request.GET.get("user"))))
 
 
 class TurnEvents(Door):
@@ -203,7 +206,7 @@ class TurnEvents(Door):
     async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """Follow a turn, from its beginning or from a cursor, also after it ended."""
         cursor = _cursor_of(request)
-        await unit(following.turn_of, caller.tenant, turn_id, user=request.GET.get("user", ""))
+        await unit(following.turn_of, caller.tenant, turn_id, user=user_for(caller, request.GET.get("user")))
         return stream(request, caller, turn_id, cursor)
 
 
@@ -220,7 +223,7 @@ class StopTurn(Door):
     @extend_schema(request=None, parameters=[USER], responses={200: TurnSerializer, **ERRORS})
     async def post(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """End a running turn; what it has said is kept. Answers with the turn, which may have ended by itself."""
-        await unit(following.turn_of, caller.tenant, turn_id, user=request.GET.get("user", ""))
+        await unit(following.turn_of, caller.tenant, turn_id, user=user_for(caller, request.GET.get("user")))
         if runner.stop(turn_id):
             await following.last_event(following.follow(caller.tenant, turn_id, START))
         return JsonResponse(await unit(_turn_body, caller, turn_id))

@@ -13,7 +13,7 @@ from rest_framework import serializers
 from apps.access.authentication import Caller
 from apps.access.doors import Door, read_body
 from apps.conversations.models import Feedback, Turn
-from apps.conversations.parties import conversation_of
+from apps.conversations.parties import conversation_of, user_for
 from apps.edge.fields import ModelSerializer, Text
 from apps.edge.schema import ERRORS
 from apps.tenants.models import Tenant
@@ -64,6 +64,7 @@ def give_feedback(tenant: Tenant, message_id: uuid.UUID, *, rating: str, comment
 
 
 def _body(caller: Caller, message_id: uuid.UUID, said: dict[str, Any]) -> dict[str, Any]:
+    said = {**said, "user": user_for(caller, said["user"])}
     return dict(FeedbackSerializer(give_feedback(caller.tenant, message_id, **said)).data)
 
 

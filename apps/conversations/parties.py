@@ -6,6 +6,7 @@ import uuid
 
 from django.db.models import Q
 
+from apps.access.authentication import Caller
 from apps.assistants.models import Assistant
 from apps.conversations.models import Conversation, Turn
 from apps.tenants.models import EndUser, Tenant
@@ -13,6 +14,11 @@ from apps.tenants.scoping import tenant_scope
 from chatbot.errors import NotFound, TurnInProgress
 
 ANONYMOUS = "anonymous"  # the end user of calls that name none
+
+
+def user_for(caller: Caller, named: str | None = "") -> str:
+    """Whom a call concerns: the end user that its credential is bound to, whoever it names, else the one it names."""
+    return caller.acts_for or named or ""
 
 
 def conversation_of(tenant: Tenant, conversation_id: uuid.UUID, *, user: str = "", lock: bool = False) -> Conversation:
