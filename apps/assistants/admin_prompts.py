@@ -19,6 +19,7 @@ from unfold.decorators import display
 from apps.assistants import publishing
 from apps.assistants.models import Assistant, Prompt, PromptVersion
 from apps.assistants.preview import preview
+from apps.tenants import audit
 from apps.tenants.admin_base import TenantAdmin, TenantForm
 from apps.tenants.admin_words import ago
 from chatbot import templates
@@ -98,6 +99,7 @@ class PromptAdmin(TenantAdmin):
         except ParleyError as error:
             messages.error(request, error.message)
         else:
+            audit.record(prompt, "prompt.published", audit.actor_of(request), prompt, version=version.number)
             self.log_change(request, prompt, f"Published version {version.number}.")
             messages.success(request, f"Version {version.number} is published: the next question is answered with it.")
         return HttpResponseRedirect(reverse("admin:assistants_prompt_change", args=[prompt.pk]))

@@ -17,6 +17,7 @@ from apps.edge.errors import json_error
 from apps.knowledge import ingest, sources, storage
 from apps.knowledge.admin_status import status_json
 from apps.knowledge.models import Collection, Document
+from apps.tenants import audit
 from apps.tenants.admin_base import TenantAdmin
 from apps.tenants.models import User
 from chatbot.errors import InvalidRequest, NotFound, ParleyError
@@ -65,6 +66,8 @@ def _add(request: HttpRequest, collection: Collection | None) -> HttpResponse:
         if collection is None:
             raise NotFound("There is no such collection.")
         document, created = _added(request, collection)
+        if created:
+            audit.record(document, "document.added", audit.actor_of(request), document)
     except ParleyError as error:
         return json_error(error)
     url = reverse("admin:knowledge_document_change", args=[document.pk])

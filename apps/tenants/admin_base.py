@@ -21,6 +21,7 @@ from unfold.admin import ModelAdmin, StackedInline, TabularInline
 from unfold.views import ChangeList
 
 from apps.tenants.admin_access import Access, acts_for_several, is_operator, tenants_of
+from apps.tenants.admin_auditing import Audited
 from apps.tenants.admin_choices import offered_filters, within
 from apps.tenants.admin_deletion import summary_of_deletion
 from apps.tenants.models import Tenant
@@ -60,7 +61,7 @@ class List(ChangeList):
 
 
 # unfold's annotations contradict Django's stubs.
-class Page(Access, ModelAdmin):  # type: ignore[misc]
+class Page(Access, Audited, ModelAdmin):  # type: ignore[misc]
     """Lists and messages that are alike everywhere.
 
     empty_title, empty_hint: what an empty list says, and what to do about it.

@@ -52,7 +52,7 @@ def record(whose: Whose | None, action: str, actor: Actor, row: Model | None = N
         actor.address,
         action,
         row._meta.label_lower if row is not None else "",
-        str(row.pk) if row is not None else "",
+        str(row.pk or "") if row is not None else "",
         label_of(row) if row is not None else "",
         json.dumps({name: _fact(value) for name, value in facts.items()}),
         current_request_id(),

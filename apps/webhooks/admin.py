@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelect2MultipleWidget
 
+from apps.tenants import audit
 from apps.tenants.admin_base import TenantAdmin, TenantForm
 from apps.tenants.admin_words import NOTHING, ago
 from apps.webhooks import admin_deliveries as admin_deliveries  # noqa: PLC0414 - registers the log
@@ -190,6 +191,7 @@ class WebhookAdmin(TenantAdmin):
     def rotate(self, request: HttpRequest, _form: Any, object_id: str) -> HttpResponse:
         webhook = self.row(request, object_id)
         registration.rotate_secret(webhook)
+        audit.record(webhook, "webhook.secret_rotated", audit.actor_of(request), webhook)
         self.log_change(request, webhook, "Secret rotated.")
         response = render(request, "admin/webhooks/secret_rotated.html", {"webhook": webhook})
         response["HX-Retarget"] = response["HX-Reselect"] = "#dialog"

@@ -1,0 +1,87 @@
+"""Every page of the admin writes what is added, changed and deleted through it into the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib.admin.options import ModelAdmin
+from django.db.models import Model
+from django.http import HttpRequest
+
+from apps.tenants import audit
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import TenantOwned, Whose
+
+# What such rows are called in actions; others by their model's name.
+NOUNS = {
+    "tenants.apikey": "key",
+    "tenants.membership": "member",
+    "tenants.serviceaccount": "service_account",
+    "tenants.enduser": "end_user",
+}
+ACTIONS = {
+    "key.added": "key.issued",
+    "tenant.added": "tenant.created",
+    "webhook.added": "webhook.registered",
+    "invitation.added": "member.invited",
+}
+
+
+def action_on(row: Model, verb: str) -> str:
+    """ "assistant.changed", "key.issued"."""
+    noun = NOUNS.get(row._meta.label_lower, row._meta.model_name)
+    return ACTIONS.get(f"{noun}.{verb}", f"{noun}.{verb}")
+
+
+def whose(row: Model) -> Whose | None:
+    """The tenant whose chain tells of this row; None for a row of the platform."""
+    return row if isinstance(row, Tenant | TenantOwned) else None
+
+
+class Audited(ModelAdmin):  # type: ignore[type-arg]
+    """Records what Django's own log is told of: forms, their inlines, and deletions.
+
+    Deeds on pages of their own, whose log message is a sentence, record themselves under their own name.
+    """
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        _record(request, obj, "added")
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        if fields := _changed_fields(message):
+            _record(request, obj, "changed", fields=fields)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Iterable[Any]) -> Any:
+        for row in queryset:
+            _record(request, row, "deleted")
+        return super().log_deletions(request, queryset)  # type: ignore[arg-type]  # Django gives a list, too
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        for formset in formsets or ():
+            for row in formset.new_objects:
+                _record(request, row, "added")
+            for row, fields in formset.changed_objects:
+                _record(request, row, "changed", fields=_labels(formset, fields))
+            for row in formset.deleted_objects:
+                _record(request, row, "deleted")
+        return super().construct_change_message(request, form, formsets, add)
+
+
+def _record(request: HttpRequest, row: Model, verb: str, **facts: Any) -> None:
+    audit.record(whose(row), action_on(row, verb), audit.actor_of(request), row, **facts)
+
+
+def _changed_fields(message: Any) -> list[str]:
+    """The labels of the form's own fields in Django's message about a change; an inline's part names its row."""
+    if isinstance(message, str):
+        return []
+    parts = [part["changed"] for part in message if "changed" in part]
+    return [label for part in parts if "object" not in part for label in part.get("fields", ())]
+
+
+def _labels(formset: Any, fields: Iterable[str]) -> list[str]:
+    form = formset.forms[0]
+    return [str(form.fields[name].label or name) if name in form.fields else name for name in fields]
