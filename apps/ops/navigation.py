@@ -43,6 +43,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Deliveries", "outbox", "webhooks.delivery", ""),
             ("End users", "group", "tenants.enduser", ""),
             ("Usage", "receipt_long", "usage.usagerecord", ""),
+            ("Audit log", "policy", "tenants.auditentry", ""),
         ],
     ),
     (

@@ -17,6 +17,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelect2Widget
 
+from apps.tenants import admin_audit as admin_audit  # noqa: PLC0414 - registers the audit log
 from apps.tenants import admin_keys as admin_keys  # noqa: PLC0414 - registers the admin of keys
 from apps.tenants.admin_access import is_operator, tenants_of
 from apps.tenants.admin_base import OperatorAdmin, Page, ReadOnlyTenantAdmin

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
-from apps.tenants import keys, rights
+from apps.tenants import audit, keys, rights
 from apps.tenants.models import Membership, Tenant, User
 from apps.tenants.scoping import TenantOwned
 from apps.usage.models import UsageRecord
@@ -45,6 +45,7 @@ def make_world() -> World:
 def fill(tenant: Tenant, owner: User) -> None:
     """One row of everything."""
     name = tenant.slug
+    audit.record(tenant, "tenant.created", audit.Actor("user", str(owner.pk), owner.email), tenant)
     chat = factories.make_endpoint(name=f"{name} chat", model=f"{name}-model")
     embedding = factories.make_endpoint(name=f"{name} embedding", kind=Endpoint.Kind.EMBEDDING)
     chat.tenants.add(tenant)

@@ -111,7 +111,20 @@ class Migration(migrations.Migration):
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ("seq", models.BigIntegerField()),
                 ("at", models.DateTimeField()),
-                ("actor_kind", models.CharField(max_length=16)),
+                (
+                    "actor_kind",
+                    models.CharField(
+                        choices=[
+                            ("user", "A person"),
+                            ("key", "An API key"),
+                            ("oauth", "An OAuth2 client"),
+                            ("visitor", "A visitor"),
+                            ("command", "A command"),
+                            ("system", "Parley"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
                 ("actor_id", models.CharField(max_length=64)),
                 ("actor_label", models.CharField(max_length=200)),
                 ("address", models.CharField(max_length=45)),

@@ -20,13 +20,21 @@ class AuditEntry(TenantOwned):
     entry before, empty for the first of a chain. facts: names and words, never texts or secrets.
     """
 
+    class Kind(models.TextChoices):
+        USER = "user", "A person"
+        KEY = "key", "An API key"
+        OAUTH = "oauth", "An OAuth2 client"
+        VISITOR = "visitor", "A visitor"
+        COMMAND = "command", "A command"
+        SYSTEM = "system", "Parley"
+
     # No constraint: the log outlives its tenant, and the platform's chain has none.
     tenant = models.ForeignKey(
         Tenant, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
     seq = models.BigIntegerField()
     at = models.DateTimeField()
-    actor_kind = models.CharField(max_length=16)
+    actor_kind = models.CharField(max_length=16, choices=Kind)
     actor_id = models.CharField(max_length=64)
     actor_label = models.CharField(max_length=200)
     address = models.CharField(max_length=45)

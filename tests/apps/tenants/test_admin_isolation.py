@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import URLPattern, reverse
 
 from apps.inference.models import Endpoint
-from apps.tenants.models import ApiKey, EndUser, Tenant, User
+from apps.tenants.models import ApiKey, AuditEntry, EndUser, Tenant, User
 from apps.tenants.scoping import TenantOwned
 from apps.usage.models import UsageRecord
 from apps.webhooks.models import Delivery, Webhook
@@ -22,7 +22,7 @@ from tests.apps.admin_world import World, logged_in, make_world, row_of
 pytestmark = pytest.mark.django_db
 
 OPERATORS_ONLY = (User, Endpoint)
-OWNERS_ONLY = (ApiKey, Webhook, Delivery)
+OWNERS_ONLY = (ApiKey, AuditEntry, Webhook, Delivery)
 
 
 @pytest.fixture
