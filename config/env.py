@@ -196,14 +196,27 @@ def origin(name: str, default: str, meaning: str, *, says: str = "") -> SplitRes
 
 
 def fernet_keys(name: str, meaning: str) -> list[str]:
-    """A keyring, newest key first."""
-    keys = [key.strip() for key in required(name, meaning).split(",")]
+    """A keyring, newest key first: from the file that `<name>_FILE` names, or else from `name` itself."""
+    declare(name, meaning, None)
+    file = text(f"{name}_FILE", "", f"A file with the same, a key a line, which then goes before `{name}`.")
+    source = f"{name}_FILE" if file else name
+    keys = re.split(r"[,\n]", _content(source, file) if file else _value(name))
+    keys = [key.strip() for key in keys if key.strip()]
+    if not keys:
+        refuse(f"{source} {'names an empty file' if file else 'is not set'}. {meaning}")
     try:
         for key in keys:
             Fernet(key)
     except ValueError:
-        refuse(f"{name} holds something that is not a Fernet key (32 bytes in URL-safe base64). {meaning}")
+        refuse(f"{source} holds something that is not a Fernet key (32 bytes in URL-safe base64). {meaning}")
     return keys
+
+
+def _content(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        refuse(f"{name} names {path}, which cannot be read ({type(error).__name__}).")
 
 
 def mailbox(name: str, default: str, meaning: str, *, says: str = "") -> str:

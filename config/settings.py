@@ -69,8 +69,8 @@ PARLEY_KEY_PEPPER = required(
 )
 PARLEY_ENCRYPTION_KEYS = fernet_keys(
     "PARLEY_ENCRYPTION_KEYS",
-    "Fernet keys (32 bytes in URL-safe base64), separated by commas, that encrypt the API keys of endpoints. The first"
-    " one encrypts, all of them decrypt: to rotate, put a new one in front and keep the old ones.",
+    "Fernet keys (32 bytes in URL-safe base64), separated by commas, that encrypt stored secrets: API keys of"
+    " endpoints, secrets of webhooks. The first one encrypts, all of them decrypt; operations.md says how to rotate.",
 )
 
 ALLOWED_HOSTS = hosts("ALLOWED_HOSTS", None, "The host names that Parley answers on, separated by commas.")

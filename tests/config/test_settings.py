@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -62,6 +63,9 @@ WRONG: list[tuple[str, dict[str, str]]] = [
     ("PARLEY_ENCRYPTION_KEYS", {"PARLEY_ENCRYPTION_KEYS": "not a key"}),
     ("PARLEY_ENCRYPTION_KEYS", {"PARLEY_ENCRYPTION_KEYS": "ключ"}),
     ("PARLEY_ENCRYPTION_KEYS", {"PARLEY_ENCRYPTION_KEYS": ENVIRONMENT["PARLEY_ENCRYPTION_KEYS"]}),
+    ("PARLEY_ENCRYPTION_KEYS_FILE", {"PARLEY_ENCRYPTION_KEYS_FILE": "/nonexistent"}),
+    ("PARLEY_ENCRYPTION_KEYS_FILE", {"PARLEY_ENCRYPTION_KEYS_FILE": "/dev/null"}),
+    ("PARLEY_ENCRYPTION_KEYS_FILE", {"PARLEY_ENCRYPTION_KEYS_FILE": __file__}),
     ("ALLOWED_HOSTS", {"ALLOWED_HOSTS": " , "}),
     ("ALLOWED_HOSTS", {"ALLOWED_HOSTS": "https://parley.acme.com"}),
     ("ALLOWED_HOSTS", {"ALLOWED_HOSTS": "parley.acme.com:8000"}),
@@ -178,3 +182,17 @@ def test_the_reference_is_what_the_settings_declare() -> None:
     parts = reference.declared()
     assert reference.PAGE.read_text() == reference.page(parts)
     assert reference.EXAMPLE.read_text() == reference.example(parts)
+
+
+def test_the_keyring_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    key = PRODUCTION["PARLEY_ENCRYPTION_KEYS"]
+    older = base64.urlsafe_b64encode(bytes(range(100, 132))).decode()
+    alone = without(PRODUCTION, "PARLEY_ENCRYPTION_KEYS") | {"PARLEY_ENCRYPTION_KEYS_FILE": str(file)}
+    file.write_text(f"{key}\n{older}\n")
+    [started] = starts(alone)
+    assert started.status == 0
+    file.write_text(f"{key}\nno key\n")
+    [started] = starts(alone)
+    assert "PARLEY_ENCRYPTION_KEYS_FILE holds something that is not a Fernet key" in started.said
+    assert key not in started.said
