@@ -9,3 +9,6 @@ class AccessConfig(AppConfig):
 
     def ready(self) -> None:
         import apps.access.openapi  # noqa: F401, PLC0415 - drf-spectacular finds it by its subclassing
+        from apps.access import authentication, visitors  # noqa: PLC0415 - models are there only now
+
+        authentication.KINDS[visitors.PREFIX] = visitors.look_up

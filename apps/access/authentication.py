@@ -6,9 +6,11 @@ import datetime
 import hmac
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
+from asgiref.sync import async_to_sync
 from django.db import InterfaceError, OperationalError
 from django.db.models import Q
 from django.http import HttpRequest
@@ -16,10 +18,11 @@ from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from apps.tenants import keys
+from apps.edge.errors import ServiceUnavailable
+from apps.tenants import keys, rights
 from apps.tenants.models import ApiKey, Tenant
 from apps.tenants.scoping import platform_unit
-from chatbot.errors import NotAuthenticated
+from chatbot.errors import NotAuthenticated, NotPermitted
 
 # How long a process may go on believing a key after it was revoked.
 CACHE_SECONDS = 2.0
@@ -29,12 +32,20 @@ LAST_USED_STEP = datetime.timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the tenant, and the API key or the logged-in user that acts for it."""
+    """Who asks: the tenant, and the API key, the logged-in user or the visitor that acts for it.
+
+    end_user: the external id of the one whom the credential is bound to. assistant_ids: the only ones it reaches, None
+    for all. ends_with: what, announced as ended, ends this caller: "tenant:<id>", "key:<id>", "visitor:<id>" and so on.
+    """
 
     tenant: Tenant
+    scopes: frozenset[str] = rights.ALL
     api_key_id: uuid.UUID | None = None
     user_id: uuid.UUID | None = None
     user_email: str = ""
+    end_user: str = ""
+    assistant_ids: frozenset[uuid.UUID] | None = None
+    ends_with: frozenset[str] = frozenset()
     is_authenticated: bool = True  # what DRF's permission looks at
 
     @property
@@ -44,7 +55,30 @@ class Caller:
     @property
     def acts_for(self) -> str:
         """The end user whose conversations alone this caller may touch; empty for a key, which serves the tenant."""
-        return f"staff:{self.user_email}" if self.user_email else ""
+        return f"staff:{self.user_email}" if self.user_email else self.end_user
+
+    def require(self, scope: str) -> None:
+        """Raises NotPermitted where the credential does not reach so far."""
+        if scope not in self.scopes:
+            raise NotPermitted(f"These credentials lack the scope {scope}.")
+
+    def reaches(self, assistant_id: uuid.UUID) -> bool:
+        """Whether this assistant, and what was said with it, is there for the caller."""
+        return self.assistant_ids is None or assistant_id in self.assistant_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A credential that was found, and what holds for its use. origin: of the pages that alone may use it."""
+
+    caller: Caller
+    expires_at: datetime.datetime | None = None
+    origin: str = ""
+
+
+LookUp = Callable[[str], Awaitable[Known | None]]
+# Kinds of credentials beside API keys, by what their texts begin with; each kind's own module says what it stands for.
+KINDS: dict[str, LookUp] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +123,13 @@ def _look_up(parts: keys.Parts) -> Caller:
     now = timezone.now()
     stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USED_STEP)
     ApiKey.objects.for_tenant(row.tenant).filter(stale, pk=row.pk).update(last_used_at=now)
-    caller = Caller(tenant=row.tenant, api_key_id=row.pk)
+    caller = Caller(
+        tenant=row.tenant,
+        scopes=rights.known(row.scopes),
+        api_key_id=row.pk,
+        assistant_ids=frozenset(row.assistant_ids) or None,
+        ends_with=frozenset({f"tenant:{row.tenant_id}", f"key:{row.pk}"}),
+    )
     if len(_known) >= CACHE_ROWS:
         _known.clear()
     _known[parts.key_id] = _Known(caller, bytes(row.digest), time.monotonic() + CACHE_SECONDS, row.expires_at)
@@ -103,23 +143,40 @@ def _parts(text: str) -> keys.Parts:
     return parts
 
 
-async def authenticate(text: str) -> Caller:
-    """The caller that a key stands for. Raises NotAuthenticated, with the same words whatever is wrong."""
-    parts = _parts(text)
-    caller = _remembered(parts)
-    if caller is None:
-        caller = await platform_unit(_look_up, parts)
+def _kind_of(text: str) -> LookUp | None:
+    return next((look_up for prefix, look_up in KINDS.items() if text.startswith(prefix)), None)
+
+
+async def authenticate(text: str, *, origin: str = "") -> Caller:
+    """The caller that a credential stands for. Raises NotAuthenticated, with the same words whatever is wrong.
+
+    origin: the request's own, where it has one.
+    """
+    if look_up := _kind_of(text):
+        known = await look_up(text)
+        if known is None or (known.origin and known.origin != origin):
+            raise NotAuthenticated
+        caller = known.caller
+    else:
+        parts = _parts(text)
+        remembered = _remembered(parts)
+        caller = await platform_unit(_look_up, parts) if remembered is None else remembered
     structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
     return caller
 
 
-async def still_valid(text: str) -> bool:
-    """Whether a key that was accepted earlier still is. While the database is away nobody can tell: then it is."""
+async def authenticate_request(request: HttpRequest) -> Caller:
+    """The same for a request's headers."""
+    return await authenticate(credential_of(request), origin=request.headers.get("Origin", ""))
+
+
+async def still_valid(text: str, *, origin: str = "") -> bool:
+    """Whether a credential that was accepted earlier still is. While what knows is away nobody can tell: then it is."""
     try:
-        await authenticate(text)
+        await authenticate(text, origin=origin)
     except NotAuthenticated:
         return False
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError, ServiceUnavailable):
         return True
     return True
 
@@ -128,7 +185,10 @@ class KeyAuthentication(BaseAuthentication):
     """The same for DRF's sync views."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
-        parts = _parts(credential_of(request))
+        credential = credential_of(request)
+        if _kind_of(credential):
+            return async_to_sync(authenticate_request)(request), None
+        parts = _parts(credential)
         caller: Caller = _remembered(parts) or _look_up(parts)
         structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
         return caller, None

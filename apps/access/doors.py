@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from apps.access.authentication import Caller, authenticate, credential_of
+from apps.access.authentication import Caller, authenticate_request
 from apps.edge.errors import MethodNotAllowed, json_error
 from apps.edge.middleware import ahead_of_middleware
 from apps.tenants.scoping import tenant_scope
@@ -59,7 +59,7 @@ class Door(APIView):
                 refusal = cls.refuse(MethodNotAllowed())
                 refusal["Allow"] = ", ".join(method for method in METHODS if hasattr(cls, method.lower()))
                 return refusal
-            caller = await authenticate(credential_of(request))
+            caller = await authenticate_request(request)
             response: HttpResponseBase = await handler(request, caller, **parts)
             return response
 

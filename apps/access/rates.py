@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from typing import NamedTuple
 
 from apps.edge.shared_state import reachable, redis
 from chatbot.errors import RateLimited
@@ -24,14 +25,21 @@ _TAKE = """
 """
 
 
-async def take(what: str, *who: str, burst: int, every: float) -> None:
-    """Count one deed: `burst` of them at once, then one in `every` seconds.
+class Rate(NamedTuple):
+    """`burst` deeds at once, then one in `every` seconds."""
+
+    burst: int
+    every: float
+
+
+async def take(rate: Rate, what: str, *who: str) -> None:
+    """Count one deed of this kind.
 
     Raises RateLimited, or ServiceUnavailable while Redis is away.
     """
     name = hashlib.sha256("\0".join(who).encode()).hexdigest()[:32]  # who asks is nobody's business there
     with reachable():
-        waits = float(await (await redis()).eval(_TAKE, 1, f"rate:{what}:{name}", burst, every))
+        waits = float(await (await redis()).eval(_TAKE, 1, f"rate:{what}:{name}", *rate))
     if waits:
         raise RateLimited(retry_after=round(waits, 1) or 0.1)
 

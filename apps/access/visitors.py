@@ -18,10 +18,15 @@ import uuid
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from django.apps import apps
 from django.conf import settings
 
+from apps.access.authentication import Caller, Known
 from apps.edge.errors import ServiceUnavailable
 from apps.edge.shared_state import reachable, redis
+from apps.tenants import rights
+from apps.tenants.models import ApiKey, Tenant
+from apps.tenants.scoping import unit
 from chatbot.errors import NotAuthenticated
 
 PREFIX = "parleyv_"
@@ -36,6 +41,9 @@ MOST_REMEMBERED = 10_000
 _FORM = re.compile(r"parleyv_[A-Za-z0-9_-]{43}")
 
 
+# How long a process goes on believing that what lets a visitor in is still there.
+STANDING = 2.0  # seconds
+_standings: dict[tuple[uuid.UUID, uuid.UUID, uuid.UUID | str], tuple[_Standing | None, float]] = {}
 _origins: dict[str, float] = {}  # and when Redis was asked
 
 
@@ -99,6 +107,75 @@ async def visit_of(text: str) -> tuple[Visit, datetime.datetime] | None:
     if expires <= time.time():
         return None
     return visit, datetime.datetime.fromtimestamp(expires, datetime.UTC)
+
+
+async def look_up(text: str) -> Known | None:
+    """Who bears this token: None where it stands for nothing, or no longer.
+
+    One read of Redis, and a query where its tenant, site or key were not looked at for STANDING seconds. Raises
+    ServiceUnavailable without Redis.
+    """
+    found = await visit_of(text)
+    if found is None:
+        return None
+    visit, expires_at = found
+    standing = await _standing_of(visit)
+    if standing is None:
+        return None
+    caller = Caller(
+        tenant=standing.tenant,
+        scopes=visit.scopes & standing.scopes,
+        api_key_id=visit.key_id,
+        end_user=visit.visitor,
+        assistant_ids=frozenset({visit.assistant_id}),
+        ends_with=visit.ends_with
+        | {
+            f"tenant:{visit.tenant_id}",
+            f"assistant:{visit.assistant_id}",
+            f"visitor:{visit.tenant_id}:{visit.visitor}",
+        },
+    )
+    return Known(caller, expires_at=expires_at, origin=visit.origin)
+
+
+def forget() -> None:
+    """Look everything up anew: what this process believes of tenants, sites and keys is from a moment ago."""
+    _standings.clear()
+    _origins.clear()
+
+
+class _Standing(NamedTuple):
+    """What holds behind a visit now: its tenant, and the scopes that whoever let the visitor in may pass on."""
+
+    tenant: Tenant
+    scopes: frozenset[str]
+
+
+async def _standing_of(visit: Visit) -> _Standing | None:
+    """None where the tenant is suspended, the site no longer listed, or the key at its end."""
+    place = (visit.tenant_id, visit.assistant_id, visit.key_id or visit.origin)
+    now = time.monotonic()
+    standing, until = _standings.get(place, (None, now))
+    if until <= now:
+        standing = await unit(_look_behind, visit)
+        if len(_standings) >= MOST_REMEMBERED:
+            _standings.clear()
+        _standings[place] = standing, now + STANDING
+    return standing
+
+
+def _look_behind(visit: Visit) -> _Standing | None:
+    # Of an upper app, so by name.
+    assistants = apps.get_model("assistants.Assistant")._default_manager.select_related("tenant")
+    found = assistants.filter(tenant=visit.tenant_id, pk=visit.assistant_id, tenant__is_active=True)
+    if visit.key_id is None:
+        assistant = found.filter(visitor_origins__contains=[visit.origin]).first()
+        return _Standing(assistant.tenant, SCOPES) if assistant else None
+    key = ApiKey.objects.usable().filter(tenant=visit.tenant_id, pk=visit.key_id).first()
+    if key is None or visit.assistant_id not in (key.assistant_ids or [visit.assistant_id]):
+        return None
+    assistant = found.first()
+    return _Standing(assistant.tenant, rights.known(key.scopes)) if assistant else None
 
 
 async def knows(origin: str) -> bool:

@@ -253,18 +253,20 @@ def stream(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, after: Curs
     """The turn's events. The reader's leaving ends the response and nothing else."""
     entries = following.follow(caller.tenant, turn_id, after, idle=HEARTBEAT_SECONDS)
     return StreamingHttpResponse(
-        _blocks(entries, credential_of(request), turn_id),
+        _blocks(entries, request, turn_id),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-async def _blocks(entries: AsyncIterator[list[Entry]], credential: str, turn_id: uuid.UUID) -> AsyncIterator[bytes]:
+async def _blocks(
+    entries: AsyncIterator[list[Entry]], request: HttpRequest, turn_id: uuid.UUID
+) -> AsyncIterator[bytes]:
     checked = time.monotonic()
     async for batch in entries:
         if (now := time.monotonic()) - checked > RECHECK_SECONDS:
             checked = now
-            if not await still_valid(credential):
+            if not await still_valid(credential_of(request), origin=request.headers.get("Origin", "")):
                 error = NotAuthenticated()
                 yield sse(Failed(error.code, error.message, str(turn_id), current_request_id()), None)
                 return

@@ -46,6 +46,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
+        self.origin = self.headers.get("origin", "")
         self.request_id = accept_request_id(self.headers.get("x-request-id"))
         self.credential = key_in(self.headers.get("authorization"), self.headers.get("x-api-key"))
         self.following: dict[uuid.UUID, asyncio.Task[None]] = {}
@@ -96,10 +97,19 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _auth(self, data: dict[str, Any]) -> None:
         key = data.get("key")
-        caller = await authenticate(key if isinstance(key, str) else "")
+        caller = await authenticate(key if isinstance(key, str) else "", origin=self.origin)
+        await self._part_from_others(caller)
         self.credential = str(key)
         self.authenticated.set()
         await self.send(text_data=orjson.dumps({"type": "ready", "tenant": caller.tenant.slug}).decode())
+
+    async def _part_from_others(self, caller: Caller) -> None:
+        """A visitor's next token goes on with what the socket follows. Somebody else's credential does not."""
+        for turn_id in list(self.following):
+            try:
+                await unit(following.turn_of, caller.tenant, turn_id, user=caller.acts_for)
+            except NotFound:
+                self.following[turn_id].cancel()
 
     async def _ask(self, data: dict[str, Any]) -> None:
         caller = await self._caller(conversation=data.get("conversation"), assistant=data.get("assistant"))
@@ -139,7 +149,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _caller(self, **about: Any) -> Caller:
         """The caller of a frame. A key is checked again at each, so that a revoked one ends within seconds."""
         if self.credential:
-            return await authenticate(self.credential)
+            return await authenticate(self.credential, origin=self.origin)
         caller = await platform_unit(self._member, **about)
         structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
         self.authenticated.set()
@@ -167,7 +177,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     def _same_origin(self) -> bool:
         """Browsers send cookies across origins; only a page of ours may use them."""
         try:
-            origin = urlsplit(self.headers.get("origin", ""))
+            origin = urlsplit(self.origin)
         except ValueError:
             return False
         host = self.headers.get("host", "")
@@ -188,7 +198,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _still_allowed(self) -> bool:
         if self.credential:
-            return await still_valid(self.credential)
+            return await still_valid(self.credential, origin=self.origin)
         try:
             return await platform_unit(self._still_member, list(self.following))
         except (OperationalError, InterfaceError):

@@ -18,6 +18,9 @@ STREAMING = {
     "api/v1/turns/<uuid:turn_id>/events",
     "api/v1/turns/<uuid:turn_id>/stop",
     "api/v1/documents/<uuid:document_id>/events",
+    "api/v1/visitors",
+    "api/v1/visitors/renew",
+    "api/v1/visitors/<str:tenant>/<str:assistant>",
     "v1/chat/completions",
     "v1/embeddings",
 }
@@ -52,7 +55,7 @@ async def test_no_route_answers_without_credentials(database: None, route: str) 
         "<uuid:webhook_id>",
     ):
         path = path.replace(kind, str(uuid.uuid4()))
-    for kind in ("<str:key>", "<path:model>", "<path:rest>"):
+    for kind in ("<str:key>", "<str:tenant>", "<str:assistant>", "<path:model>", "<path:rest>"):
         path = path.replace(kind, "some")
     assert "<" not in path, f"teach this test to fill {route}"
     statuses = {
