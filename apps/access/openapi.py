@@ -21,7 +21,7 @@ class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call
                 "type": "http",
                 "scheme": "bearer",
                 "bearerFormat": "parley_<id>_<secret>",
-                "description": "An API key of the tenant: `Authorization: Bearer parley_…`.",
+                "description": "An API key of the tenant, `Authorization: Bearer parley_…`, or a visitor's token.",
             },
             {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same key, by its own header."},
         ]

@@ -26,6 +26,7 @@ TAGS = {
     "usage": "Usage",
     "webhooks": "Webhooks",
     "feedback": "Conversations",
+    "visitors": "Visitors",
 }
 ABOUT = """Ask assistants, manage the documents that they answer from, search.
 

@@ -191,6 +191,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "changed": "2026-03-31T19:02:33.709114Z",
         }
     },
+    "VisitorRequest": {
+        "customer": {"assistant": "guide", "origin": "https://shop.example", "user": "customer-17"},
+        "somebody": {"assistant": "guide", "origin": "https://shop.example", "seconds": 300},
+    },
+    "VisitorToken": {"token": {"token": "parleyv_…", "expires_at": "2026-03-31T19:14:10.524400Z", "renew_after": 600}},
     "Webhook": {"tickets": WEBHOOK},
     "WebhookFieldsRequest": {"tickets": {name: WEBHOOK[name] for name in ("name", "url", "events")}},
     "PatchedWebhookFieldsRequest": {"pause": {"enabled": False}},
