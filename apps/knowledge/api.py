@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from copy import copy
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.access import acting
 from apps.access.authentication import Caller
 from apps.access.doors import Door, TenantView, read_body
 from apps.edge.parsers import BoundedJSONParser
@@ -102,6 +104,7 @@ class Collections(TenantView, generics.ListAPIView[Collection]):
         """Create a collection. 503 where no embedding endpoint serves the tenant."""
         tenant = tenant_of(request)
         created = create_collection(tenant, **valid(CollectionSerializer(data=request.data)))
+        acting.record(request, "collection.added", created)
         body = CollectionSerializer(with_counts(tenant).get(pk=created.pk)).data
         return Response(body, status=status.HTTP_201_CREATED)
 
@@ -123,13 +126,16 @@ class OneCollection(TenantView):
         # Not save(): it would write a row anew that was deleted meanwhile.
         if changed := valid(CollectionChangeSerializer(collection, request.data, partial=True)):
             Collection.objects.for_tenant(tenant_of(request)).filter(pk=collection.pk).update(**changed)
+            acting.record(request, "collection.changed", collection, fields=sorted(changed))
         return self.get(request, key)
 
     @extend_schema(responses={204: None, **ERRORS})
     def delete(self, request: Request, key: str) -> Response:
         """Delete it with all its documents."""
         tenant = tenant_of(request)
-        delete_collection(tenant, find_collection(tenant, key))
+        collection = find_collection(tenant, key)
+        delete_collection(tenant, copy(collection))  # a deleted row forgets its id
+        acting.record(request, "collection.deleted", collection)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -214,7 +220,9 @@ class OneDocument(TenantView):
     def delete(self, request: Request, document_id: uuid.UUID) -> Response:
         """Delete it; none of its passages is found any more."""
         tenant = tenant_of(request)
-        delete_document(tenant, find_document(tenant, document_id))
+        document = find_document(tenant, document_id)
+        delete_document(tenant, document)
+        acting.record(request, "document.deleted", document)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import Any
 
 from django.contrib.admin.options import ModelAdmin
@@ -55,9 +56,19 @@ class Audited(ModelAdmin):  # type: ignore[type-arg]
         return super().log_change(request, obj, message)
 
     def log_deletions(self, request: HttpRequest, queryset: Iterable[Any]) -> Any:
-        for row in queryset:
-            _record(request, row, "deleted")
+        # Recorded once they are gone: a large deletion takes long, and would keep everybody from the tenant's chain.
+        request._to_record = [copy(row) for row in queryset]  # type: ignore[attr-defined]  # a deleted row has no id
         return super().log_deletions(request, queryset)  # type: ignore[arg-type]  # Django gives a list, too
+
+    def _delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        response = super()._delete_view(request, *args, **kwargs)  # type: ignore[misc]
+        _record_deletions(request)
+        return response
+
+    def response_action(self, request: HttpRequest, queryset: Any, *where: Any) -> Any:
+        response = super().response_action(request, queryset, *where)
+        _record_deletions(request)
+        return response
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         for formset in formsets or ():
@@ -68,6 +79,11 @@ class Audited(ModelAdmin):  # type: ignore[type-arg]
             for row in formset.deleted_objects:
                 _record(request, row, "deleted")
         return super().construct_change_message(request, form, formsets, add)
+
+
+def _record_deletions(request: HttpRequest) -> None:
+    for row in request.__dict__.pop("_to_record", ()):
+        _record(request, row, "deleted")
 
 
 def _record(request: HttpRequest, row: Model, verb: str, **facts: Any) -> None:

@@ -12,6 +12,7 @@ from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.access import acting
 from apps.access.authentication import Caller
 from apps.access.doors import TenantView
 from apps.edge.schema import ERRORS
@@ -78,6 +79,7 @@ class Webhooks(TenantView, generics.ListAPIView[Webhook]):
     def post(self, request: Request) -> Response:
         """Register an address that is told of events. The answer alone shows the secret that signs them."""
         made = registration.register(tenant_of(request), **valid(WebhookFieldsSerializer(data=request.data)))
+        acting.record(request, "webhook.registered", made)
         return Response(IssuedSerializer(made).data, status=status.HTTP_201_CREATED)
 
 
@@ -91,13 +93,17 @@ class OneWebhook(TenantView):
     def patch(self, request: Request, webhook_id: uuid.UUID) -> Response:
         """Change it. Switched on again, it starts with a clean slate."""
         webhook = find_webhook(tenant_of(request), webhook_id)
-        registration.change(webhook, **valid(WebhookFieldsSerializer(data=request.data, partial=True)))
+        changes = valid(WebhookFieldsSerializer(data=request.data, partial=True))
+        registration.change(webhook, **changes)
+        acting.record(request, "webhook.changed", webhook, fields=sorted(changes))
         return Response(WebhookSerializer(webhook).data)
 
     @extend_schema(responses={204: None, **ERRORS})
     def delete(self, request: Request, webhook_id: uuid.UUID) -> Response:
         """Delete it with its deliveries; none of them is sent any more."""
-        registration.delete(find_webhook(tenant_of(request), webhook_id))
+        webhook = find_webhook(tenant_of(request), webhook_id)
+        registration.delete(webhook)
+        acting.record(request, "webhook.deleted", webhook)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -111,6 +117,7 @@ class Secret(TenantView):
         """Replace its secret. For 24 hours, messages are signed with the old one, too."""
         webhook = find_webhook(tenant_of(request), webhook_id)
         registration.rotate_secret(webhook)
+        acting.record(request, "webhook.secret_rotated", webhook)
         return Response(IssuedSerializer(webhook).data)
 
 
