@@ -22,8 +22,10 @@ from django.db.migrations.executor import MigrationExecutor
 from kombu.exceptions import OperationalError
 from packaging.version import Version
 
+from apps.edge.encryption import keyring
 from apps.inference.models import Endpoint
 from apps.inference.probe import probe
+from apps.ops import rotation
 from apps.ops.demo import ADMIN as DEMO_ADMIN
 from apps.tenants.models import User
 
@@ -296,6 +298,29 @@ def _reach(row: Endpoint) -> Finding:
     return warn("endpoint", said, result.advice) if result.advice else ok("endpoint", said)
 
 
+def encryption() -> Iterator[Finding]:
+    """Whether the keyring has the keys that stored secrets need."""
+    try:
+        used = rotation.keys_in_use()
+    except DatabaseError:
+        return  # postgres() tells of it
+    first, *others = keyring()
+    foreign = sorted(key for key in used if key not in (first, *others, rotation.UNLABELLED))
+    if foreign:
+        yield fail(
+            "encryption",
+            f"{sum(used[key] for key in foreign)} stored secrets need keys that PARLEY_ENCRYPTION_KEYS lacks:"
+            f" {', '.join(foreign)}.",
+            "Put these keys back behind the others, or enter the secrets anew.",
+        )
+    elif older := used.total() - used[first]:
+        yield warn(
+            "encryption", f"{older} stored secrets still need an older key.", "Run manage.py rotate_keys, at any time."
+        )
+    else:
+        yield ok("encryption", f"{used.total()} stored secrets, all with key {first}")
+
+
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     parley,
     python,
@@ -304,6 +329,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     static_files,
     postgres,
     demo,
+    encryption,
     shared_state,
     cache_server,
     worker,

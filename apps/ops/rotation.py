@@ -85,14 +85,15 @@ def _scope(tenant: uuid.UUID | None) -> AbstractContextManager[Any]:
     return tenant_scope(tenant) if tenant else transaction.atomic()
 
 
-def in_use(place: Place) -> Counter[str]:
+def keys_in_use() -> Counter[str]:
     """How many secrets each key encrypted, by the key's id."""
     found: Counter[str] = Counter()
-    for tenant in _scopes(place):
-        with _scope(tenant), connection.cursor() as cursor:
-            cursor.execute(place.statement(_IN_USE, tenant))
-            for key, count in cursor.fetchall():
-                found[key] += count
+    for place in places():
+        for tenant in _scopes(place):
+            with _scope(tenant), connection.cursor() as cursor:
+                cursor.execute(place.statement(_IN_USE, tenant))
+                for key, count in cursor.fetchall():
+                    found[key] += count
     return found
 
 

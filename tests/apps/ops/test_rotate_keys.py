@@ -18,6 +18,7 @@ from django.db import connection, connections
 from apps.edge.encryption import Undecryptable, key_id
 from apps.inference.models import Endpoint
 from apps.ops import rotation
+from apps.ops.doctor import encryption
 from apps.tenants.models import PLATFORM, AuditEntry
 from apps.tenants.scoping import tenant_scope
 from apps.webhooks.models import Webhook
@@ -74,6 +75,17 @@ def test_secrets_of_the_platform_and_of_every_tenant_get_the_first_key(settings:
     with tenant_scope(PLATFORM):
         entry = AuditEntry.objects.for_tenant(PLATFORM).get()
     assert (entry.action, entry.facts) == ("secrets.rotated", {"key": key_id(NEW), "secrets": 5})
+
+
+def test_doctor_tells_what_the_keyring_lacks(settings: Any) -> None:
+    factories.make_endpoint(api_key="sk-1")
+    assert [finding.level for finding in encryption()] == ["ok"]
+    settings.PARLEY_ENCRYPTION_KEYS = [NEW, OLD]
+    (finding,) = encryption()
+    assert (finding.level, "rotate_keys" in finding.advice) == ("warn", True)
+    settings.PARLEY_ENCRYPTION_KEYS = [NEW]
+    (finding,) = encryption()
+    assert (finding.level, key_id(OLD) in finding.says) == ("fail", True)
 
 
 def test_more_rows_than_a_batch_holds(settings: Any) -> None:

@@ -27,13 +27,11 @@ class Command(BaseCommand):
         parser.add_argument("--check", action="store_true", help="only say which keys are still in use")
 
     def handle(self, *, check: bool, **_: Any) -> None:
-        places = rotation.places()
         if not check:
-            rotated = sum(self._rotate(place) for place in places)
+            rotated = sum(self._rotate(place) for place in rotation.places())
             actor = audit.actor_of_command("rotate_keys")
             audit.record(None, "secrets.rotated", actor, key=next(iter(keyring())), secrets=rotated)
-        used: Counter[str] = sum((rotation.in_use(place) for place in places), Counter())
-        if not self._told(used):
+        if not self._told(rotation.keys_in_use()):
             sys.exit(1)
 
     def _rotate(self, place: rotation.Place) -> int:
