@@ -3,9 +3,9 @@ streams and must not pay for sync middleware."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import orjson
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -17,12 +17,29 @@ from apps.access.authentication import Caller, authenticate_request
 from apps.edge.errors import MethodNotAllowed, json_error
 from apps.edge.middleware import ahead_of_middleware
 from apps.tenants.scoping import tenant_scope
-from chatbot.errors import InvalidRequest, UnsupportedType
+from chatbot.errors import InvalidRequest, NotPermitted, UnsupportedType
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-class TenantView(APIView):
+class Guarded(APIView):
+    """scopes: what each method asks of a caller. visitors: whether those may come who are bound to an end user; never
+    where a method asks for nothing."""
+
+    scopes: ClassVar[Mapping[str, str]] = {}
+    visitors: ClassVar[bool] = True
+
+    @classmethod
+    def admit(cls, caller: Caller, method: str) -> None:
+        """Raises NotPermitted."""
+        scope = cls.scopes.get(method)
+        if scope is not None:
+            caller.require(scope)
+        if caller.end_user and (scope is None or not cls.visitors):
+            raise NotPermitted
+
+
+class TenantView(Guarded):
     """A sync view whose methods run in the scope of the caller's tenant, one transaction each.
 
     unscoped: methods that enter the scope themselves, since they do more than database work.
@@ -32,6 +49,7 @@ class TenantView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        self.admit(cast("Caller", request.user), request.method or "")
         method = (request.method or "").lower()
         handler = getattr(self, method, None)
         if handler is not None and method not in self.unscoped:
@@ -43,7 +61,7 @@ def _scoped(handler: Callable[..., Response], request: Request, *args: Any, **kw
         return handler(request, *args, **kwargs)
 
 
-class Door(APIView):
+class Door(Guarded):
     """An APIView to the OpenAPI generator, an async view to Django; methods are `async def get(request, caller)`."""
 
     @staticmethod
@@ -60,6 +78,7 @@ class Door(APIView):
                 refusal["Allow"] = ", ".join(method for method in METHODS if hasattr(cls, method.lower()))
                 return refusal
             caller = await authenticate_request(request)
+            cls.admit(caller, request.method)
             response: HttpResponseBase = await handler(request, caller, **parts)
             return response
 

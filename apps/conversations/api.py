@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any, cast
 
 from django.db.models import QuerySet
@@ -25,7 +24,7 @@ from apps.conversations import asking, following, runner
 from apps.conversations.feedback import GiveFeedback
 from apps.conversations.log import Entry
 from apps.conversations.models import Conversation, Message
-from apps.conversations.parties import conversation_of, delete_conversation, user_for
+from apps.conversations.parties import assistants_of, conversation_of, delete_conversation, within_reach
 from apps.conversations.serializers import (
     AskSerializer,
     AssistantSerializer,
@@ -65,25 +64,25 @@ class Oldest(ByCursor):
 class Assistants(TenantView, generics.ListAPIView[Assistant]):
     """The assistants that can be asked."""
 
+    scopes = {"GET": "chat:read"}
     serializer_class = AssistantSerializer
     queryset = Assistant.objects.none()
 
     def get_queryset(self) -> QuerySet[Assistant]:
-        rows: QuerySet[Assistant] = Assistant.objects.for_tenant(caller_of(self.request).tenant)
-        return rows.filter(is_active=True)
+        return assistants_of(caller_of(self.request))
 
 
 class Conversations(TenantView, generics.ListAPIView[Conversation]):
     """Conversations, latest activity first; `user` and `assistant` (a slug) narrow the list."""
 
+    scopes = {"GET": "chat:read", "POST": "chat:write"}
     serializer_class = ConversationSerializer
     pagination_class = ByActivity
     queryset = Conversation.objects.none()
 
     def get_queryset(self) -> QuerySet[Conversation]:
-        rows: QuerySet[Conversation] = Conversation.objects.for_tenant(caller_of(self.request).tenant)
-        if user := user_for(caller_of(self.request), self.request.query_params.get("user")):
-            rows = rows.filter(end_user__external_id=user)
+        user = self.request.query_params.get("user")
+        rows: QuerySet[Conversation] = within_reach(Conversation.objects.all(), caller_of(self.request), user)
         if assistant := self.request.query_params.get("assistant"):
             rows = rows.filter(assistant__slug=assistant)
         return rows.select_related("assistant", "end_user")
@@ -103,8 +102,7 @@ class Conversations(TenantView, generics.ListAPIView[Conversation]):
         """Begin a conversation with an assistant."""
         serializer = BeginSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        caller, begun = caller_of(request), serializer.validated_data
-        conversation = asking.begin(caller, **{**begun, "user": user_for(caller, begun["user"])})
+        conversation = asking.begin(caller_of(request), **serializer.validated_data)
         return Response(ConversationSerializer(conversation).data, status=status.HTTP_201_CREATED)
 
 
@@ -120,14 +118,14 @@ class Conversations(TenantView, generics.ListAPIView[Conversation]):
 class OneConversation(TenantView, generics.RetrieveUpdateDestroyAPIView[Conversation]):
     """A conversation: read it, rename it, or delete it with everything in it."""
 
+    scopes = {"GET": "chat:read", "PATCH": "chat:write", "DELETE": "chat:write"}
     serializer_class = ConversationSerializer
     queryset = Conversation.objects.none()
     http_method_names = ("get", "patch", "delete", "options")
 
     def get_object(self) -> Conversation:
-        caller = caller_of(self.request)
-        user = user_for(caller, self.request.query_params.get("user"))
-        return conversation_of(caller.tenant, self.kwargs["conversation_id"], user=user)
+        user = self.request.query_params.get("user", "")
+        return conversation_of(caller_of(self.request), self.kwargs["conversation_id"], user=user)
 
     def perform_update(self, serializer: BaseSerializer[Conversation]) -> None:
         # Not save(): it would write a row anew that was deleted meanwhile, and take back what a question just wrote.
@@ -137,26 +135,28 @@ class OneConversation(TenantView, generics.RetrieveUpdateDestroyAPIView[Conversa
         serializer.instance = self.get_object()
 
     def perform_destroy(self, instance: Conversation) -> None:
-        delete_conversation(caller_of(self.request).tenant, instance)
+        delete_conversation(caller_of(self.request), instance)
 
 
 @extend_schema(parameters=[USER], responses={200: MessageSerializer(many=True), **ERRORS})
 class Messages(TenantView, generics.ListAPIView[Message]):
     """What was said in a conversation, oldest first."""
 
+    scopes = {"GET": "chat:read"}
     serializer_class = MessageSerializer
     pagination_class = Oldest
     queryset = Message.objects.none()
 
     def get_queryset(self) -> QuerySet[Message]:
-        caller = caller_of(self.request)
-        user = user_for(caller, self.request.query_params.get("user"))
-        conversation = conversation_of(caller.tenant, self.kwargs["conversation_id"], user=user)
+        caller, user = caller_of(self.request), self.request.query_params.get("user", "")
+        conversation = conversation_of(caller, self.kwargs["conversation_id"], user=user)
         rows: QuerySet[Message] = Message.objects.for_tenant(caller.tenant)
         return rows.filter(conversation=conversation)
 
 
 class Turns(Door):
+    scopes = {"POST": "chat:write"}
+
     @extend_schema(
         operation_id="ask",
         request=AskSerializer,
@@ -176,7 +176,6 @@ class Turns(Door):
         question = asking.question_in(
             read_body(request), idempotency_key=request.headers.get("Idempotency-Key", "").strip()
         )
-        question = replace(question, user=user_for(caller, question.user))
         turn_id = await asking.ask(caller, conversation_id, question)
         if streaming:
             return stream(request, caller, turn_id, START)
@@ -184,13 +183,17 @@ class Turns(Door):
 
 
 class OneTurn(Door):
+    scopes = {"GET": "chat:read"}
+
     @extend_schema(parameters=[USER], responses={200: TurnSerializer, **ERRORS})
     async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """A turn as it stands."""
-        return JsonResponse(await unit(_turn_body, caller, turn_id, user_for(caller, request.GET.get("user"))))
+        return JsonResponse(await unit(_turn_body, caller, turn_id, request.GET.get("user", "")))
 
 
 class TurnEvents(Door):
+    scopes = {"GET": "chat:read"}
+
     @extend_schema(
         operation_id="follow_turn",
         parameters=[
@@ -206,7 +209,7 @@ class TurnEvents(Door):
     async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """Follow a turn, from its beginning or from a cursor, also after it ended."""
         cursor = _cursor_of(request)
-        await unit(following.turn_of, caller.tenant, turn_id, user=user_for(caller, request.GET.get("user")))
+        await unit(following.turn_of, caller, turn_id, user=request.GET.get("user", ""))
         return stream(request, caller, turn_id, cursor)
 
 
@@ -220,10 +223,12 @@ def _cursor_of(request: HttpRequest) -> Cursor:
 
 
 class StopTurn(Door):
+    scopes = {"POST": "chat:write"}
+
     @extend_schema(request=None, parameters=[USER], responses={200: TurnSerializer, **ERRORS})
     async def post(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """End a running turn; what it has said is kept. Answers with the turn, which may have ended by itself."""
-        await unit(following.turn_of, caller.tenant, turn_id, user=user_for(caller, request.GET.get("user")))
+        await unit(following.turn_of, caller, turn_id, user=request.GET.get("user", ""))
         if runner.stop(turn_id):
             await following.last_event(following.follow(caller.tenant, turn_id, START))
         return JsonResponse(await unit(_turn_body, caller, turn_id))
@@ -237,7 +242,7 @@ def wants_stream(request: HttpRequest) -> bool:
 
 
 def _turn_body(caller: Caller, turn_id: uuid.UUID, user: str = "") -> dict[str, Any]:
-    return dict(TurnSerializer(following.turn_of(caller.tenant, turn_id, user=user)).data)
+    return dict(TurnSerializer(following.turn_of(caller, turn_id, user=user)).data)
 
 
 async def finished(caller: Caller, turn_id: uuid.UUID) -> JsonResponse:

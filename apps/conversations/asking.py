@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from apps.access.authentication import Caller
 from apps.conversations import runner
 from apps.conversations.models import Conversation
 from apps.conversations.opening import open_lone_turn, open_turn
-from apps.conversations.parties import assistant_of, start_conversation
+from apps.conversations.parties import assistant_of, start_conversation, user_for
 from apps.conversations.question import Question
 from apps.conversations.serializers import AskSerializer
 from apps.conversations.turn import Opened
@@ -42,6 +43,8 @@ async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) ->
     Whoever leaves meanwhile leaves a turn that runs: what is written is always answered.
     """
 
+    question = _of(caller, question)
+
     async def ask_whole() -> uuid.UUID:
         return _running(await open_turn(caller, conversation_id, question, replica=runner.REPLICA))
 
@@ -50,7 +53,11 @@ async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) ->
 
 async def ask_alone(caller: Caller, assistant: str, question: Question) -> uuid.UUID:
     """The same without a conversation, of an assistant named by slug or id; it must not be cancelled."""
-    return _running(await open_lone_turn(caller, assistant, question, replica=runner.REPLICA))
+    return _running(await open_lone_turn(caller, assistant, _of(caller, question), replica=runner.REPLICA))
+
+
+def _of(caller: Caller, question: Question) -> Question:
+    return replace(question, user=user_for(caller, question.user))
 
 
 def _running(opened: Opened | uuid.UUID) -> uuid.UUID:
@@ -63,7 +70,7 @@ def _running(opened: Opened | uuid.UUID) -> uuid.UUID:
 def begin(caller: Caller, assistant: str, *, user: str = "", title: str = "") -> Conversation:
     """A new conversation with an assistant, named by slug or id. Raises InvalidRequest where there is no such one."""
     try:
-        found = assistant_of(caller.tenant, assistant)
+        found = assistant_of(caller, assistant)
     except NotFound as error:
         raise InvalidRequest(fields={"assistant": error.message}) from error
-    return start_conversation(caller.tenant, found, user=user, title=title)
+    return start_conversation(caller.tenant, found, user=user_for(caller, user), title=title)

@@ -9,7 +9,6 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -107,15 +106,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
         """A visitor's next token goes on with what the socket follows. Somebody else's credential does not."""
         for turn_id in list(self.following):
             try:
-                await unit(following.turn_of, caller.tenant, turn_id, user=caller.acts_for)
+                await unit(following.turn_of, caller, turn_id)
             except NotFound:
                 self.following[turn_id].cancel()
 
     async def _ask(self, data: dict[str, Any]) -> None:
         caller = await self._caller(conversation=data.get("conversation"), assistant=data.get("assistant"))
+        caller.require("chat:write")
         question = asking.question_in(data)
-        if caller.acts_for:
-            question = replace(question, user=caller.acts_for)
         self._refuse_more()
         if data.get("conversation"):
             conversation_id = _uuid_in(data, "conversation")
@@ -131,7 +129,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _stop(self, data: dict[str, Any]) -> None:
         turn_id = _uuid_in(data, "turn")
         caller = await self._caller(turn=turn_id)
-        await unit(following.turn_of, caller.tenant, turn_id, user=caller.acts_for)
+        caller.require("chat:write")
+        await unit(following.turn_of, caller, turn_id)
         runner.stop(turn_id)
 
     async def _resume(self, data: dict[str, Any]) -> None:
@@ -141,7 +140,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         except ValueError as error:
             raise InvalidRequest(fields={"after": "A cursor looks like 1-12."}) from error
         caller = await self._caller(turn=turn_id)
-        turn = await unit(following.turn_of, caller.tenant, turn_id, user=caller.acts_for)
+        caller.require("chat:read")
+        turn = await unit(following.turn_of, caller, turn_id)
         self._follow(caller, turn_id, after, client_id=turn.client_id)
 
     # --- Who asks -----------------------------------------------------------------------------------------------------

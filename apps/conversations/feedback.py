@@ -13,10 +13,9 @@ from rest_framework import serializers
 from apps.access.authentication import Caller
 from apps.access.doors import Door, read_body
 from apps.conversations.models import Feedback, Turn
-from apps.conversations.parties import conversation_of, user_for
+from apps.conversations.parties import conversation_of, within_reach
 from apps.edge.fields import ModelSerializer, Text
 from apps.edge.schema import ERRORS
-from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import NotFound
 
@@ -42,19 +41,18 @@ class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
         fields = ("message", "user", "rating", "comment", "created", "changed")
 
 
-def give_feedback(tenant: Tenant, message_id: uuid.UUID, *, rating: str, comment: str = "", user: str = "") -> Feedback:
+def give_feedback(caller: Caller, message_id: uuid.UUID, *, rating: str, comment: str = "", user: str = "") -> Feedback:
     """The end user's feedback on an answer, new or instead of their earlier one.
 
-    Call it as one unit. Raises NotFound for what is no answer of the tenant's, or of `user`'s where one is named.
+    Call it as one unit. Raises NotFound for what is no answer within reach, or of `user`'s where one is named.
     """
-    turns = Turn.objects.for_tenant(tenant).select_related("end_user").filter(answer_id=message_id)
-    if user:
-        turns = turns.filter(end_user__external_id=user)
-    turn: Turn | None = turns.first()
+    tenant = caller.tenant
+    turns = within_reach(Turn.objects.select_related("end_user"), caller, user)
+    turn: Turn | None = turns.filter(answer_id=message_id).first()
     if turn is None:
         raise NotFound("There is no such answer.")
     if turn.conversation_id:  # locked, so that nobody deletes the answer meanwhile
-        conversation_of(tenant, turn.conversation_id, lock=True)
+        conversation_of(caller, turn.conversation_id, lock=True)
     said = {"rating": rating, "comment": comment, "changed": timezone.now()}
     feedback: Feedback
     feedback, _ = Feedback.objects.for_tenant(tenant).update_or_create(
@@ -64,11 +62,12 @@ def give_feedback(tenant: Tenant, message_id: uuid.UUID, *, rating: str, comment
 
 
 def _body(caller: Caller, message_id: uuid.UUID, said: dict[str, Any]) -> dict[str, Any]:
-    said = {**said, "user": user_for(caller, said["user"])}
-    return dict(FeedbackSerializer(give_feedback(caller.tenant, message_id, **said)).data)
+    return dict(FeedbackSerializer(give_feedback(caller, message_id, **said)).data)
 
 
 class GiveFeedback(Door):
+    scopes = {"POST": "chat:write"}
+
     @extend_schema(
         operation_id="give_feedback",
         request=GiveFeedbackSerializer,

@@ -6,9 +6,13 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 
+from django.db.models import QuerySet
+
+from apps.access.authentication import Caller
 from apps.conversations import runner
 from apps.conversations.log import Entry
 from apps.conversations.models import Turn
+from apps.conversations.parties import within_reach
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import NotFound
@@ -31,12 +35,13 @@ from chatbot.events import (
 POLL_SECONDS = 0.5
 
 
-def turn_of(tenant: Tenant, turn_id: uuid.UUID, *, user: str = "") -> Turn:
-    """A tenant's turn, and `user`'s where one is named. Raises NotFound, the same for another's as for none."""
-    rows = Turn.objects.for_tenant(tenant).select_related("question", "answer", "endpoint")
-    if user:
-        rows = rows.filter(end_user__external_id=user)
-    turn: Turn | None = rows.filter(pk=turn_id).first()
+def turn_of(caller: Caller, turn_id: uuid.UUID, *, user: str = "") -> Turn:
+    """A turn within reach, and `user`'s where one is named. Raises NotFound, the same for another's as for none."""
+    return _found(within_reach(Turn.objects.all(), caller, user), turn_id)
+
+
+def _found(rows: QuerySet[Turn], turn_id: uuid.UUID) -> Turn:
+    turn = rows.select_related("question", "answer", "endpoint").filter(pk=turn_id).first()
     if turn is None:
         raise NotFound("There is no such turn.")
     return turn
@@ -55,13 +60,17 @@ def follow(
 
 async def _stored(tenant: Tenant, turn_id: uuid.UUID, after: Cursor, idle: float | None) -> AsyncIterator[list[Entry]]:
     silent = 0.0
-    while (turn := await unit(turn_of, tenant, turn_id)).state in Turn.OPEN:
+    while (turn := await unit(_turn, tenant, turn_id)).state in Turn.OPEN:
         await asyncio.sleep(POLL_SECONDS)
         silent += POLL_SECONDS
         if idle is not None and silent >= idle:
             silent = 0.0
             yield []
     yield replay(turn, after)
+
+
+def _turn(tenant: Tenant, turn_id: uuid.UUID) -> Turn:
+    return _found(Turn.objects.for_tenant(tenant), turn_id)
 
 
 def replay(turn: Turn, after: Cursor = START) -> list[Entry]:

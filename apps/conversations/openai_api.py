@@ -27,7 +27,7 @@ from apps.conversations.log import Entry
 from apps.conversations.openai_answers import Answer, failure
 from apps.conversations.openai_embeddings import embeddings
 from apps.conversations.openai_shapes import Asked, ChatSerializer, EmbeddingsSerializer, ModelNotFound, asked_in
-from apps.conversations.parties import assistant_of
+from apps.conversations.parties import assistant_of, assistants_of
 from apps.edge.errors import STATUS_OF_CODE, body_of, openai_error, openai_refusal, status_of, translate
 from apps.edge.frames import KEEP_ALIVE
 from apps.edge.middleware import ahead_of_middleware
@@ -38,7 +38,9 @@ from chatbot.events import START, Failed, Token, TurnFinished
 
 
 class OpenAIDoor(Door):
-    """A Door whose every refusal is in OpenAI's envelope."""
+    """A Door whose every refusal is in OpenAI's envelope, for programs: their calls bring instructions and history."""
+
+    visitors = False
 
     @staticmethod
     def refuse(error: Exception) -> HttpResponse:
@@ -108,7 +110,7 @@ class Models(OpenAIDoor):
     )
     async def get(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
         """The tenant's active assistants."""
-        return _json({"object": "list", "data": await unit(_models, caller.tenant)})
+        return _json({"object": "list", "data": await unit(_models, caller)})
 
 
 class OneModel(OpenAIDoor):
@@ -116,7 +118,7 @@ class OneModel(OpenAIDoor):
     async def get(self, request: HttpRequest, caller: Caller, model: str) -> HttpResponseBase:
         """An active assistant, by slug or id."""
         try:
-            return _json(_model(caller.tenant, await unit(assistant_of, caller.tenant, model)))
+            return _json(_model(caller.tenant, await unit(assistant_of, caller, model)))
         except NotFound as error:
             raise _unknown(model) from error
 
@@ -236,9 +238,8 @@ async def _parts(
         yield failure(body_of(error, turn=str(answer.turn_id)), status_of(error))
 
 
-def _models(tenant: Tenant) -> list[dict[str, Any]]:
-    rows = Assistant.objects.for_tenant(tenant).filter(is_active=True).order_by("name")
-    return [_model(tenant, assistant) for assistant in rows]
+def _models(caller: Caller) -> list[dict[str, Any]]:
+    return [_model(caller.tenant, assistant) for assistant in assistants_of(caller).order_by("name")]
 
 
 def _model(tenant: Tenant, assistant: Assistant) -> dict[str, Any]:

@@ -51,7 +51,7 @@ async def open_turn(
     """
     await gateway.pool()  # the endpoints, before the transaction
     async with transaction(caller.tenant) as connection:
-        place = await _in_conversation(connection, caller.tenant, conversation_id, question.user)
+        place = await _in_conversation(connection, caller, conversation_id, question.user)
         opened = await _open(connection, caller, place, question, replica)
         if isinstance(opened, Opened):
             title = " ".join(question.text.split())[:TITLE_CHARS]
@@ -65,7 +65,7 @@ async def open_lone_turn(
     """The same for a turn without a conversation: the asker brings the history. `assistant` is a slug or an id."""
     await gateway.pool()
     async with transaction(caller.tenant) as connection:
-        place = await _alone(connection, caller.tenant, assistant, question.user)
+        place = await _alone(connection, caller, assistant, question.user)
         return await _open(connection, caller, place, question, replica)
 
 
@@ -112,25 +112,31 @@ _MEET = """
 """
 
 
-async def _in_conversation(connection: Connection, tenant: Tenant, conversation_id: uuid.UUID, user: str) -> _Place:
+async def _in_conversation(connection: Connection, caller: Caller, conversation_id: uuid.UUID, user: str) -> _Place:
     found = await connection.execute(
-        _IN_CONVERSATION, {"tenant": tenant.pk, "conversation": conversation_id, "user": user}
+        _IN_CONVERSATION, {"tenant": caller.tenant.pk, "conversation": conversation_id, "user": user}
     )
     row = await found.fetchone()
     if row is None:
         raise NotFound("There is no such conversation.")
     values = iter(row)
     end_user, assistant = _END_USER.read(values), _ASSISTANT.read(values)
+    if not caller.reaches(assistant.pk):
+        raise NotFound("There is no such conversation.")
     return _Place(assistant, _PROMPT.read_joined(values), end_user, conversation_id)
 
 
-async def _alone(connection: Connection, tenant: Tenant, name: str, user: str) -> _Place:
-    row = await (await connection.execute(_ALONE, {"tenant": tenant.pk, "name": name, "id": id_in(name)})).fetchone()
+async def _alone(connection: Connection, caller: Caller, name: str, user: str) -> _Place:
+    asked = {"tenant": caller.tenant.pk, "name": name, "id": id_in(name)}
+    row = await (await connection.execute(_ALONE, asked)).fetchone()
     if row is None:
         raise NotFound("There is no such assistant.")
     values = iter(row)
     assistant = _ASSISTANT.read(values)
-    return _Place(assistant, _PROMPT.read_joined(values), await _end_user(connection, tenant, user or ANONYMOUS))
+    if not caller.reaches(assistant.pk):
+        raise NotFound("There is no such assistant.")
+    end_user = await _end_user(connection, caller.tenant, user or ANONYMOUS)
+    return _Place(assistant, _PROMPT.read_joined(values), end_user)
 
 
 async def _end_user(connection: Connection, tenant: Tenant, name: str) -> EndUser:

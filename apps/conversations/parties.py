@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import uuid
+from typing import TypeVar
 
-from django.db.models import Q
+from django.db import models
+from django.db.models import Q, QuerySet
 
 from apps.access.authentication import Caller
 from apps.assistants.models import Assistant
 from apps.conversations.models import Conversation, Turn
 from apps.tenants.models import EndUser, Tenant
-from apps.tenants.scoping import tenant_scope
+from apps.tenants.scoping import TenantQuerySet, tenant_scope
 from chatbot.errors import NotFound, TurnInProgress
 
+M = TypeVar("M", bound=models.Model)
 ANONYMOUS = "anonymous"  # the end user of calls that name none
+
+
+def within_reach(rows: TenantQuerySet[M], caller: Caller, named: str | None = "") -> TenantQuerySet[M]:
+    """Of conversations or turns those that the caller may touch: with its assistants, and of the end user whom its
+    credential is bound to, whoever is named, or else of the one named."""
+    rows = rows.for_tenant(caller.tenant)
+    if caller.assistant_ids is not None:
+        rows = rows.filter(assistant__in=caller.assistant_ids)
+    if user := user_for(caller, named):
+        rows = rows.filter(end_user__external_id=user)
+    return rows
 
 
 def user_for(caller: Caller, named: str | None = "") -> str:
@@ -21,29 +35,36 @@ def user_for(caller: Caller, named: str | None = "") -> str:
     return caller.acts_for or named or ""
 
 
-def conversation_of(tenant: Tenant, conversation_id: uuid.UUID, *, user: str = "", lock: bool = False) -> Conversation:
-    """A tenant's conversation, and `user`'s where one is named. Raises NotFound, the same for another's as for none."""
-    rows = Conversation.objects.for_tenant(tenant).select_related("end_user", "assistant__prompt__published")
-    if user:
-        rows = rows.filter(end_user__external_id=user)
+def conversation_of(caller: Caller, conversation_id: uuid.UUID, *, user: str = "", lock: bool = False) -> Conversation:
+    """A conversation within reach, and `user`'s where one is named.
+
+    Raises NotFound, the same for another's as for none.
+    """
+    rows = within_reach(Conversation.objects.select_related("end_user", "assistant__prompt__published"), caller, user)
     if lock:
         rows = rows.select_for_update(of=("self",))
     conversation: Conversation | None = rows.filter(pk=conversation_id).first()
     if conversation is None:
         raise NotFound("There is no such conversation.")
-    conversation.assistant.tenant = conversation.tenant = tenant
+    conversation.assistant.tenant = conversation.tenant = caller.tenant
     return conversation
 
 
-def assistant_of(tenant: Tenant, name: str) -> Assistant:
-    """A tenant's active assistant by slug or id. Raises NotFound, the same for another's as for none."""
-    rows = Assistant.objects.for_tenant(tenant).select_related("prompt__published").filter(is_active=True)
+def assistants_of(caller: Caller) -> QuerySet[Assistant]:
+    """The active assistants that the caller may ask."""
+    rows: QuerySet[Assistant] = Assistant.objects.for_tenant(caller.tenant).filter(is_active=True)
+    return rows if caller.assistant_ids is None else rows.filter(pk__in=caller.assistant_ids)
+
+
+def assistant_of(caller: Caller, name: str) -> Assistant:
+    """One of them by slug or id. Raises NotFound, the same for another's as for none."""
+    rows = assistants_of(caller).select_related("prompt__published")
     # PostgreSQL refuses a NUL even in a comparison, and an address may hold one.
     found = [] if "\0" in name else list(rows.filter(Q(slug=name) | Q(pk=id_in(name))))
     if not found:
         raise NotFound("There is no such assistant.")
     assistant: Assistant = max(found, key=lambda row: row.slug == name)  # a slug may look like another one's id
-    assistant.tenant = tenant
+    assistant.tenant = caller.tenant
     return assistant
 
 
@@ -69,10 +90,10 @@ def start_conversation(tenant: Tenant, assistant: Assistant, *, user: str = "", 
     return conversation
 
 
-def delete_conversation(tenant: Tenant, conversation: Conversation) -> None:
+def delete_conversation(caller: Caller, conversation: Conversation) -> None:
     """Delete a conversation with everything in it; its bills stay. Raises TurnInProgress while it is answering."""
-    with tenant_scope(tenant):
-        locked = conversation_of(tenant, conversation.pk, lock=True)
-        if Turn.objects.for_tenant(tenant).filter(conversation=locked, state__in=Turn.OPEN).exists():
+    with tenant_scope(caller):
+        locked = conversation_of(caller, conversation.pk, lock=True)
+        if Turn.objects.for_tenant(caller.tenant).filter(conversation=locked, state__in=Turn.OPEN).exists():
             raise TurnInProgress
         locked.delete()

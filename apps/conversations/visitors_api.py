@@ -74,11 +74,13 @@ TOKEN = {201: VisitorTokenSerializer}
 
 
 class Visitors(Door):
+    scopes = {"POST": "chat:write"}
+    visitors = False
+
     @extend_schema(request=VisitorSerializer, responses={**TOKEN, **ERRORS, **FORBIDDEN})
     async def post(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
         """Let a visitor in. For your own server, which knows who they are: the token goes to their page."""
-        caller.require("chat:write")
-        if caller.acts_for or caller.api_key_id is None:
+        if caller.api_key_id is None:
             raise NotPermitted("Visitors are let in with an API key.")
         serializer = VisitorSerializer(data=read_body(request))
         serializer.is_valid(raise_exception=True)
@@ -140,6 +142,8 @@ class PageVisitors(Door):
 
 
 class Renewal(Door):
+    scopes = {"POST": "chat:write"}
+
     @extend_schema(
         operation_id="renew_visitor",
         request=None,
@@ -191,7 +195,7 @@ def _place(tenant: str, assistant: str, origin: str) -> _Place | None:
 
 def _assistant(caller: Caller, name: str) -> Assistant:
     try:
-        return assistant_of(caller.tenant, name)
+        return assistant_of(caller, name)
     except NotFound as error:
         raise InvalidRequest(fields={"assistant": error.message}) from error
 

@@ -76,7 +76,7 @@ async def test_the_askers_sampling_is_heeded_within_the_assistants_limits(
 async def test_an_assistant_is_named_by_slug_or_id_and_only_by_its_tenant(world: World) -> None:
     for name in (str(world.assistant.pk), world.assistant.pk.hex.upper()):
         assert (await finished(world, Question(text="pump?"), name)).assistant_id == world.assistant.pk
-        assert await platform_unit(assistant_of, world.tenant, name) == world.assistant
+        assert await platform_unit(assistant_of, world.caller, name) == world.assistant
     other = await platform_unit(lambda: factories.make_assistant(tenant=factories.make_tenant("other"), slug="theirs"))
     for name in ("theirs", str(other.pk), str(uuid.uuid4()), "nobody"):
         with pytest.raises(NotFound):
