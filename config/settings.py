@@ -11,7 +11,7 @@ from typing import Any
 
 from config import admin, api
 from config.contradictions import refuse_contradictions
-from config.databases import database, pooled
+from config.databases import database, owning, pooled
 from config.env import (
     BASE_DIR,
     POSTGRES,
@@ -230,7 +230,7 @@ if owner_url := url(
     schemes=POSTGRES,
     default="",
 ):
-    DATABASES["owner"] = database("OWNER_DATABASE_URL", owner_url)
+    DATABASES["owner"] = owning(database("OWNER_DATABASE_URL", owner_url))
 if operator_url := url(
     "OPERATOR_DATABASE_URL",
     "PostgreSQL as the role of the platform's operators, which reads the rows of every tenant and writes none. Without"

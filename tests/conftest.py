@@ -23,6 +23,7 @@ from django.test import TransactionTestCase, override_settings
 
 from local.home import free_port
 from local.processes import healthy, spawn, stop, wait_until
+from tests import all_tenants
 from tests.environment import HOME, ROOT, Backends
 
 LOOPBACK_NAMES = {"localhost"}
@@ -93,6 +94,7 @@ def quick_settings() -> Iterator[None]:
 
 def pytest_configure() -> None:
     _wall_in()
+    all_tenants.install()
 
 
 def _wall_in() -> None:

@@ -23,6 +23,7 @@ from psycopg import sql
 from local import postgres, redis_server
 from local.home import free_port
 from local.processes import spawn, stop, wait_until
+from tests import all_tenants
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT / "var" / "test-seeds"
@@ -157,6 +158,8 @@ def _make_seed(data: Path) -> None:
                 "OPERATOR_DATABASE_URL": _database_url(postgres.OPERATOR, port),
             },
         )
+        with postgres.connect(port, PASSWORDS[postgres.SUPERUSER], postgres.DATABASE) as superuser:
+            all_tenants.add_policies(superuser, postgres.APP)
     finally:
         stop(process, signal.SIGINT)
 
@@ -167,7 +170,9 @@ def _fingerprint() -> str:
     for path in [
         *sorted(ROOT.glob("apps/*/migrations/*.py")),
         ROOT / "apps/ops/management/commands/setup_database.py",
+        ROOT / "apps/tenants/row_security.py",
         ROOT / "local/postgres.py",
+        ROOT / "tests/all_tenants.py",
         ROOT / "requirements/base.txt",
         ROOT / "requirements/local.txt",
     ]:

@@ -13,6 +13,7 @@ from apps.inference.models import Endpoint
 from apps.knowledge.models import Chunk, Collection, Document, Embedding, EmbeddingIndex
 from apps.tenants import keys, rights
 from apps.tenants.models import EndUser, Membership, Tenant, User
+from apps.tenants.scoping import tenant_scope
 
 _count = itertools.count(1)
 PASSWORD = "correct horse battery staple"
@@ -35,11 +36,12 @@ def make_member(*, tenant: Tenant, email: str = "", role: str = Membership.Role.
 
 def make_key(*, tenant: Tenant, **fields: Any) -> str:
     """The text of a new API key, of a service account unless `member` names somebody."""
-    if member := fields.pop("member", None):
-        fields["created_by"] = member
-    else:
-        fields["service_account"] = keys.service_account(tenant, "Tests")
-    return keys.issue(tenant, **{"name": "test", "scopes": rights.ALL, **fields})[1]
+    with tenant_scope(tenant):
+        if member := fields.pop("member", None):
+            fields["created_by"] = member
+        else:
+            fields["service_account"] = keys.service_account(tenant, "Tests")
+        return keys.issue(tenant, **{"name": "test", "scopes": rights.ALL, **fields})[1]
 
 
 def make_end_user(*, tenant: Tenant, external_id: str = "") -> EndUser:

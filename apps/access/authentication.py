@@ -19,9 +19,9 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from apps.edge.errors import ServiceUnavailable
-from apps.tenants import keys, rights
+from apps.tenants import keys, lookups, rights
 from apps.tenants.models import ApiKey, Tenant
-from apps.tenants.scoping import platform_unit
+from apps.tenants.scoping import platform_unit, tenant_scope
 from chatbot.errors import NotAuthenticated, NotPermitted
 
 # How long a process may go on believing a key after it was revoked.
@@ -116,13 +116,17 @@ def _remembered(parts: keys.Parts) -> Caller | None:
 
 
 def _look_up(parts: keys.Parts) -> Caller:
-    row = ApiKey.objects.usable().select_related("tenant").filter(key_id=parts.key_id).first()
+    found = lookups.key_of(parts.key_id)
     # Compare even where no row was found, so that the time taken tells nothing.
-    if not hmac.compare_digest(bytes(row.digest) if row else b"\0" * 32, keys.digest(parts.secret)) or row is None:
+    if not hmac.compare_digest(found.digest if found else b"\0" * 32, keys.digest(parts.secret)) or found is None:
         raise NotAuthenticated
     now = timezone.now()
     stale = Q(last_used_at=None) | Q(last_used_at__lt=now - LAST_USED_STEP)
-    ApiKey.objects.for_tenant(row.tenant).filter(stale, pk=row.pk).update(last_used_at=now)
+    with tenant_scope(found):
+        row = ApiKey.objects.usable().select_related("tenant").filter(pk=found.id).first()
+        if row is None:
+            raise NotAuthenticated
+        ApiKey.objects.for_tenant(row.tenant).filter(stale, pk=row.pk).update(last_used_at=now)
     caller = Caller(
         tenant=row.tenant,
         scopes=rights.known(row.scopes),

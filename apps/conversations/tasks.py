@@ -7,12 +7,13 @@ import uuid
 
 import structlog
 from celery import shared_task
-from django.db import transaction
 from django.utils import timezone
 
 from apps.conversations import turn
 from apps.conversations.models import Turn
 from apps.edge.errors import ServiceUnavailable
+from apps.tenants import lookups
+from apps.tenants.scoping import tenant_scope
 from apps.usage import ledger
 from apps.usage.models import UsageRecord
 
@@ -25,26 +26,24 @@ ABANDONED_AFTER = datetime.timedelta(seconds=300)
 @shared_task(name="conversations.close_abandoned_turns")
 def close_abandoned_turns() -> int:
     """End turns whose process died: they become interrupted, and cost nothing. Returns how many."""
-    open_too_long = Turn.objects.filter(state__in=Turn.OPEN, created__lt=timezone.now() - ABANDONED_AFTER)
     closed = 0
-    for row in open_too_long.select_related("tenant")[:1000]:
-        outcome = turn.Outcome(
-            state=Turn.State.INTERRUPTED,
-            bill=UsageRecord.Bill.LOSS,
-            error=ServiceUnavailable("The process that was answering ended before the answer did. Please ask again."),
-            last_seq=row.last_seq,
-        )
-        with transaction.atomic():
-            closed += turn.close_turn(
-                row.tenant,
-                row.pk,
-                row.epoch,
-                outcome,
-                conversation_id=row.conversation_id,
-                answer_id=uuid.uuid4(),
-            )
+    for tenant_id, turn_id in lookups.call("turns_open_since", timezone.now() - ABANDONED_AFTER):
+        with tenant_scope(tenant_id):
+            closed += _close(Turn.objects.for_tenant(tenant_id).select_related("tenant").get(pk=turn_id))
     # What is reserved still belongs to no turn any more: its conversation was deleted with its assistant or tenant.
     closed += ledger.settle_abandoned(timezone.now() - ABANDONED_AFTER)
     if closed:
         log.warning("turns.abandoned", closed=closed)
     return closed
+
+
+def _close(row: Turn) -> bool:
+    outcome = turn.Outcome(
+        state=Turn.State.INTERRUPTED,
+        bill=UsageRecord.Bill.LOSS,
+        error=ServiceUnavailable("The process that was answering ended before the answer did. Please ask again."),
+        last_seq=row.last_seq,
+    )
+    return turn.close_turn(
+        row.tenant, row.pk, row.epoch, outcome, conversation_id=row.conversation_id, answer_id=uuid.uuid4()
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import defaultdict
 from typing import NamedTuple, cast
 
 from django.conf import settings
@@ -52,8 +53,11 @@ def refresh() -> None:
     global _fresh_until, _known  # noqa: PLW0603 - the pool is the process's, and so is its age
     if time.monotonic() < _fresh_until:
         return
-    rows = Row.objects.filter(enabled=True).order_by("created").prefetch_related("tenants")
-    _known = [_Known(engine_endpoint(row), frozenset(tenant.pk for tenant in row.tenants.all())) for row in rows]
+    rows = Row.objects.filter(enabled=True).order_by("created")
+    allowed = defaultdict(set)
+    for endpoint_id, tenant_id in Row.tenants.through.objects.values_list("endpoint_id", "tenant_id"):
+        allowed[endpoint_id].add(tenant_id)  # tenants themselves are seen in their scopes alone
+    _known = [_Known(engine_endpoint(row), frozenset(allowed[row.pk])) for row in rows]
     for known in _known:
         protocol_of(known.endpoint)  # what it has to import is imported here and not on the event loop
     _pool.replace(known.endpoint for known in _known)

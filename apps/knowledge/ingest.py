@@ -115,7 +115,7 @@ def retry_document(tenant: Tenant, document: Document) -> None:
             requeue(current)
             current.save()
             queue.send_due(tenant.pk)
-        document.refresh_from_db()
+        document.refresh_from_db(from_queryset=Document.objects.select_related("collection"))
 
 
 def delete_document(tenant: Tenant, document: Document) -> None:

@@ -42,9 +42,13 @@ FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 600.0  # seconds
 FIRST_BATCH, LARGEST_BATCH = 8, 128
 QUICK, SLOW = 0.25, 1.0  # seconds that a batch took, below which the next is doubled and above which it is halved
 
-_COPY_VECTORS = (
-    "COPY knowledge_embedding (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector) FROM STDIN"
-)
+# One statement with two arrays, and orjson for the numbers: as fast as COPY, which row-level security forbids, and four
+# times as fast as bulk_create, which writes each number in Python.
+_STORE_VECTORS = """
+    INSERT INTO knowledge_embedding (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
+    SELECT gen_random_uuid(), %s, %s, chunk, %s, false, %s, vector::halfvec
+    FROM unnest(%s::uuid[], %s::text[]) AS made (chunk, vector)
+"""
 
 
 class NoTextError(ExtractionFailed):
@@ -232,11 +236,10 @@ def _next_batch(document: Document, after: int, size: int) -> list[Chunk]:
 def _store_vectors(document: Document, chunks: list[Chunk], made: list[list[float]]) -> None:
     lease.write(document, attempts=0, progress_done=F("progress_done") + len(chunks))
     tenant, collection, index = document.tenant_id, document.collection_id, document.collection.index
-    # COPY, and orjson for the numbers: four times as fast as bulk_create, which writes each number in Python.
-    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(_COPY_VECTORS) as rows:
-        for chunk, vector in zip(chunks, made, strict=True):
-            literal = orjson.dumps(vector).decode()
-            rows.write_row((uuid.uuid4(), tenant, index.pk, chunk.pk, collection, False, index.dimension, literal))
+    with connection.cursor() as cursor:
+        literals = [orjson.dumps(vector).decode() for vector in made]
+        ids = [chunk.pk for chunk in chunks]
+        cursor.execute(_STORE_VECTORS, [tenant, index.pk, collection, index.dimension, ids, literals])
     metrics.EMBEDDED.inc(len(chunks))
 
 

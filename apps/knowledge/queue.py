@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from apps.edge import broker
 from apps.knowledge.models import Document
+from apps.tenants import lookups
 from apps.tenants.scoping import tenant_scope
 
 INGEST_TASK = "knowledge.ingest"
@@ -47,4 +48,4 @@ def _send(tenant_id: uuid.UUID, ids: Sequence[uuid.UUID]) -> None:
 
 def tenants_waiting() -> list[uuid.UUID]:
     """Tenants that have documents to send, in no particular order: each gets its own share."""
-    return list(Document.objects.due(timezone.now()).order_by().values_list("tenant_id", flat=True).distinct())
+    return [tenant_id for (tenant_id,) in lookups.call("tenants_with_due_documents", timezone.now())]

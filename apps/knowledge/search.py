@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from psycopg import AsyncClientCursor
 
 from apps.knowledge import metrics, vectors
 from apps.knowledge.models import Collection, EmbeddingIndex
@@ -109,49 +108,15 @@ async def _vector(index: EmbeddingIndex, text: str) -> list[float] | None:
     return vector
 
 
-# Any word of the question counts, by how few of the passages hold it: the IDF of BM25 (Robertson and Spärck Jones), in
-# thousandths, since sums of integers are equal where sums of floats may not be. PostgreSQL's ts_rank knows no rarity,
-# and must read the words of every passage that it ranks: it only orders those whose words weigh the same, where it
-# prefers headings and repetitions. array_to_tsvector quotes a lexeme as a tsquery needs it.
-# Both kinds of candidates and their passages come in one statement, so from one snapshot: a swap is seen wholly or not
-# at all. The cursor binds on the client, so the planner knows that there are no near ones without a vector.
+# Both kinds of candidates (migrations/0007_search.py) and their passages come in one statement, so from one snapshot: a
+# swap is seen wholly or not at all.
 _STATEMENT = """
-    WITH near AS (
-        SELECT id, row_number() OVER (ORDER BY distance, id) AS place FROM (
-            SELECT e.chunk_id AS id, e.vector <=> %(vector)s::halfvec AS distance
-            FROM knowledge_embedding e
-            WHERE %(vector)s::halfvec IS NOT NULL AND e.tenant_id = %(tenant)s AND e.index_id = %(index)s
-              AND e.collection_id = ANY(%(collections)s) AND e.live
-            ORDER BY distance, e.chunk_id LIMIT %(depth)s
-        ) nearest
-    ), words AS (
-        SELECT array_to_tsvector(ARRAY[lexeme])::text::tsquery AS word
-        FROM unnest(to_tsvector('english', %(text)s))
-    ), deciding AS MATERIALIZED (
-        SELECT word, holders, round(1000 * ln(1 + (
-            (
-                SELECT sum(passages) FROM knowledge_document d
-                WHERE d.tenant_id = %(tenant)s AND d.collection_id = ANY(%(collections)s)
-            ) - cardinality(holders) + 0.5::float8) / (cardinality(holders) + 0.5::float8)))::int AS weight
-        FROM words CROSS JOIN LATERAL (
-            SELECT array_agg(c.id) AS holders FROM knowledge_chunk c
-            WHERE c.tenant_id = %(tenant)s AND c.collection_id = ANY(%(collections)s) AND c.live AND c.tsv @@ word
-        ) held
-        WHERE holders IS NOT NULL ORDER BY cardinality(holders), word LIMIT %(deciding)s
-    ), weighed AS (
-        SELECT id, sum(weight) AS weight FROM deciding, unnest(holders) AS id
-        GROUP BY id ORDER BY weight DESC FETCH FIRST %(depth)s ROWS WITH TIES
-    ), worded AS (
-        SELECT id, row_number() OVER (ORDER BY weight DESC, rank DESC, id) AS place FROM (
-            SELECT id, weight, ts_rank(c.tsv, (SELECT string_agg(word::text, ' | ')::tsquery FROM deciding), 1) AS rank
-            FROM weighed JOIN knowledge_chunk c USING (id) WHERE c.tenant_id = %(tenant)s
-        ) ranked
-        ORDER BY place LIMIT %(depth)s
-    )
     SELECT c.id::text, c.document_id::text,
         (SELECT d.title FROM knowledge_document d WHERE d.tenant_id = %(tenant)s AND d.id = c.document_id),
-        c.heading, c.page, c.text, near.place, worded.place
-    FROM near FULL JOIN worded USING (id) JOIN knowledge_chunk c USING (id)
+        c.heading, c.page, c.text, ranked.near, ranked.worded
+    FROM ranked_passages(
+        %(index)s, %(collections)s, %(vector)s::halfvec, %(text)s, %(depth)s, %(deciding)s
+    ) ranked JOIN knowledge_chunk c USING (id)
     WHERE c.tenant_id = %(tenant)s
 """
 
@@ -159,9 +124,9 @@ _STATEMENT = """
 async def _candidates(tenant: Tenant, scopes: Sequence[_Scope], text: str, depth: int) -> list[list[_Candidate]]:
     """For each scope its candidates, at most 2 * depth, in no particular order."""
     found = []
-    async with statements.transaction(tenant) as connection, AsyncClientCursor(connection) as cursor:
+    async with statements.transaction(tenant) as connection:
         for scope in scopes:
-            await cursor.execute(
+            cursor = await connection.execute(
                 _STATEMENT,
                 {
                     "tenant": tenant.pk,

@@ -34,11 +34,22 @@ _TABLES = """
     GROUP BY c.relname ORDER BY c.relname
 """
 
-# How values are written must not depend on what a server is set to. Row-level security would leave rows out in silence.
+# How values are written must not depend on what a server is set to.
 _AS_WRITTEN = """
     SET LOCAL client_encoding = 'UTF8'; SET LOCAL datestyle = 'ISO'; SET LOCAL intervalstyle = 'postgres';
     SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex';
-    SET LOCAL row_security = off; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0
+    SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0
+"""
+
+
+# Row-level security would leave rows out in silence where nothing shows them all to who asks.
+_HIDING = """
+    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'public' AND c.relrowsecurity AND NOT EXISTS (
+        SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'maintenance' AND p.polcmd = '*'
+            AND p.polroles = ARRAY[current_user::regrole::oid]
+    )
+    ORDER BY 1
 """
 
 
@@ -49,7 +60,7 @@ class Table:
 
 
 def owner() -> BaseDatabaseWrapper:
-    """The connection of the role that owns the tables: the product's own will see one tenant's rows at a time."""
+    """The connection of the role that owns the tables: the product's own sees one tenant's rows at a time."""
     if OWNER not in settings.DATABASES:
         raise BackupError("OWNER_DATABASE_URL is not set: only the role that owns the tables may read and fill them.")
     return connections[OWNER]
@@ -61,7 +72,10 @@ def write_alike(cursor: CursorWrapper) -> None:
 
 
 def tables(cursor: CursorWrapper) -> list[Table]:
-    """Those that a backup holds. Generated columns are left to PostgreSQL."""
+    """Those that a backup holds. Generated columns are left to PostgreSQL. Raises BackupError where rows are hidden."""
+    cursor.execute(_HIDING)
+    if hiding := cursor.fetchone():
+        raise BackupError(f"{hiding[0]} hides rows from this role: OWNER_DATABASE_URL must name the one that migrates.")
     cursor.execute(_TABLES)
     return [Table(name, columns) for name, columns in cursor.fetchall() if name not in LEFT_OUT]
 

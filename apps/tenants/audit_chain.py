@@ -10,7 +10,8 @@ from typing import Any
 
 from django.db import connection
 
-from apps.tenants.models import PLATFORM, AuditHead
+from apps.tenants import lookups
+from apps.tenants.models import PLATFORM
 from apps.tenants.scoping import tenant_scope
 
 BATCH = 2_000
@@ -49,8 +50,7 @@ class Verdict:
 
 def chains() -> list[uuid.UUID]:
     """The ids of the tenants whose deeds were recorded, those of deleted ones too; the platform's chain first."""
-    begun = AuditHead.objects.order_by("chain").values_list("chain", flat=True)
-    return [PLATFORM, *(chain for chain in begun if chain != PLATFORM)]
+    return [PLATFORM, *(chain for (chain,) in lookups.call("audit_chains") if chain != PLATFORM)]
 
 
 def verify(chain: uuid.UUID, kept: bytes | None = None) -> Verdict:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 
 from apps.tenants.models import ApiKey, ServiceAccount, Tenant, User
+from apps.tenants.scoping import tenant_scope
 
 _ALPHABET = string.ascii_letters + string.digits
 _FORM = re.compile(r"parley_([A-Za-z0-9]{12})_([A-Za-z0-9]{43})([A-Za-z0-9]{6})")
@@ -68,21 +69,23 @@ def issue(
     `ip_ranges`. Raises NotPermitted where `scopes` go beyond what the maker may do.
     """
     key_id, secret = _random(12), _random(43)
-    row = ApiKey.objects.create(
-        tenant=tenant,
-        name=name,
-        key_id=key_id,
-        digest=digest(secret),
-        member=None if service_account else created_by,
-        service_account=service_account,
-        created_by=created_by,
-        scopes=sorted(scopes),
-        **limits,
-    )
+    with tenant_scope(tenant):
+        row = ApiKey.objects.create(
+            tenant=tenant,
+            name=name,
+            key_id=key_id,
+            digest=digest(secret),
+            member=None if service_account else created_by,
+            service_account=service_account,
+            created_by=created_by,
+            scopes=sorted(scopes),
+            **limits,
+        )
     body = f"parley_{key_id}_{secret}"
     return row, body + _crc(body)
 
 
 def service_account(tenant: Tenant, name: str) -> ServiceAccount:
     """The tenant's service account of this name, made where it is new."""
-    return ServiceAccount.objects.get_or_create(tenant=tenant, name=name)[0]
+    with tenant_scope(tenant):
+        return ServiceAccount.objects.get_or_create(tenant=tenant, name=name)[0]

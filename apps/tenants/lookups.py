@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
+
 
 class Key(NamedTuple):
     tenant_id: uuid.UUID
@@ -60,6 +63,15 @@ def tenant_named(slug: str) -> uuid.UUID | None:
     for (tenant_id,) in call("tenant_named", slug):
         return tenant_id  # type: ignore[no-any-return]
     return None
+
+
+def find_tenant(slug: str) -> Tenant | None:
+    """The tenant with this slug."""
+    tenant_id = tenant_named(slug)
+    if tenant_id is None:
+        return None
+    with tenant_scope(tenant_id):
+        return Tenant.objects.filter(pk=tenant_id).first()
 
 
 def all_tenants() -> list[uuid.UUID]:

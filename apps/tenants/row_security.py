@@ -1,12 +1,12 @@
 """What migrations put beneath the code's own filters: policies that show each tenant's rows in its scope alone.
 
-A migration of a tenant-owned table ends with `Protect("app_label", "Model")`. A migration whose statements concern rows
-of many tenants starts with `AllTenants()`. What must happen before a tenant is known, or across tenants, is a
-`DefinerFunction`, which tells of rows no more than whose they are.
+A migration that makes a tenant-owned table ends with `Protect("app_label", "Model")`. What must happen before a tenant
+is known, or across tenants, is a `DefinerFunction`, which tells of rows no more than whose they are.
 
 Four roles take part, and no name of one is written down in a migration:
 
-- the owner is whoever migrates. Policies hold for it too (FORCE), but for a transaction that said AllTenants;
+- the owner is whoever migrates. Policies hold for it too (FORCE), but in sessions that say so in `app.maintenance`, as
+  those of OWNER_DATABASE_URL do (config/databases.py): migrations, backup and restore see every tenant's rows;
 - the app's is the user of DATABASE_URL;
 - the search role, PARLEY_SEARCH_ROLE, owns the functions and can log in nowhere. It reads what they name, no more;
 - the operators', the user of OPERATOR_DATABASE_URL, reads everything and writes nothing. It may come later than the
@@ -24,12 +24,6 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.db.models import ForeignKey, Model
 from psycopg import sql
-
-# Policies are joined by OR in no fixed order, so a tenant must be set even where another policy lets everything pass.
-ALL_TENANTS = (
-    "SELECT set_config('app.tenant', 'ffffffff-ffff-ffff-ffff-ffffffffffff', true),"
-    " set_config('app.maintenance', 'on', true)"
-)
 
 # A setting that was never made is an error, and so is the empty one that a transaction's setting leaves behind.
 _PROTECTION = """
@@ -55,20 +49,6 @@ class _OfDatabase(Operation):
         pass
 
 
-class AllTenants(_OfDatabase):
-    """Lets the migration that begins with it read and write the rows of every tenant."""
-
-    def database_forwards(
-        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
-    ) -> None:
-        schema_editor.execute(ALL_TENANTS)
-
-    database_backwards = database_forwards
-
-    def describe(self) -> str:
-        return "Work on the rows of all tenants"
-
-
 class Protect(_OfDatabase):
     """Row-level security for the table of a tenant-owned model, and foreign keys that cannot leave the tenant.
 
@@ -87,7 +67,6 @@ class Protect(_OfDatabase):
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
         model = to_state.apps.get_model(self.model_app, self.model)
-        schema_editor.execute(ALL_TENANTS)  # or the rows that a new foreign key is checked against would be hidden
         for field in _references(model):
             _bind(schema_editor, model, field)
         table, column = sql.Identifier(_table(model)), sql.Identifier(self.column)
@@ -103,7 +82,6 @@ class Protect(_OfDatabase):
         )
         for (policy,) in _query(schema_editor, _POLICIES, _table(model)):
             _execute(schema_editor, "DROP POLICY {policy} ON {table}", policy=sql.Identifier(policy), table=table)
-        schema_editor.execute(ALL_TENANTS)
         for field in _references(model):
             _unbind(schema_editor, model, field)
         _drop_constraint(schema_editor, model, _target_name(model))
@@ -119,7 +97,8 @@ class DefinerFunction(_OfDatabase):
 
     arguments: as CREATE FUNCTION takes them, "name text, ...". returns: "TABLE (tenant_id uuid, id uuid)" or a type.
     body: the statement, of `language` sql, or plpgsql's block. reads: by table, the columns that the body names; what
-    else stands in it cannot be read. A migration that changes a function states it anew, as a whole.
+    else stands in it cannot be read. attributes: others of CREATE FUNCTION. A migration that changes a function states
+    it anew, as a whole.
     """
 
     def __init__(
@@ -131,7 +110,7 @@ class DefinerFunction(_OfDatabase):
         *,
         reads: Mapping[str, Sequence[str]],
         language: str = "sql",
-        volatility: str = "STABLE",
+        attributes: str = "STABLE",
     ) -> None:
         self.name = name
         self.arguments = arguments
@@ -139,7 +118,7 @@ class DefinerFunction(_OfDatabase):
         self.body = body
         self.reads = reads
         self.language = language
-        self.volatility = volatility
+        self.attributes = attributes
 
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
@@ -152,7 +131,7 @@ class DefinerFunction(_OfDatabase):
             # pg_temp comes last, or a temporary table of the caller's would be read in place of ours.
             """
             DROP FUNCTION IF EXISTS {name};
-            CREATE FUNCTION {name}({arguments}) RETURNS {returns} LANGUAGE {language} {volatility} SECURITY DEFINER
+            CREATE FUNCTION {name}({arguments}) RETURNS {returns} LANGUAGE {language} {attributes} SECURITY DEFINER
                 SET search_path = pg_catalog, public, pg_temp AS {body};
             REVOKE ALL ON FUNCTION {name} FROM PUBLIC;
             GRANT EXECUTE ON FUNCTION {name} TO {app};
@@ -164,7 +143,7 @@ class DefinerFunction(_OfDatabase):
             arguments=sql.SQL(self.arguments),
             returns=sql.SQL(self.returns),
             language=sql.SQL(self.language),
-            volatility=sql.SQL(self.volatility),
+            attributes=sql.SQL(self.attributes),
             body=sql.Literal(self.body),
             app=sql.Identifier(settings.DATABASES["default"]["USER"]),
             search=search,
@@ -197,12 +176,16 @@ def _is_owned(model: type[Model]) -> bool:
     return any(field.name == "tenant" for field in model._meta.concrete_fields)
 
 
+def _is_enforced(field: ForeignKey[Any, Any]) -> bool:
+    return bool(field.db_constraint)  # type: ignore[attr-defined]  # django-stubs know it not
+
+
 def _references(model: type[Model]) -> Iterator[ForeignKey[Any, Any]]:
     """To rows that belong to a tenant as these do."""
     if not _is_owned(model):
         return
     for field in model._meta.concrete_fields:
-        if isinstance(field, ForeignKey) and field.db_constraint and _is_owned(field.remote_field.model):
+        if isinstance(field, ForeignKey) and _is_enforced(field) and _is_owned(field.remote_field.model):
             yield field
 
 
@@ -256,7 +239,7 @@ def _drop_constraint(schema_editor: BaseDatabaseSchemaEditor, model: type[Model]
 
 def _execute(schema_editor: BaseDatabaseSchemaEditor, statement: str, **parts: sql.Composable) -> None:
     """Runs it also where a migration is only written down (`sqlmigrate`)."""
-    composed = sql.SQL(statement).format(**parts)  # type: ignore[arg-type]  # psycopg wants a literal
+    composed = sql.SQL(statement).format(**parts)
     schema_editor.execute(composed.as_string(), params=None)
 
 

@@ -7,8 +7,10 @@ import uuid
 
 from django.utils import timezone
 
+from apps.tenants import lookups
 from apps.tenants.models import EndUser, Tenant
 from apps.tenants.pool import Connection
+from apps.tenants.scoping import tenant_scope
 from apps.tenants.statements import insert
 from apps.usage.models import UsageRecord
 from chatbot.events import Usage
@@ -68,6 +70,11 @@ def enter_embeddings(
 
 def settle_abandoned(before: dt.datetime) -> int:
     """Settle what was reserved before then as a loss; for rows whose turns are gone. Returns how many."""
-    return UsageRecord.objects.filter(state=UsageRecord.State.RESERVED, created__lt=before).update(
-        state=UsageRecord.State.SETTLED, bill=UsageRecord.Bill.LOSS, settled_at=timezone.now()
-    )
+    settled = 0
+    for (tenant_id,) in lookups.call("tenants_with_reserved", before):
+        with tenant_scope(tenant_id):
+            rows = UsageRecord.objects.for_tenant(tenant_id)
+            settled += rows.filter(state=UsageRecord.State.RESERVED, created__lt=before).update(
+                state=UsageRecord.State.SETTLED, bill=UsageRecord.Bill.LOSS, settled_at=timezone.now()
+            )
+    return settled

@@ -8,10 +8,11 @@ import uuid
 from typing import Any
 
 import structlog
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import F
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from apps.tenants import lookups
 from apps.tenants.scoping import tenant_scope
 from apps.webhooks import metrics
 from apps.webhooks.models import Delivery, Event, Webhook
@@ -36,11 +37,7 @@ DISABLED_FOR = {
 
 def waiting(limit: int) -> list[tuple[uuid.UUID, uuid.UUID]]:
     """(tenant, webhook) of those with deliveries that are due, whoever waits longest first."""
-    # A look at the head of each webhook's queue, so that the length of none counts.
-    due = Delivery.objects.due(timezone.now()).filter(webhook=OuterRef("pk")).order_by("next_attempt_at")
-    webhooks = Webhook.objects.filter(enabled=True, tenant__is_active=True)
-    heads = webhooks.annotate(head=Subquery(due.values("next_attempt_at")[:1])).exclude(head=None).order_by("head")
-    return list(heads.values_list("tenant_id", "pk")[:limit])
+    return lookups.call("webhooks_waiting", timezone.now(), limit)
 
 
 def claim(tenant_id: uuid.UUID, webhook_id: uuid.UUID) -> tuple[Webhook, list[Delivery]] | None:

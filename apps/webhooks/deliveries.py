@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.edge import broker
+from apps.tenants import lookups
 from apps.tenants.scoping import tenant_scope
 from apps.webhooks.models import Delivery, Event, Webhook
 from chatbot.errors import InvalidRequest
@@ -116,10 +117,16 @@ def deliver_again(delivery: Delivery) -> None:
 
 def prune() -> int:
     """Delete deliveries that are older than KEPT, a portion at a time; how many."""
+    return sum(_prune(tenant_id) for tenant_id in lookups.all_tenants())
+
+
+def _prune(tenant_id: uuid.UUID) -> int:
     deleted = 0
     while True:
-        old = Delivery.objects.filter(created__lt=timezone.now() - KEPT).order_by("-created").values("pk")
-        portion = Delivery.objects.filter(pk__in=old[:PRUNED_AT_ONCE]).order_by()._raw_delete("default")
+        with tenant_scope(tenant_id):
+            rows = Delivery.objects.for_tenant(tenant_id)
+            old = rows.filter(created__lt=timezone.now() - KEPT).order_by("-created").values("pk")
+            portion = rows.filter(pk__in=old[:PRUNED_AT_ONCE]).order_by()._raw_delete("default")
         deleted += portion
         if portion < PRUNED_AT_ONCE:
             return deleted

@@ -6,12 +6,13 @@ import shutil
 
 from django.core.management.base import CommandError, OutputWrapper
 
+from apps.tenants import lookups
 from apps.tenants.models import Tenant
 from chatbot.errors import ParleyError
 
 
 def tenant_named(slug: str) -> Tenant:
-    tenant = Tenant.objects.filter(slug=slug).first()
+    tenant = lookups.find_tenant(slug)
     if tenant is None:
         raise CommandError(f"There is no tenant {slug!r}.")
     return tenant

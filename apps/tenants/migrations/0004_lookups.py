@@ -55,4 +55,11 @@ class Migration(migrations.Migration):
             "SELECT id FROM public.tenants_tenant ORDER BY created, id",
             reads={"tenants_tenant": ("created",)},
         ),
+        DefinerFunction(
+            "audit_chains",
+            "",
+            "TABLE (tenant_id uuid)",
+            "SELECT chain FROM public.tenants_audithead ORDER BY chain",
+            reads={"tenants_audithead": ("chain",)},
+        ),
     ]

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from apps.tenants.models.tenant import Membership
 from apps.tenants.models.users import User
-from apps.tenants.scoping import TenantOwned, TenantQuerySet
+from apps.tenants.scoping import TenantOwned, TenantQuerySet, tenant_scope
 
 
 class ServiceAccount(TenantOwned):
@@ -90,7 +90,8 @@ class ApiKey(TenantOwned):
     def revoke(self) -> None:
         """End the key; every process forgets it within authentication.CACHE_SECONDS."""
         self.revoked_at = self.revoked_at or timezone.now()
-        self.save(update_fields=["revoked_at"])
+        with tenant_scope(self):
+            self.save(update_fields=["revoked_at"])
 
 
 class Invitation(TenantOwned):

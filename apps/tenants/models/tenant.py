@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import connection, models
 from django.utils import timezone
 
 from apps.tenants.models.users import User
@@ -46,6 +47,13 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def validate_unique(self, exclude: Collection[str] | None = None) -> None:
+        """Among all tenants, none of which a query of this one's scope sees."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT tenant_id FROM tenant_named(%s) WHERE tenant_id <> %s", [self.slug, self.pk])
+            if cursor.fetchone() and "slug" not in (exclude or ()):
+                raise self.unique_error_message(type(self), ("slug",))
 
 
 class Membership(TenantOwned):

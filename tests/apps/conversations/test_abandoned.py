@@ -16,7 +16,7 @@ from apps.conversations.opening import open_turn
 from apps.conversations.question import Question
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
 from apps.conversations.turn import Opened
-from apps.tenants.scoping import platform_unit
+from apps.tenants.scoping import platform_unit, unit
 from apps.usage.models import UsageRecord
 from chatbot.events import START
 from tests.apps.conversations.conftest import Api, World, read_sse
@@ -47,7 +47,7 @@ async def test_a_runner_that_lost_its_turn_writes_nothing(world: World) -> None:
     opened = await _open(world)
     await platform_unit(lambda: Turn.objects.update(epoch=2))
     outcome = turn.Outcome(state=Turn.State.FINISHED, bill=turn.UsageRecord.Bill.ONCE, text="late")
-    closed = await platform_unit(
+    closed = await unit(
         turn.close_turn, opened.tenant, opened.turn_id, opened.epoch, outcome,
         conversation_id=opened.conversation_id, answer_id=opened.question_id,
     )  # fmt: skip
@@ -101,7 +101,7 @@ async def test_a_turn_that_another_process_runs_is_waited_for(world: World, monk
         outcome = turn.Outcome(
             state=Turn.State.FINISHED, bill=turn.UsageRecord.Bill.ONCE, text="from elsewhere", finish_reason="stop"
         )
-        await platform_unit(
+        await unit(
             turn.close_turn, opened.tenant, opened.turn_id, opened.epoch, outcome,
             conversation_id=opened.conversation_id, answer_id=runner.REPLICA,
         )  # fmt: skip

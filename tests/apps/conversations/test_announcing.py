@@ -17,7 +17,7 @@ from apps.conversations.opening import open_turn
 from apps.conversations.question import Question
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
 from apps.conversations.turn import Opened
-from apps.tenants.scoping import platform_unit
+from apps.tenants.scoping import platform_unit, unit
 from apps.usage.models import UsageRecord
 from apps.webhooks.models import Delivery, Event
 from apps.webhooks.registration import register
@@ -92,7 +92,7 @@ async def test_a_turn_of_a_dead_process(listening: World) -> None:
 
 def closing(what: Opened) -> Any:
     outcome = turn.Outcome(state=Turn.State.FINISHED, bill=UsageRecord.Bill.ONCE, text="canaryanswer")
-    return platform_unit(
+    return unit(
         turn.close_turn, what.tenant, what.turn_id, what.epoch, outcome,
         conversation_id=what.conversation_id, answer_id=uuid.uuid4(),
     )  # fmt: skip

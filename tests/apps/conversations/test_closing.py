@@ -14,7 +14,7 @@ from apps.conversations.opening import open_lone_turn
 from apps.conversations.question import Question
 from apps.inference.models import Endpoint
 from apps.tenants.models import ApiKey
-from apps.tenants.scoping import platform_unit
+from apps.tenants.scoping import platform_unit, unit
 from apps.usage.models import UsageRecord
 from chatbot.events import START, Event, Failed, TurnFinished, Usage
 from tests.apps.conversations.conftest import Api, World
@@ -90,7 +90,7 @@ async def test_a_save_that_was_committed_unnoticed_is_kept_once(world: World) ->
     )
 
     async def close(answer_id: uuid.UUID) -> bool:
-        return await platform_unit(
+        return await unit(
             turn.close_turn, opened.tenant, opened.turn_id, opened.epoch, outcome,
             conversation_id=None, answer_id=answer_id,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from apps.conversations.question import Question, Sampling
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
 from apps.conversations.turn import Opened
 from apps.tenants.models import EndUser
-from apps.tenants.scoping import platform_unit
+from apps.tenants.scoping import platform_unit, unit
 from apps.usage.models import UsageRecord
 from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound
 from chatbot.events import START, TurnFinished, TurnStarted
@@ -76,7 +76,7 @@ async def test_the_askers_sampling_is_heeded_within_the_assistants_limits(
 async def test_an_assistant_is_named_by_slug_or_id_and_only_by_its_tenant(world: World) -> None:
     for name in (str(world.assistant.pk), world.assistant.pk.hex.upper()):
         assert (await finished(world, Question(text="pump?"), name)).assistant_id == world.assistant.pk
-        assert await platform_unit(assistant_of, world.caller, name) == world.assistant
+        assert await unit(assistant_of, world.caller, name) == world.assistant
     other = await platform_unit(lambda: factories.make_assistant(tenant=factories.make_tenant("other"), slug="theirs"))
     for name in ("theirs", str(other.pk), str(uuid.uuid4()), "nobody"):
         with pytest.raises(NotFound):
@@ -128,7 +128,7 @@ async def test_a_repeat_gets_the_first_turn_and_another_question_none(world: Wor
     await platform_unit(lambda: factories.make_assistant(tenant=world.tenant, slug="second"))
     with pytest.raises(IdempotencyConflict):
         await asking.ask_alone(world.caller, "second", question)
-    conversation = await platform_unit(asking.begin, world.caller, "guide")
+    conversation = await unit(asking.begin, world.caller, "guide")
     with pytest.raises(IdempotencyConflict):
         await asking.ask(world.caller, conversation.pk, question)
     assert await platform_unit(UsageRecord.objects.count) == 1

@@ -17,6 +17,7 @@ from apps.knowledge.collections import create_collection, find_collection
 from apps.knowledge.ingest import add_document, ingest, replace_document
 from apps.knowledge.models import Chunk, Collection, Document, Embedding
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
 from chatbot.events import Source
 from tests.factories import make_collection, make_document, make_endpoint, make_index, make_passage
 from tests.fakes.inference import DIMENSION, FakeInference, Reply, embedding
@@ -191,7 +192,9 @@ def test_nothing_of_another_tenant_is_found_even_in_its_own_collection(
 ) -> None:
     make_passage(tenant=acme, document=document, text="Replace the seal.", vector=toward(1, 1))
     assert find(globex, manuals) == []
-    assert find(globex, find_collection(acme, "manuals")) == []
+    with tenant_scope(acme):
+        manuals = find_collection(acme, "manuals")
+    assert find(globex, manuals) == []
 
 
 def test_without_vectors_words_alone_are_searched(
@@ -209,7 +212,8 @@ def test_an_endpoint_that_changed_its_model_is_not_asked(
     make_passage(tenant=acme, document=document, text="Replace the seal.", vector=toward(1, 90))
     endpoint.model = "another"
     endpoint.save()
-    manuals = find_collection(acme, "manuals")
+    with tenant_scope(acme):
+        manuals = find_collection(acme, "manuals")
     assert [source.text for source in find(acme, manuals)] == ["Replace the seal."]
     assert embeddings.requests == []
 

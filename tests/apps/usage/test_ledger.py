@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 
 from apps.tenants import statements
 from apps.tenants.models import EndUser
-from apps.tenants.scoping import platform_unit
+from apps.tenants.scoping import platform_unit, tenant_scope, unit
 from apps.usage import ledger
 from apps.usage.models import UsageRecord
 from chatbot.events import Usage
@@ -32,7 +32,8 @@ def test_what_each_bill_charges(database: None, bill: str, tokens: tuple[int, in
     tenant = factories.make_tenant()
     turn_id = uuid.uuid4()
     async_to_sync(reserve)(factories.make_end_user(tenant=tenant), turn_id)
-    assert ledger.settle(tenant, turn_id=turn_id, bill=bill, usage=Usage(7, 5), endpoint_id=None)
+    with tenant_scope(tenant):
+        assert ledger.settle(tenant, turn_id=turn_id, bill=bill, usage=Usage(7, 5), endpoint_id=None)
     row = UsageRecord.objects.get()
     assert (row.prompt_tokens, row.completion_tokens) == tokens
 
@@ -45,7 +46,7 @@ async def test_many_settlers_at_once_settle_once(database: None) -> None:
         await reserve(end_user, turn_id)
         settled = await asyncio.gather(
             *(
-                platform_unit(ledger.settle, tenant, turn_id=turn_id, bill="once", usage=Usage(n, n), endpoint_id=None)
+                unit(ledger.settle, tenant, turn_id=turn_id, bill="once", usage=Usage(n, n), endpoint_id=None)
                 for n in range(6)
             )
         )
@@ -56,7 +57,8 @@ def test_another_tenant_cannot_settle(database: None) -> None:
     tenant, other = factories.make_tenant(), factories.make_tenant()
     turn_id = uuid.uuid4()
     async_to_sync(reserve)(factories.make_end_user(tenant=tenant), turn_id)
-    assert not ledger.settle(other, turn_id=turn_id, bill="once", usage=Usage(1, 1), endpoint_id=None)
+    with tenant_scope(other):
+        assert not ledger.settle(other, turn_id=turn_id, bill="once", usage=Usage(1, 1), endpoint_id=None)
 
 
 def test_a_turn_has_one_row(database: None) -> None:

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from django.db import transaction
 
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import platform_unit
+from apps.tenants.scoping import platform_unit, tenant_scope
 from apps.webhooks.deliveries import Happened, announce
 from apps.webhooks.models import Delivery, Event, Webhook
 from apps.webhooks.registration import register
@@ -45,7 +44,7 @@ def make_webhook(tenant: Tenant, url: str = "https://receiver.example/hook", **f
 
 def tell(tenant: Tenant, event: Event = Event.TURN_FINISHED, subject: uuid.UUID | None = None) -> None:
     """Announce an event as its owner does."""
-    with transaction.atomic():
+    with tenant_scope(tenant):
         announce(tenant.pk, event, lambda: Happened(subject or uuid.uuid4(), {"turn": "t"}))
 
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from apps.edge import broker
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import platform_unit
+from apps.tenants.scoping import platform_unit, tenant_scope, unit
 from apps.webhooks import attempts, courier, deliveries, registration
 from apps.webhooks.models import Delivery, Event, Webhook
 from apps.webhooks.sending import Result
@@ -78,7 +78,7 @@ def test_without_webhooks_it_costs_one_statement(acme: Tenant, globex: Tenant) -
     def never() -> Any:
         raise AssertionError("nobody listens")
 
-    with CaptureQueriesContext(connection) as seen, transaction.atomic():
+    with tenant_scope(acme), CaptureQueriesContext(connection) as seen:
         deliveries.announce(acme.pk, Event.TURN_FINISHED, never)
     statements = [query["sql"] for query in seen.captured_queries if query["sql"].startswith(("SELECT", "INSERT"))]
     assert len(statements) == 1
@@ -122,7 +122,7 @@ async def test_one_courier_is_at_work_at_a_time(acme: Tenant, receiver: Receiver
 async def test_a_dead_workers_delivery_is_made_by_another(acme: Tenant, receiver: Receiver) -> None:
     webhook = await platform_unit(make_webhook, acme, receiver.url())
     await told(acme)
-    claimed = await platform_unit(attempts.claim, acme.pk, webhook.pk)
+    claimed = await unit(attempts.claim, acme.pk, webhook.pk)
     assert claimed is not None  # and dies
     await courier.run()
     assert receiver.requests == []
@@ -135,9 +135,9 @@ async def test_a_dead_workers_delivery_is_made_by_another(acme: Tenant, receiver
 async def test_a_worker_that_was_taken_for_dead_writes_nothing(acme: Tenant, receiver: Receiver) -> None:
     webhook = await platform_unit(make_webhook, acme, receiver.url())
     await told(acme)
-    _, (first,) = await platform_unit(attempts.claim, acme.pk, webhook.pk)  # type: ignore[misc]
+    _, (first,) = await unit(attempts.claim, acme.pk, webhook.pk)  # type: ignore[misc]
     await make_due(acme)
-    await platform_unit(attempts.claim, acme.pk, webhook.pk)
+    await unit(attempts.claim, acme.pk, webhook.pk)
     await platform_unit(attempts.settle, webhook, first, Result(1.0, 500, "It answered 500."))
     delivery = await only_delivery(acme)
     assert (delivery.attempts, delivery.error) == (2, "")

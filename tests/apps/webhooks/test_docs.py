@@ -20,7 +20,7 @@ from apps.conversations.models import Turn
 from apps.knowledge import announcing as documents
 from apps.knowledge.models import Document
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import platform_unit
+from apps.tenants.scoping import platform_unit, tenant_scope
 from apps.webhooks import attempts, courier, deliveries, registration, sending
 from apps.webhooks.models import ANNOUNCED, Delivery, Webhook
 from local.home import free_port
@@ -53,10 +53,11 @@ def test_messages_are_as_shown() -> None:
     Webhook.objects.all().delete()
     webhook = registration.register(acme, name="x", url="https://r.example/", events=list(ANNOUNCED))
     document = Document.objects.for_tenant(acme).get()
-    turns.turn_finished(acme, Turn.objects.for_tenant(acme).get().pk)
-    documents.document_ready(document)
-    documents.document_failed(document)
-    deliveries.write_test(webhook, lease=attempts.LEASE)
+    with tenant_scope(acme):
+        turns.turn_finished(acme, Turn.objects.for_tenant(acme).get().pk)
+        documents.document_ready(document)
+        documents.document_failed(document)
+        deliveries.write_test(webhook, lease=attempts.LEASE)
     real = {row.event: json.loads(sending.body_of(row)) for row in Delivery.objects.for_tenant(acme)}
     shown = {message["type"]: message for message in (json.loads(b.text) for b in BLOCKS if b.language == "json")}
     assert shown.keys() == real.keys()

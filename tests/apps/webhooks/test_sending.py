@@ -12,7 +12,7 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import platform_unit
+from apps.tenants.scoping import platform_unit, unit
 from apps.webhooks import attempts, courier, registration, sending
 from apps.webhooks.models import Delivery, Event, Webhook
 from tests.apps.webhooks.conftest import make_due, make_webhook, only_delivery, told
@@ -117,7 +117,7 @@ async def test_gone_switches_the_webhook_off(acme: Tenant, receiver: Receiver) -
     assert [row["error"][:11] for row in rows] == ["It answered", "The webhook", "The webhook"]
     await told(acme)
     assert await platform_unit(Delivery.objects.for_tenant(acme).count) == 3
-    await platform_unit(registration.change, webhook, enabled=True)
+    await unit(registration.change, webhook, enabled=True)
     assert (webhook.enabled, webhook.failures, webhook.disabled_reason) == (True, 0, "")
 
 

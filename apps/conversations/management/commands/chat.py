@@ -15,7 +15,7 @@ from rest_framework.exceptions import ValidationError
 from apps.access.authentication import Caller
 from apps.conversations import asking, following, runner
 from apps.edge.errors import translate
-from apps.tenants.models import Tenant
+from apps.tenants import lookups
 from apps.tenants.scoping import platform_unit, unit
 from chatbot.errors import ParleyError
 from chatbot.events import START, Event, Failed, Sources, Token, TurnFinished
@@ -38,7 +38,7 @@ class Command(BaseCommand):
             self.stdout.write("")
 
     async def _chat(self, options: dict[str, Any]) -> None:
-        tenant = await platform_unit(lambda: Tenant.objects.filter(slug=options["tenant"]).first())
+        tenant = await platform_unit(lookups.find_tenant, options["tenant"])
         if tenant is None:
             raise CommandError(f"There is no tenant {options['tenant']!r}.")
         caller = Caller(tenant=tenant)

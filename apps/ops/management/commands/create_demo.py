@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
+from django.db.models import QuerySet
 
 from apps.assistants.models import Assistant, AssistantCollection
 from apps.assistants.publishing import default_prompt
@@ -21,8 +22,9 @@ from apps.knowledge.collections import create_collection
 from apps.knowledge.ingest import add_document, replace_document
 from apps.knowledge.models import Collection, Document
 from apps.ops.demo import ADMIN
-from apps.tenants import keys, rights
+from apps.tenants import keys, lookups, rights
 from apps.tenants.models import ApiKey, Tenant, User
+from apps.tenants.scoping import tenant_scope
 
 TENANT = "demo"
 ASSISTANT = "guide"
@@ -50,12 +52,14 @@ class Command(BaseCommand):
         with transaction.atomic():
             for name, (url, model, kind) in ENDPOINTS.items():
                 _refresh_endpoint(name, url, model, kind)
-            tenant, _ = Tenant.objects.get_or_create(slug=TENANT, defaults={"name": "Demo"})
-            collection = Collection.objects.for_tenant(tenant).filter(slug=COLLECTION).first() or create_collection(
-                tenant, name="Parley's documentation", slug=COLLECTION, description="The files of docs/."
-            )
-            _refresh_assistant(tenant, collection)
-            _write_credentials(tenant)
+            tenant = lookups.find_tenant(TENANT) or Tenant(slug=TENANT, name="Demo")
+            with tenant_scope(tenant):
+                tenant.save()
+                collection = Collection.objects.for_tenant(tenant).filter(slug=COLLECTION).first() or create_collection(
+                    tenant, name="Parley's documentation", slug=COLLECTION, description="The files of docs/."
+                )
+                _refresh_assistant(tenant, collection)
+                _write_credentials(tenant)
         for path in _documents():
             _refresh_document(tenant, collection, path)
 
@@ -64,9 +68,7 @@ class Command(BaseCommand):
         said = ""
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
-            document = Document.objects.filter(
-                tenant__slug=TENANT, collection__slug=COLLECTION, file_name=FIRST
-            ).first()
+            document = _first_document()
             if document is None or document.status == Document.Status.FAILED:
                 raise CommandError(document.failure_message if document else f"docs/{FIRST} is missing.")
             if document.status == Document.Status.READY:
@@ -79,6 +81,15 @@ class Command(BaseCommand):
                 said = state
             time.sleep(0.2)
         raise CommandError(f"docs/{FIRST} was not searchable after {WAIT_SECONDS:.0f} s; the worker's log says why.")
+
+
+def _first_document() -> Document | None:
+    tenant = lookups.find_tenant(TENANT)
+    if tenant is None:
+        return None
+    with tenant_scope(tenant):
+        pages: QuerySet[Document] = Document.objects.for_tenant(tenant).filter(collection__slug=COLLECTION)
+        return pages.filter(file_name=FIRST).first()
 
 
 def _documents() -> list[Path]:
@@ -128,7 +139,8 @@ def _refresh_assistant(tenant: Tenant, collection: Collection) -> None:
 def _refresh_document(tenant: Tenant, collection: Collection, path: Path) -> None:
     """Add the page, or its new text; an unchanged one is left alone."""
     content = path.read_bytes()
-    known = Document.objects.for_tenant(tenant).filter(collection=collection, file_name=path.name).first()
+    with tenant_scope(tenant):
+        known = Document.objects.for_tenant(tenant).filter(collection=collection, file_name=path.name).first()
     if known is None:
         add_document(tenant, collection, name=path.name, content=content)
     else:

@@ -28,7 +28,9 @@ from django.db import connections
 from apps.inference.models import Endpoint
 from apps.inference.probe import probe
 from apps.ops import doctor, first_start
+from apps.tenants import lookups
 from apps.tenants.models import Membership, Tenant, User, slug_validator
+from apps.tenants.scoping import tenant_scope
 from chatbot.addresses import is_public
 
 CHECKS = (
@@ -184,7 +186,7 @@ class Command(BaseCommand):
         return user
 
     def _ask_for_tenant(self) -> str:
-        if Tenant.objects.exists():
+        if lookups.all_tenants():
             return ""
         return self.asker.settle(
             "INIT_TENANT", "The first tenant's short name, such as acme", check=_wrong_slug, optional=True
@@ -193,9 +195,11 @@ class Command(BaseCommand):
     def _create_tenant(self, slug: str, owner: User | None) -> None:
         if not slug:
             return
-        tenant = Tenant.objects.create(slug=slug, name=slug.replace("-", " ").capitalize())
-        if owner:
-            Membership.objects.create(tenant=tenant, user=owner, role=Membership.Role.OWNER)
+        tenant = Tenant(slug=slug, name=slug.replace("-", " ").capitalize())
+        with tenant_scope(tenant):
+            tenant.save()
+            if owner:
+                Membership.objects.create(tenant=tenant, user=owner, role=Membership.Role.OWNER)
         self.say(f"Tenant {tenant.slug}.")
 
     def _tell_what_is_next(self) -> None:

@@ -38,11 +38,10 @@ SEARCH_ROLE = """
 """
 MAKE_SEARCH_ROLE = "CREATE ROLE {search} NOLOGIN; GRANT {search} TO {owner} WITH INHERIT FALSE, SET TRUE"
 
-# Operators read what there is, and every tenant's rows.
+# Operators read what there is, and every tenant's rows. No default privileges: they would make a table look touched.
 OF_OPERATORS = (
     "GRANT USAGE ON SCHEMA public TO {operator}",
     "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {operator}",
-    "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {operator}",
 )
 HIDDEN_FROM = """
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -87,9 +86,9 @@ class Command(BaseCommand):
             connection.close()
 
 
-def _role(alias: str) -> str | None:
-    """The user of an alias; None where it is not configured."""
-    return settings.DATABASES.get(alias, {}).get("USER")
+def _role(alias: str) -> str:
+    """The user of an alias; empty where it is not configured."""
+    return str(settings.DATABASES.get(alias, {}).get("USER", ""))
 
 
 def _check_search_role(connection: BaseDatabaseWrapper, search: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
 
 from apps.tenants.models import Membership, Tenant, User
+from apps.tenants.scoping import tenant_scope
 
 
 class Command(BaseCommand):
@@ -21,17 +21,17 @@ class Command(BaseCommand):
         parser.add_argument("--owner", metavar="E-MAIL", help="who owns it")
         parser.add_argument("--password", help="the owner's password, if they are new")
 
-    @transaction.atomic
     def handle(self, *, slug: str, name: str | None, owner: str | None, password: str | None, **_: Any) -> None:
         tenant = Tenant(slug=slug, name=name or slug.replace("-", " ").capitalize())
         try:
             tenant.full_clean()
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from error
-        tenant.save()
-        if owner:
-            user = User.objects.filter(email__iexact=owner).first() or User.objects.create_user(owner, password)
-            Membership.objects.create(tenant=tenant, user=user, role=Membership.Role.OWNER)
+        with tenant_scope(tenant):
+            tenant.save()
+            if owner:
+                user = User.objects.filter(email__iexact=owner).first() or User.objects.create_user(owner, password)
+                Membership.objects.create(tenant=tenant, user=user, role=Membership.Role.OWNER)
         self.stdout.write(
             self.style.SUCCESS(f"Created tenant {tenant.slug}" + (f", owned by {owner}." if owner else "."))
         )

@@ -9,8 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from apps.tenants import keys, rights
-from apps.tenants.models import Tenant
+from apps.tenants import keys, lookups, rights
 
 
 class Command(BaseCommand):
@@ -22,7 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--days", type=int, help="days until it expires; never if left out")
 
     def handle(self, *, tenant: str, name: str, days: int | None, **options: Any) -> None:
-        found = Tenant.objects.filter(slug=tenant).first()
+        found = lookups.find_tenant(tenant)
         if found is None:
             raise CommandError(f"There is no tenant {tenant!r}.")
         if days is not None and days < 1:
