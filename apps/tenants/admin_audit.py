@@ -126,12 +126,15 @@ class AuditEntryAdmin(ReadOnlyTenantAdmin):
     sortable_by = ()
     ordering = ("-at", "-id")
     readonly_fields = (
-        "what", "when", "action", "who", "address", "row", "details", "request_id", "seq", "hash_hex", "previous_hex",
+        "what", "when", "action", "who", "address", "row", "details", "request_id", "place", "hash_hex", "previous_hex",
     )  # fmt: skip
     fieldsets = (
         (None, {"fields": ("what", "when", "action", "who", "address", "row", "details", "request_id")}),
-        ("In the chain", {"fields": ("seq", "hash_hex", "previous_hex")}),
+        ("In the chain", {"fields": ("place", "hash_hex", "previous_hex")}),
     )
+
+    class Media:
+        css = {"all": ["admin/parley/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEntry]:
         # Beside the row and not by a join: the platform's own entries and those of deleted tenants have no tenant.
@@ -175,28 +178,32 @@ class AuditEntryAdmin(ReadOnlyTenantAdmin):
         return f"{local:%d %b %Y, %H:%M:%S %Z}"
 
     @display(description="Who")
-    def who(self, entry: AuditEntry) -> str:
-        kind = str(entry.get_actor_kind_display())
-        return f"{entry.actor_label}: {kind.lower()}" + (f", {entry.actor_id}" if entry.actor_id else "")
+    def who(self, entry: AuditEntry) -> SafeString:
+        kind = str(entry.get_actor_kind_display()).lower()
+        return format_html("{} ({}) {}", entry.actor_label, kind, _exact(entry.actor_id))
 
     @display(description="Row")
-    def row(self, entry: AuditEntry) -> str:
+    def row(self, entry: AuditEntry) -> SafeString | str:
         if not entry.row_type:
             return NOTHING
-        return " ".join(filter(None, (capfirst(_noun(entry.row_type)), entry.row_label, entry.row_id)))
+        return format_html("{} {} {}", capfirst(_noun(entry.row_type)), entry.row_label, _exact(entry.row_id))
 
     @display(description="Details")
     def details(self, entry: AuditEntry) -> SafeString | str:
         lines = ((name.replace("_", " "), _told(value)) for name, value in entry.facts.items())
         return format_html_join("", '<div class="mb-1">{}: {}</div>', lines) or NOTHING
 
+    @display(description="Entry")
+    def place(self, entry: AuditEntry) -> str:
+        return f"number {entry.seq:,}"
+
     @display(description="Hash")
     def hash_hex(self, entry: AuditEntry) -> SafeString:
-        return _digest(entry.hash)
+        return _exact(bytes(entry.hash).hex())
 
     @display(description="Hash before")
     def previous_hex(self, entry: AuditEntry) -> SafeString | str:
-        return _digest(entry.previous) if entry.previous else "none: it begins the chain"
+        return _exact(bytes(entry.previous).hex()) if entry.previous else "none: it begins the chain"
 
 
 def _name_of(entry: AuditEntry) -> str:
@@ -209,5 +216,6 @@ def _told(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _digest(digest: bytes | memoryview) -> SafeString:
-    return format_html('<code class="break-all">{}</code>', bytes(digest).hex())
+def _exact(text: str) -> SafeString:
+    """What is compared and searched for, and not read."""
+    return format_html('<pre style="white-space: pre-wrap; overflow-wrap: anywhere">{}</pre>', text)

@@ -62,7 +62,7 @@ class AuditEntry(TenantOwned):
         ]
 
     def __str__(self) -> str:
-        return f"{self.action} #{self.seq}"
+        return f"Entry {self.seq}: {self.action}"
 
 
 class AuditHead(models.Model):
