@@ -11,6 +11,8 @@ from config.env import refuse
 
 # They tell of each request or task, which is in our own log.
 CHATTY = ("daphne", "uvicorn", "uvicorn.access", "httpx", "httpx2", "aiohttp.access", "axes", "celery.app.trace")
+# At DEBUG they write down what a page was made of and what was stored, the secrets that it shows once among it.
+TELLING = ("django.template", "django.db.backends")
 
 
 def configure_logging(*, level: str) -> None:
@@ -46,6 +48,8 @@ def configure_logging(*, level: str) -> None:
     root.setLevel(level)
     for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for telling in TELLING:
+        logging.getLogger(telling).setLevel(logging.INFO)
     # Scanners send made-up Host headers all day; the 400 that they get is in the request log.
     logging.getLogger("django.security.DisallowedHost").setLevel(logging.CRITICAL)
 
