@@ -90,6 +90,10 @@ class KindFilter(DropdownFilter):
 class DaysFilter(RangeDateFilter):
     """unfold's own compares times with naive ones, and leaves the last day out."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = "day (UTC)"
+
     def queryset(self, _request: HttpRequest, rows: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
         if since := self._midnight("from"):
             rows = rows.filter(at__gte=since)
@@ -110,7 +114,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     @cached_property
     def count(self) -> int:
         rows: Any = self.object_list
-        return int(rows.order_by()[:MOST_LISTED].count())
+        return int(rows.order_by().values("pk")[:MOST_LISTED].count())
 
 
 @admin.register(AuditEntry)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from unfold.decorators import action, display
 
-from apps.tenants import keys, rights
+from apps.tenants import audit, keys, rights
 from apps.tenants.admin_base import TenantAdmin, TenantForm
 from apps.tenants.admin_words import ago
 from apps.tenants.models import ApiKey
@@ -104,6 +104,7 @@ class ApiKeyAdmin(TenantAdmin):
     def revoke(self, request: HttpRequest, _form: Any, object_id: str) -> HttpResponse:
         key = self.row(request, object_id)
         key.revoke()
+        audit.record(key, "key.revoked", audit.actor_of(request), key)
         self.log_change(request, key, "Revoked.")
         messages.success(request, f"{key.name} is revoked.")
         return HttpResponse(headers={"HX-Redirect": reverse("admin:tenants_apikey_changelist")})

@@ -123,6 +123,7 @@ class Migration(migrations.Migration):
                             ("system", "Parley"),
                         ],
                         max_length=16,
+                        verbose_name="kind of actor",
                     ),
                 ),
                 ("actor_id", models.CharField(max_length=64)),

@@ -34,7 +34,7 @@ class AuditEntry(TenantOwned):
     )
     seq = models.BigIntegerField()
     at = models.DateTimeField()
-    actor_kind = models.CharField(max_length=16, choices=Kind)
+    actor_kind = models.CharField("kind of actor", max_length=16, choices=Kind)
     actor_id = models.CharField(max_length=64)
     actor_label = models.CharField(max_length=200)
     address = models.CharField(max_length=45)

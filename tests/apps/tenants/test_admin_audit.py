@@ -92,6 +92,16 @@ def test_prompts_published_and_secrets_rotated_are_recorded(world: World) -> Non
     assert actions == ["prompt.published", "webhook.secret_rotated"]
 
 
+def test_keys_issued_and_revoked_and_passwords_set_are_recorded(world: World) -> None:
+    key = _of(world.acme, "tenants", "ApiKey")
+    url = reverse("admin:tenants_apikey_revoke", args=[key.pk])
+    logged_in(world.alice).post(url, {"_form_submitted": "1"})
+    password = {"usable_password": "true", "password1": "canary-battery-staple", "password2": "canary-battery-staple"}
+    logged_in(world.operator).post(reverse("admin:auth_user_password_change", args=[world.bob.pk]), password)
+    assert [(action, label) for action, label, _ in recorded(world.acme)] == [("key.revoked", "acme key")]
+    assert [(action, label) for action, label, _ in recorded(PLATFORM)] == [("user.changed", "bob@acme.example")]
+
+
 def _of(tenant: Tenant, app: str, model: str) -> Any:
     return apps.get_model(app, model)._default_manager.for_tenant(tenant).first()
 

@@ -8,7 +8,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from apps.tenants import keys
-from apps.tenants.models import Membership, Tenant
+from apps.tenants.models import AuditEntry, Membership, Tenant
+from apps.tenants.scoping import tenant_scope
 from tests import factories
 
 
@@ -62,3 +63,17 @@ def test_issue_key_refuses_with_a_sentence(db: None, arguments: list[str]) -> No
     factories.make_tenant("acme")
     with pytest.raises(CommandError):
         run("issue_key", *arguments)
+
+
+def test_both_are_recorded_with_who_ran_them(db: None) -> None:
+    run("create_tenant", "acme", "--owner", "alice@acme.example", "--password", "long enough")
+    text = run("issue_key", "--tenant", "acme", "--name", "Website")
+    tenant = Tenant.objects.get()
+    with tenant_scope(tenant):
+        entries = list(AuditEntry.objects.for_tenant(tenant).order_by("seq"))
+    assert [(entry.action, entry.row_label) for entry in entries] == [
+        ("tenant.created", "Acme"), ("member.added", "alice@acme.example"), ("key.issued", "Website"),
+    ]  # fmt: skip
+    assert [entry.actor_id for entry in entries] == ["create_tenant", "create_tenant", "issue_key"]
+    assert {entry.actor_kind for entry in entries} == {"command"}
+    assert text not in str([vars(entry) for entry in entries])

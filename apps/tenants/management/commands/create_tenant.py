@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
+from apps.tenants import audit
 from apps.tenants.models import Membership, Tenant, User
 from apps.tenants.scoping import tenant_scope
 
@@ -29,9 +30,12 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.messages)) from error
         with tenant_scope(tenant):
             tenant.save()
+            actor = audit.actor_of_command("create_tenant")
+            audit.record(tenant, "tenant.created", actor, tenant)
             if owner:
                 user = User.objects.filter(email__iexact=owner).first() or User.objects.create_user(owner, password)
-                Membership.objects.create(tenant=tenant, user=user, role=Membership.Role.OWNER)
+                member = Membership.objects.create(tenant=tenant, user=user, role=Membership.Role.OWNER)
+                audit.record(tenant, "member.added", actor, member, role=member.role)
         self.stdout.write(
             self.style.SUCCESS(f"Created tenant {tenant.slug}" + (f", owned by {owner}." if owner else "."))
         )

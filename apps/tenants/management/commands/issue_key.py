@@ -9,7 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from apps.tenants import keys, lookups, rights
+from apps.tenants import audit, keys, lookups, rights
+from apps.tenants.scoping import tenant_scope
 
 
 class Command(BaseCommand):
@@ -27,6 +28,8 @@ class Command(BaseCommand):
         if days is not None and days < 1:
             raise CommandError("--days must be at least 1.")
         expires_at = timezone.now() + datetime.timedelta(days=days) if days else None
-        account = keys.service_account(found, name)
-        _row, text = keys.issue(found, name=name, scopes=rights.ALL, service_account=account, expires_at=expires_at)
+        with tenant_scope(found):
+            account = keys.service_account(found, name)
+            row, text = keys.issue(found, name=name, scopes=rights.ALL, service_account=account, expires_at=expires_at)
+            audit.record(found, "key.issued", audit.actor_of_command("issue_key"), row, scopes=row.scopes)
         self.stdout.write(text)
