@@ -27,6 +27,7 @@ from apps.ops import archive, backup, instance
 from apps.ops.archive import BackupError
 from apps.ops.backup import write_backup
 from apps.ops.restore import restore_backup
+from apps.tenants import audit, audit_chain
 from apps.tenants.models import Tenant
 from local import postgres
 from tests.apps.knowledge.conftest import acme, embeddings, endpoint, manuals
@@ -79,6 +80,8 @@ def lived_in(acme: Tenant, manuals: Collection, endpoint: Endpoint) -> Document:
     make_conversation(tenant=acme, assistant=assistant)
     make_member(tenant=acme, email="alice@example.com")
     make_key(tenant=acme)
+    for _ in range(2):
+        audit.record(acme, "key.issued", audit.SYSTEM, acme, name="用户")
     return document
 
 
@@ -113,6 +116,10 @@ def test_an_emptied_instance_becomes_what_it_was(
     assert files(media) == stored
     assert len(before["knowledge_embedding"]) >= 3
     assert Endpoint.objects.get().api_key == "hf_secret"
+    assert audit_chain.verify(lived_in.tenant_id).bad is None
+    audit.record(lived_in.tenant_id, "key.revoked", audit.SYSTEM)
+    verdict = audit_chain.verify(lived_in.tenant_id)
+    assert (verdict.length, verdict.bad) == (3, None)
 
 
 @pytest.fixture
