@@ -54,6 +54,9 @@ def databases(aliases: Mapping[str, Mapping[str, Any]]) -> None:
     owner = aliases.get("owner")
     if owner and owner["USER"] == aliases["default"]["USER"]:
         refuse("DATABASE_URL and OWNER_DATABASE_URL name the same role, but the product's must not own the tables.")
+    operator = aliases.get("operator")
+    if operator and operator["USER"] in (aliases["default"]["USER"], owner and owner["USER"]):
+        refuse("OPERATOR_DATABASE_URL names a role that another address names, but the operators' is one of its own.")
 
 
 def broker(*, url: str, redis_url: str) -> None:

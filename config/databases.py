@@ -40,9 +40,10 @@ def pooled(config: dict[str, Any], *, size: int, sql_timeout_ms: int) -> dict[st
 
 
 def owning(config: dict[str, Any]) -> dict[str, Any]:
-    """Sessions of the tables' owner, which migrates, backs up and restores the rows of all tenants: the policy that lets
-    it asks for `app.maintenance` (apps/tenants/row_security.py). A tenant must be named even so: PostgreSQL may ask
-    either policy first, and the other's is an error without one.
+    """Sessions of the tables' owner, which migrates, backs up and restores the rows of all tenants.
+
+    The policy that lets it asks for `app.maintenance` (apps/tenants/row_security.py). A tenant must be named even so:
+    PostgreSQL may ask either policy first, and the other's is an error without one.
     """
     options = "-c app.maintenance=on -c app.tenant=ffffffff-ffff-ffff-ffff-ffffffffffff"
     return {**config, "OPTIONS": {**config["OPTIONS"], "options": options}}

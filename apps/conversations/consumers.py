@@ -21,14 +21,13 @@ from django.http.request import validate_host
 
 from apps.access.authentication import Caller, authenticate, key_in, still_valid
 from apps.access.sessions import user_of
-from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
-from apps.conversations.models import Conversation, Turn
 from apps.edge.errors import body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.request_ids import accept_request_id
+from apps.tenants import lookups
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import platform_unit, unit
+from apps.tenants.scoping import platform_unit, tenant_scope, unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotFound, ParleyError
 from chatbot.events import START, Cursor
 
@@ -162,17 +161,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
         user = user_of(self.headers.get("cookie", ""))
         if user is None:
             raise NotAuthenticated
-        owners: Any  # rows of the tenant that owns what was named
-        if turn:
-            owners = Turn.objects.filter(pk=turn).values("tenant")
-        elif conversation:
-            owners = Conversation.objects.filter(pk__in=_uuids(conversation)).values("tenant")
-        else:
-            owners = Assistant.objects.filter(pk__in=_uuids(assistant)).values("tenant")
-        tenant = Tenant.objects.of(user).filter(pk__in=owners).first()
-        if tenant is None:
-            raise NotFound
-        return Caller(tenant=tenant, user_id=user.pk, user_email=user.email)
+        for (tenant_id,) in lookups.call("owners_of", [turn] if turn else _uuids(conversation or assistant)):
+            with tenant_scope(tenant_id):
+                if tenant := Tenant.objects.of(user).filter(pk=tenant_id).first():
+                    return Caller(tenant=tenant, user_id=user.pk, user_email=user.email)
+        raise NotFound
 
     def _same_origin(self) -> bool:
         """Browsers send cookies across origins; only a page of ours may use them."""
@@ -208,7 +201,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
         user = user_of(self.headers.get("cookie", ""))
         if user is None:
             return False
-        return not Turn.objects.filter(pk__in=turns).exclude(tenant__in=Tenant.objects.of(user)).exists()
+        for (tenant_id,) in lookups.call("owners_of", turns):
+            with tenant_scope(tenant_id):
+                if not Tenant.objects.of(user).filter(pk=tenant_id).exists():
+                    return False
+        return True
 
     # --- Turns --------------------------------------------------------------------------------------------------------
 

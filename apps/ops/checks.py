@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Tags, Warning, register  # noqa: A004 - Django's name
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's name
+from django.db import DatabaseError
+
+from apps.ops import roles
 
 
 @register(Tags.security, deploy=True)
@@ -18,5 +21,20 @@ def behind_a_proxy(**_: Any) -> list[CheckMessage]:
                 hint="Set PARLEY_BEHIND_PROXY=on behind the proxy that speaks TLS.",
                 id="parley.W001",
             )
+        ]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def plain_role(**_: Any) -> list[CheckMessage]:
+    """Row-level security must hold for the role that the product runs as."""
+    try:
+        name, faults = roles.of_the_product()
+    except DatabaseError as error:
+        said = str(error).strip().splitlines()[0]
+        return [Warning(f"Nobody can tell what the role of DATABASE_URL may do: {said}", id="parley.W002")]
+    if faults:
+        return [
+            Error(f"{name}, the role of DATABASE_URL, {' and '.join(faults)}.", hint=roles.ADVICE, id="parley.E001")
         ]
     return []

@@ -25,7 +25,7 @@ from packaging.version import Version
 from apps.edge.encryption import keyring
 from apps.inference.models import Endpoint
 from apps.inference.probe import probe
-from apps.ops import rotation
+from apps.ops import roles, rotation
 from apps.ops.demo import ADMIN as DEMO_ADMIN
 from apps.tenants.models import User
 
@@ -183,22 +183,9 @@ def _extensions() -> Iterator[Finding]:
 
 
 def _role() -> Iterator[Finding]:
-    """Row-level security protects nobody from a role that owns the tables or may bypass it."""
-    [(name, superuser, bypasses, owned, memberships)] = _rows(
-        "SELECT rolname, rolsuper, rolbypassrls,"
-        " (SELECT count(*) FROM pg_class WHERE relowner = r.oid),"
-        " (SELECT count(*) FROM pg_auth_members WHERE member = r.oid) FROM pg_roles r WHERE rolname = current_user"
-    )
-    wrong = {
-        "is a superuser": superuser,
-        "bypasses row-level security": bypasses,
-        f"owns {owned} tables": owned,
-        "is a member of other roles": memberships,
-    }
-    if faults := [fault for fault, holds in wrong.items() if holds]:
-        yield fail(
-            "role", f"{name} {' and '.join(faults)}", "Give DATABASE_URL a plain role; the owner's login migrates."
-        )
+    name, faults = roles.of_the_product()
+    if faults:
+        yield fail("role", f"{name} {' and '.join(faults)}", roles.ADVICE)
     else:
         yield ok("role", f"{name} owns nothing, bypasses nothing and is a member of nothing")
 

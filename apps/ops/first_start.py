@@ -40,6 +40,8 @@ KEPT = (
     "PARLEY_BEHIND_PROXY",
     "DATABASE_URL",
     "OWNER_DATABASE_URL",
+    "OPERATOR_DATABASE_URL",
+    "PARLEY_SEARCH_ROLE",
     "REDIS_URL",
     "CACHE_URL",
     "CELERY_BROKER_URL",
@@ -145,6 +147,12 @@ def _settle_all(asker: Asker) -> None:
         "The same database as the role that owns the tables",
         check=_owner,
         optional=not asker.asks,
+    )
+    asker.settle(
+        "OPERATOR_DATABASE_URL",
+        "The same database as the role of operators, which reads all tenants' rows",
+        check=_postgres,
+        optional=True,
     )
     asker.settle("REDIS_URL", "Redis: redis://:password@host:6379/0", check=_redis)
     asker.settle("EMAIL_URL", "The mail server: smtp+tls://user:password@host:587", optional=True)

@@ -11,9 +11,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from apps.edge.middleware import ahead_of_middleware
+from apps.ops import roles
 from apps.tenants.scoping import platform_unit
 
-_migrated = False
+_prepared = False
 
 
 @ahead_of_middleware
@@ -22,28 +23,31 @@ async def live(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "ok"})
 
 
-def _pending() -> bool:
-    """Whether migrations are missing. Once they are not, only the connection is looked at."""
-    global _migrated  # noqa: PLW0603 - migrations are only ever added by a deploy, which starts new processes
-    if _migrated:
+def _lacking() -> str:
+    """What the database lacks for this process; once it lacks nothing, only the connection is looked at."""
+    global _prepared  # noqa: PLW0603 - migrations and roles change by a deploy, which starts new processes
+    if _prepared:
         connection.ensure_connection()
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-        return False
+        return ""
+    if faults := roles.of_the_product().faults:
+        return f"the role of DATABASE_URL {' and '.join(faults)}"
     executor = MigrationExecutor(connection)
-    _migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return not _migrated
+    _prepared = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return "" if _prepared else "migrations are pending"
 
 
 @ahead_of_middleware
 async def ready(request: HttpRequest) -> HttpResponse:
-    """200 when this process may get traffic: Postgres answers and is migrated. A dead model server does not matter."""
+    """200 when this process may get traffic: Postgres answers, is migrated and keeps tenants apart. A dead model server
+    does not matter."""
     try:
-        pending = await platform_unit(_pending)
+        lacking = await platform_unit(_lacking)
     except DatabaseError:
-        return JsonResponse({"status": "unavailable", "database": "unreachable"}, status=503)
-    if pending:
-        return JsonResponse({"status": "unavailable", "database": "migrations are pending"}, status=503)
+        lacking = "unreachable"
+    if lacking:
+        return JsonResponse({"status": "unavailable", "database": lacking}, status=503)
     return JsonResponse({"status": "ok"})
 
 

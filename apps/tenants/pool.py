@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
@@ -30,15 +30,22 @@ class Pool:
         self._idle: list[Connection] = []
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[Connection]:
+    async def transaction(self, first: str) -> AsyncGenerator[Connection]:
         """A connection in a transaction, committed on leaving, rolled back on leaving by an exception.
 
-        Raises psycopg.OperationalError where none is to be had in time.
+        first: statements that begin it with the same round trip. Raises psycopg.OperationalError where no connection is
+        to be had in time.
         """
         connection = await self._take()
         try:
-            async with connection.transaction():
-                yield connection
+            await connection.execute(f"BEGIN; {first}".encode())
+            yield connection
+            await connection.commit()
+        except BaseException:
+            # Where this fails, too, the connection is of no use, and the first exception tells more.
+            with suppress(psycopg.Error):
+                await connection.rollback()
+            raise
         finally:
             self._places.release()
             # Whole again, or of no use: a query may have been cut off in the middle.

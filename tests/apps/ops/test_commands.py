@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
+from django.test import Client
 
-from apps.ops import doctor
-from apps.ops.checks import behind_a_proxy
+from apps.ops import doctor, health, roles
+from apps.ops.checks import behind_a_proxy, plain_role
 from apps.ops.demo import ADMIN
 from apps.tenants.models import User
 from tests.environment import Backends
@@ -90,10 +91,55 @@ def test_doctor_approves_of_the_local_stack(redis: None) -> None:
 
 @both_roles
 def test_doctor_refuses_a_role_that_owns_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "connection", connections["owner"])
+    monkeypatch.setattr(roles, "connection", connections["owner"])
     [finding] = doctor._role()
     assert finding.level == "fail"
     assert "owns" in finding.says
+
+
+@pytest.fixture
+def grants(servers: Backends) -> Iterator[Callable[[str], None]]:
+    """Changes the product's role, and takes it back."""
+    undone = {
+        "ALTER ROLE parley_app BYPASSRLS": "ALTER ROLE parley_app NOBYPASSRLS",
+        "ALTER ROLE parley_app SUPERUSER": "ALTER ROLE parley_app NOSUPERUSER",
+        "GRANT parley_search TO parley_app": "REVOKE parley_search FROM parley_app",
+        "CREATE TABLE astray (); ALTER TABLE astray OWNER TO parley_app": "DROP TABLE astray",
+    }
+    given: list[str] = []
+
+    def grant(what: str) -> None:
+        given.append(undone[what])
+        servers.superuser.execute(what)
+
+    yield grant
+    for statement in given:
+        servers.superuser.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("grant", "said"),
+    [
+        ("ALTER ROLE parley_app BYPASSRLS", "bypasses row-level security"),
+        ("ALTER ROLE parley_app SUPERUSER", "is a superuser"),
+        ("GRANT parley_search TO parley_app", "is a member of parley_search"),
+        ("CREATE TABLE astray (); ALTER TABLE astray OWNER TO parley_app", "owns 1 tables"),
+    ],
+)
+def test_a_role_that_may_too_much_is_named_everywhere(
+    database: None, grants: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, grant: str, said: str
+) -> None:
+    monkeypatch.setattr(health, "_prepared", False)
+    assert plain_role() == []
+    assert Client().get("/healthz/ready").status_code == 200
+    monkeypatch.setattr(health, "_prepared", False)
+    grants(grant)
+    [finding] = doctor._role()
+    assert (finding.level, finding.says) == ("fail", f"parley_app {said}")
+    [message] = plain_role()
+    assert (message.id, message.msg) == ("parley.E001", f"parley_app, the role of DATABASE_URL, {said}.")
+    response = Client().get("/healthz/ready")
+    assert (response.status_code, response.json()["database"]) == (503, f"the role of DATABASE_URL {said}")
 
 
 @both_roles

@@ -262,6 +262,7 @@ def test_a_person_s_answers_are_tried_and_asked_for_again(
     terminal.answer("restricted role", "postgres://nobody:nothing@127.0.0.1:9/fresh")
     terminal.answer("restricted role", environment["DATABASE_URL"])
     terminal.answer("owns the tables", environment["OWNER_DATABASE_URL"])
+    terminal.answer("role of operators", "")
     terminal.answer("Redis:", environment["REDIS_URL"])
     terminal.answer("The mail server", "")
     terminal.answer("The chat model's server", "http://127.0.0.1:9")
