@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from config import admin, api
+from config import admin, api, oauth
 from config.contradictions import refuse_contradictions
 from config.databases import database, owning, pooled
 from config.env import (
@@ -144,9 +144,11 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "axes",
+    "oauth2_provider",
     "apps.edge",
     "apps.tenants",
     "apps.access",
+    "apps.oauth",
     "apps.webhooks",
     "apps.inference",
     "apps.usage",
@@ -400,6 +402,11 @@ CONTENT_SECURITY_POLICY = {
 
 REST_FRAMEWORK = api.REST_FRAMEWORK
 SPECTACULAR_SETTINGS = {**api.SPECTACULAR, "VERSION": VERSION}
+
+# --- OAuth2 -----------------------------------------------------------------------------------------------------------
+
+globals().update(oauth.MODELS)
+OAUTH2_PROVIDER = oauth.provider(issuer=PARLEY_BASE_URL)
 
 # --- Language, time, logs ---------------------------------------------------------------------------------------------
 

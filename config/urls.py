@@ -25,6 +25,7 @@ urlpatterns = [
     path("api/v1/", include("apps.conversations.api")),
     path("api/v1/", include("apps.conversations.visitors_api")),
     path("v1/", include("apps.conversations.openai_api")),
+    path("", include("apps.oauth.urls")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("healthz/live", health.live),
