@@ -69,7 +69,7 @@ class Consent(LoginRequiredMixin, OAuthLibMixin, View):  # type: ignore[misc]
             audit.record(
                 self.application, "application.allowed", audit.actor_of(request), self.application, scopes=granted
             )
-        return OAuth2ResponseRedirect(address, SCHEMES)
+        return _redirect(address)
 
     def _page(self, request: HttpRequest, scopes: list[str], redirect_uri: str) -> HttpResponseBase:
         granted = permitted(self.application, request.user).intersection(scopes)  # type: ignore[arg-type]
@@ -94,7 +94,12 @@ class Consent(LoginRequiredMixin, OAuthLibMixin, View):  # type: ignore[misc]
             return _told(400, "This link does not work", wrong.description or "The application sent a malformed link.")
         separator = "&" if "?" in wrong.redirect_uri else "?"
         said = f"{wrong.urlencoded}&{urlencode({'iss': settings.PARLEY_BASE_URL})}"
-        return OAuth2ResponseRedirect(f"{wrong.redirect_uri}{separator}{said}", SCHEMES)
+        return _redirect(f"{wrong.redirect_uri}{separator}{said}")
+
+
+def _redirect(address: str) -> HttpResponse:
+    response: HttpResponse = OAuth2ResponseRedirect(address, SCHEMES)
+    return response
 
 
 def _source(address: str) -> str:

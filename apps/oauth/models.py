@@ -132,7 +132,7 @@ class OfApplication(TenantOwned):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.tenant_id is None:
-            self.tenant_id = self.application.tenant_id  # type: ignore[attr-defined]
+            self.tenant_id = self.application.tenant_id
         super().save(*args, **kwargs)
 
 
@@ -146,33 +146,35 @@ class Grant(OfApplication, AbstractGrant):  # type: ignore[misc]
     spent_at = models.DateTimeField(null=True)
     family = models.UUIDField(default=uuid.uuid4)
 
-    class Meta(AbstractGrant.Meta):
+    class Meta(AbstractGrant.Meta):  # type: ignore[misc]
         abstract = False
 
 
 class AccessToken(OfApplication, AbstractAccessToken):  # type: ignore[misc]
     """What a program authenticates with, for an hour; `token` stays empty. Without a user it acts by itself."""
 
-    class Meta(AbstractAccessToken.Meta):
+    application = models.ForeignKey(Application, on_delete=models.CASCADE)
+
+    class Meta(AbstractAccessToken.Meta):  # type: ignore[misc]
         abstract = False
 
 
 class RefreshToken(OfApplication, AbstractRefreshToken):  # type: ignore[misc]
     """Good for one new access token; then another takes its place in the family."""
 
-    class Meta(AbstractRefreshToken.Meta):
+    class Meta(AbstractRefreshToken.Meta):  # type: ignore[misc]
         abstract = False
 
 
 class IDToken(OfApplication, AbstractIDToken):  # type: ignore[misc]
     """Asked for by the toolkit; OpenID Connect is off, so there are none."""
 
-    class Meta(AbstractIDToken.Meta):
+    class Meta(AbstractIDToken.Meta):  # type: ignore[misc]
         abstract = False
 
 
 class DeviceGrant(TenantOwned, AbstractDeviceGrant):  # type: ignore[misc]
     """Asked for by the toolkit; the device grant is off, so there are none."""
 
-    class Meta(AbstractDeviceGrant.Meta):
+    class Meta(AbstractDeviceGrant.Meta):  # type: ignore[misc]
         abstract = False

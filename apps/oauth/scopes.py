@@ -11,7 +11,7 @@ from apps.tenants import rights
 from apps.tenants.models import Membership, User
 
 
-class Scopes(BaseScopes):
+class Scopes(BaseScopes):  # type: ignore[misc]
     """Where a client asks for none in particular, it asks for all that it may."""
 
     def get_all_scopes(self) -> dict[str, str]:

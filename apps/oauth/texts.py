@@ -16,15 +16,15 @@ _FORM = re.compile(rf"{ACCESS}[A-Za-z0-9]{{{_LENGTH}}}")
 
 
 def access_token(request: Any) -> str:
-    return ACCESS + generate_token(_LENGTH)
+    return f"{ACCESS}{generate_token(_LENGTH)}"
 
 
 def refresh_token(request: Any) -> str:
-    return REFRESH + generate_token(_LENGTH)
+    return f"{REFRESH}{generate_token(_LENGTH)}"
 
 
 def client_secret() -> str:
-    return SECRET + generate_token(_LENGTH)
+    return f"{SECRET}{generate_token(_LENGTH)}"
 
 
 def is_access_token(text: str) -> bool:

@@ -42,7 +42,8 @@ class Validator(OAuth2Validator):  # type: ignore[misc]
             raise errors.AccessDeniedError("The member's role permits none of what was asked for.", request=request)
         self._check_and_set_request_resource(request)
         request.nonce = request.claims = None  # OpenID Connect's
-        return super()._create_authorization_code(request, code, expires)
+        grant: Grant = super()._create_authorization_code(request, code, expires)
+        return grant
 
     def validate_code(
         self, client_id: str, code: str, client: Application, request: Any, *args: Any, **kw: Any

@@ -97,9 +97,10 @@ class Client:
 
     async def tokens(self, user: User, **changes: str | None) -> dict[str, Any]:
         """The whole walk: consent, code, tokens."""
-        response = await self.exchanged((await self.agreed(user, **changes))["code"])
+        response = await self.exchanged((await self.agreed(user, "allow", **changes))["code"])
         assert response.status_code == 200, response.content
-        return response.json()
+        found: dict[str, Any] = response.json()
+        return found
 
     async def exchanged(self, code: str, **changes: str) -> Any:
         body = {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "code_verifier": self.verifier}
