@@ -1,4 +1,4 @@
-"""Whose a client or a token is, asked before its tenant is known (functions of migration 0002)."""
+"""Whose a client or a token is, asked before its tenant is known (functions of migration 0002_lookups)."""
 
 from __future__ import annotations
 

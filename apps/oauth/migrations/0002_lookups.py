@@ -1,24 +1,16 @@
-"""Each tenant's applications and tokens in its scope alone, and the two questions that are asked before a tenant is known."""
+"""Whose a client or a token is: what is asked before a tenant is known."""
 
 from __future__ import annotations
 
 from django.db import migrations
 
-from apps.tenants.row_security import DefinerFunction, Protect
-
-MODELS = ("Application", "Grant", "IDToken", "AccessToken", "RefreshToken", "DeviceGrant")
+from apps.tenants.row_security import DefinerFunction
 
 
 class Migration(migrations.Migration):
-    dependencies = [
-        ("oauth", "0001_initial"),
-        # Some of the toolkit's migrations read the tables that stand in for its own.
-        ("oauth2_provider", "0022_refreshtoken_token_family_index"),
-        ("tenants", "0004_lookups"),
-    ]
+    dependencies = [("oauth", "0001_initial"), ("tenants", "0004_lookups")]
 
     operations = [
-        *(Protect("oauth", model) for model in MODELS),
         DefinerFunction(
             "oauth_client_of",
             "client text",
