@@ -21,3 +21,9 @@ def register(tenant: Tenant, *, created_by: User | None = None, **fields: Any) -
         application.full_clean()
         application.save()
     return application, secret
+
+
+def delete(application: Application) -> None:
+    """Delete it with its tokens."""
+    with tenant_scope(application):
+        Application.objects.for_tenant(application.tenant_id).filter(pk=application.pk).delete()

@@ -39,6 +39,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
         [
             ("Tenants", "apartment", "tenants.tenant", ""),
             ("API keys", "key", "tenants.apikey", ""),
+            ("Applications", "apps", "oauth.application", ""),
             ("Webhooks", "webhook", "webhooks.webhook", ""),
             ("Deliveries", "outbox", "webhooks.delivery", ""),
             ("End users", "group", "tenants.enduser", ""),
@@ -63,6 +64,7 @@ SEARCHED = (
     "conversations.conversation",
     "tenants.tenant",
     "tenants.apikey",
+    "oauth.application",
     "webhooks.webhook",
     "tenants.enduser",
     "inference.endpoint",

@@ -38,6 +38,7 @@ PHRASES = {
 }
 KINDS = {
     "key": "API keys",
+    "application": "Applications",
     "login": "Logins",
     "member": "Members",
     "invitation": "Invitations",

@@ -25,6 +25,7 @@ ACTIONS = {
     "key.added": "key.issued",
     "tenant.added": "tenant.created",
     "webhook.added": "webhook.registered",
+    "application.added": "application.registered",
     "invitation.added": "member.invited",
 }
 

@@ -4,7 +4,7 @@
 const page = document.getElementById("issued-key");
 history.replaceState(null, "", page.dataset.list);
 
-document.getElementById("copy-key").addEventListener("click", async (event) => {
+document.getElementById("copy-key")?.addEventListener("click", async (event) => {
   const key = document.getElementById("key");
   const button = event.currentTarget;
   try {

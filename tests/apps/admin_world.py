@@ -19,6 +19,7 @@ from apps.usage.models import UsageRecord
 from apps.webhooks.models import Delivery
 from apps.webhooks.registration import register
 from tests import factories
+from tests.apps.oauth.clients import make_service
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def fill(tenant: Tenant, owner: User) -> None:
     key, _ = keys.issue(tenant, name=f"{name} key", scopes=rights.ALL, created_by=owner)
     webhook = register(tenant, name=f"{name} webhook", url=f"https://{name}.example/hook", events=["turn.finished"])
     Delivery.objects.create(tenant=tenant, webhook=webhook, event="turn.finished", data={"assistant": name})
+    make_service(tenant, name=f"{name} application")
     conversation = factories.make_conversation(
         tenant=tenant, assistant=assistant, end_user=end_user, title=f"{name} conversation"
     )

@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import URLPattern, reverse
 
 from apps.inference.models import Endpoint
+from apps.oauth.models import Application
 from apps.tenants.models import ApiKey, AuditEntry, EndUser, Tenant, User
 from apps.tenants.scoping import TenantOwned
 from apps.usage.models import UsageRecord
@@ -22,7 +23,7 @@ from tests.apps.admin_world import World, logged_in, make_world, row_of
 pytestmark = pytest.mark.django_db
 
 OPERATORS_ONLY = (User, Endpoint)
-OWNERS_ONLY = (ApiKey, AuditEntry, Webhook, Delivery)
+OWNERS_ONLY = (ApiKey, Application, AuditEntry, Webhook, Delivery)
 
 
 @pytest.fixture
