@@ -55,10 +55,13 @@ def test_only_what_has_expired_goes() -> None:
     assert prune_tokens() == 2 * 7
     assert prune_tokens() == 0
     with tenant_scope(tenant):
-        assert Grant.objects.get().expires > now
-        assert set(RefreshToken.objects.values_list("token_checksum", flat=True)) == {
+        assert Grant.objects.for_tenant(tenant).get().expires > now
+        assert set(RefreshToken.objects.for_tenant(tenant).values_list("token_checksum", flat=True)) == {
             "globex live",
             "globex idle",
             "globex rotated",
         }
-        assert set(AccessToken.objects.values_list("token_checksum", flat=True)) == {"globex live", "globex idle"}
+        assert set(AccessToken.objects.for_tenant(tenant).values_list("token_checksum", flat=True)) == {
+            "globex live",
+            "globex idle",
+        }
