@@ -12,6 +12,9 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from apps.edge.errors import handler404
 
 PUBLIC = {"", "favicon.ico", "api/schema", "api/docs", "healthz/live", "healthz/ready", "metrics"}
+# They have clients and people authenticate in other ways than the API: see tests/apps/oauth.
+PUBLIC |= {f"oauth/{page}" for page in ("authorize", "token", "revoke", "introspect")}
+PUBLIC |= {".well-known/oauth-authorization-server"}
 STREAMING = {
     "api/v1/conversations/<uuid:conversation_id>/turns",
     "api/v1/turns/<uuid:turn_id>",
