@@ -1,7 +1,7 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns) or `idle`; PARLEY_ASGI_SERVER picks the server, as in
-`make up`.
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `idle` or `scope`; PARLEY_ASGI_SERVER picks the server, as
+in `make up`.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -25,7 +25,7 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import fixture, machine, report
+from bench import fixture, machine, report, scope
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -119,6 +119,10 @@ async def measure(
 
 def run(servers: Backends, started: list[machine.Process], core: int, only: Sequence[str]) -> None:
     """Start what is measured (`started` tells the caller what to stop), measure it and report."""
+    if not only or "scope" in only:
+        scope.tell()
+    if set(only) == {"scope"}:
+        return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
     started.append(upstream)
@@ -161,7 +165,7 @@ def tell(rows: Sequence[report.Row], sockets: Mapping[str, Mapping[str, float]],
 
 
 def main(only: Sequence[str]) -> None:
-    if unknown := set(only) - {*(profile.name for profile in PROFILES), "idle"}:
+    if unknown := set(only) - {*(profile.name for profile in PROFILES), "idle", "scope"}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()
     servers = Backends()

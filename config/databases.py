@@ -28,14 +28,18 @@ def database(name: str, url: str) -> dict[str, Any]:
     }
 
 
-def pooled(config: dict[str, Any], *, size: int, sql_timeout_ms: int) -> dict[str, Any]:
-    """At most `size` connections a process, a second's wait for one, and the time budgets of ordinary work."""
-    options = {
-        **config["OPTIONS"],
-        "pool": {"min_size": 1, "max_size": size, "timeout": 1.0},
-        "options": f"-c statement_timeout={sql_timeout_ms} -c lock_timeout=2000"
-        " -c idle_in_transaction_session_timeout=15000",
-    }
+def pooled(config: dict[str, Any], *, size: int, sql_timeout_ms: int, pgbouncer: bool) -> dict[str, Any]:
+    """At most `size` connections a process, a second's wait for one, and the time budgets of ordinary work.
+
+    pgbouncer: where each transaction may get another session, no session is told anything, and none is asked to
+    remember: budgets are the role's own then, no statement is prepared, and no cursor outlives its transaction.
+    """
+    options = {**config["OPTIONS"], "pool": {"min_size": 1, "max_size": size, "timeout": 1.0}}
+    if pgbouncer:
+        return {**config, "OPTIONS": {**options, "prepare_threshold": None}, "DISABLE_SERVER_SIDE_CURSORS": True}
+    options["options"] = (
+        f"-c statement_timeout={sql_timeout_ms} -c lock_timeout=2000 -c idle_in_transaction_session_timeout=15000"
+    )
     return {**config, "OPTIONS": options}
 
 

@@ -205,6 +205,12 @@ PARLEY_SQL_TIMEOUT_MS = number(
     least=100,
     says="2000; 30000 in the worker",
 )
+DATABASE_PGBOUNCER = flag(
+    "DATABASE_PGBOUNCER",
+    False,
+    "Whether `DATABASE_URL` and `OPERATOR_DATABASE_URL` lead to PgBouncer in transaction mode. Time limits are then the"
+    " roles' own (deployment.md).",
+)
 DATABASES = {
     "default": pooled(
         database(
@@ -223,6 +229,7 @@ DATABASES = {
             most=1_000,
         ),
         sql_timeout_ms=PARLEY_SQL_TIMEOUT_MS,
+        pgbouncer=DATABASE_PGBOUNCER,
     )
 }
 if owner_url := url(
@@ -241,7 +248,10 @@ if operator_url := url(
     default="",
 ):
     DATABASES["operator"] = pooled(
-        database("OPERATOR_DATABASE_URL", operator_url), size=OPERATOR_CONNECTIONS, sql_timeout_ms=PARLEY_SQL_TIMEOUT_MS
+        database("OPERATOR_DATABASE_URL", operator_url),
+        size=OPERATOR_CONNECTIONS,
+        sql_timeout_ms=PARLEY_SQL_TIMEOUT_MS,
+        pgbouncer=DATABASE_PGBOUNCER,
     )
 PARLEY_SEARCH_ROLE = text(
     "PARLEY_SEARCH_ROLE",

@@ -90,6 +90,30 @@ class Protect(_OfDatabase):
         return f"Row-level security for {self.model}"
 
 
+class BindReferences(_OfDatabase):
+    """For foreign keys that a protected model got later: those to tenant-owned rows take the tenant along, too."""
+
+    def __init__(self, model_app: str, model: str) -> None:
+        self.model_app = model_app
+        self.model = model
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        model = to_state.apps.get_model(self.model_app, self.model)
+        for field in _references(model):
+            if not _query(schema_editor, _HAS_CONSTRAINT, _table(model), _reference_name(model, field)):
+                _bind(schema_editor, model, field)
+
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        """A key ends with its column."""
+
+    def describe(self) -> str:
+        return f"Foreign keys of {self.model} stay within the tenant"
+
+
 class DefinerFunction(_OfDatabase):
     """A function that the app's role calls and that reads, as the search role, the rows of all tenants.
 

@@ -68,8 +68,10 @@ async def _hold_pool(loop: asyncio.AbstractEventLoop) -> _Holder:
     # A generator, because a loop that ends closes its generators.
     parameters = connections["default"].get_connection_params()
     # These are for Django's own, synchronous connections.
-    for name in ("cursor_factory", "context", "pool", "prepare_threshold"):
+    for name in ("cursor_factory", "context", "pool"):
         parameters.pop(name, None)
+    if not settings.DATABASE_PGBOUNCER:  # which may give the next transaction to a session that prepared nothing
+        del parameters["prepare_threshold"]
     pool = Pool(parameters, size=settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"], patience=WAIT_SECONDS)
     try:
         yield pool
