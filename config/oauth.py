@@ -37,7 +37,7 @@ def provider(issuer: str) -> dict[str, Any]:
         "ACCESS_TOKEN_GENERATOR": "apps.oauth.texts.access_token",
         "REFRESH_TOKEN_GENERATOR": "apps.oauth.texts.refresh_token",
         "PKCE_REQUIRED": True,
-        "ALLOWED_REDIRECT_URI_SCHEMES": ["https", "http"],  # http of loopback addresses alone: see Application.clean
+        "ALLOWED_REDIRECT_URI_SCHEMES": ["https"],  # and http of loopback addresses: Application.clean decides
         "OIDC_ISS_ENDPOINT": issuer,
         "AUTHORIZATION_CODE_EXPIRE_SECONDS": 60,
         "ACCESS_TOKEN_EXPIRE_SECONDS": 3600,

@@ -12,6 +12,7 @@ from apps.assistants.models import Assistant, Prompt, PromptVersion
 from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, Document
+from apps.oauth.models import Application
 from apps.tenants.models import ApiKey, EndUser, Tenant, User
 from apps.usage.models import UsageRecord
 from apps.webhooks.models import Delivery, Webhook
@@ -61,6 +62,7 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
         ],
     )
     _webhooks(tenant, ages)
+    _applications(tenant, owner, numbers)
     collections = _create(
         Collection, [Collection(tenant=tenant, index=index, name=f"Manuals {n}", slug=f"manuals-{n}") for n in numbers]
     )
@@ -118,6 +120,24 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
                 settled_at=turn.created,
             )
             for turn, person, key, bill in zip(turns, people, keys, itertools.cycle(UsageRecord.Bill), strict=False)
+        ],
+    )
+
+
+def _applications(tenant: Tenant, owner: User, numbers: list[int]) -> None:
+    kinds = (
+        {"authorization_grant_type": "client-credentials", "client_type": "confidential", "client_secret": "digest"},
+        {
+            "authorization_grant_type": "authorization-code",
+            "client_type": "public",
+            "redirect_uris": "https://a.example",
+        },
+    )
+    _create(
+        Application,
+        [
+            Application(tenant=tenant, name=f"Intranet {n}", scopes=["chat:read"], created_by=owner, **kind)
+            for n, kind in zip(numbers, itertools.cycle(kinds), strict=False)
         ],
     )
 
