@@ -124,7 +124,7 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
     )
 
 
-def _applications(tenant: Tenant, owner: User, numbers: list[int]) -> None:
+def _applications(tenant: Tenant, owner: User, numbers: range) -> None:
     kinds = (
         {"authorization_grant_type": "client-credentials", "client_type": "confidential", "client_secret": "digest"},
         {
