@@ -12,7 +12,11 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminRadioSelectWidget
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminRadioSelectWidget,
+    UnfoldAdminTextareaWidget,
+)
 
 from apps.oauth import registration
 from apps.oauth.models import AccessToken, Application, Grant, IDToken, RefreshToken
@@ -40,7 +44,10 @@ class ApplicationForm(TenantForm):
     class Meta:
         model = Application
         fields = OWN_FIELDS
-        widgets = dict.fromkeys(FIXED, UnfoldAdminRadioSelectWidget)
+        widgets = {
+            **dict.fromkeys(FIXED, UnfoldAdminRadioSelectWidget),
+            "redirect_uris": UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,9 +61,12 @@ class ApplicationAdmin(TenantAdmin):
     owner_only = True
     form = ApplicationForm
     empty_hint = "An application of others gets tokens of its own, by OAuth2: for itself or in a member's name."
-    list_display = ("name", "acts", "kind", "client", "registered")
+    list_display = ("name", "acts", "kind", "beginning", "registered")
     search_fields = ("name", "client_id")
-    readonly_fields = ("client", "registered", "made_by")
+    readonly_fields = ("client_id", "registered", "made_by")
+
+    class Media:
+        css = {"all": ["admin/parley/admin.css"]}
 
     def get_fields(self, _request: HttpRequest, obj: Application | None = None) -> Any:
         return (*OWN_FIELDS, *self.readonly_fields) if obj else OWN_FIELDS
@@ -115,8 +125,8 @@ class ApplicationAdmin(TenantAdmin):
         return "with a secret" if application.client_type == Application.CLIENT_CONFIDENTIAL else "without a secret"
 
     @display(description="Client id")
-    def client(self, application: Application) -> str:
-        return str(application.client_id)
+    def beginning(self, application: Application) -> str:
+        return f"{application.client_id[:8]}…"
 
     @display(description="Registered by", ordering="created_by__email")
     def made_by(self, application: Application) -> str:

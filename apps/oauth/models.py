@@ -50,12 +50,12 @@ class Application(TenantOwned, AbstractApplication):  # type: ignore[misc]
     """A program that a tenant lets in, by itself or in the name of members. Its client secret is shown once."""
 
     GRANTS = (
-        (AbstractApplication.GRANT_CLIENT_CREDENTIALS, "By itself, as a service (client credentials)"),
-        (AbstractApplication.GRANT_AUTHORIZATION_CODE, "In the name of members who agree (authorization code)"),
+        (AbstractApplication.GRANT_CLIENT_CREDENTIALS, "By itself, as a service"),
+        (AbstractApplication.GRANT_AUTHORIZATION_CODE, "In the name of members who agree"),
     )
     TYPES = (
-        (AbstractApplication.CLIENT_CONFIDENTIAL, "Runs on a server, and can keep a secret"),
-        (AbstractApplication.CLIENT_PUBLIC, "Runs on its users' devices, without a secret"),
+        (AbstractApplication.CLIENT_CONFIDENTIAL, "Runs on a server, with a secret"),
+        (AbstractApplication.CLIENT_PUBLIC, "Runs on users' devices, without one"),
     )
 
     name = models.CharField(max_length=100, help_text="Shown to members who are asked to let it in.")

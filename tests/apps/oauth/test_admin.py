@@ -60,7 +60,7 @@ def test_the_secret_is_shown_once(world: World) -> None:
     for address in (reverse("admin:oauth_application_changelist"),
                     reverse("admin:oauth_application_change", args=(application.pk,))):  # fmt: skip
         text = client.get(address).content.decode()
-        assert application.client_id in text
+        assert application.client_id[:8] in text
         assert secret[0] not in text
         assert application.client_secret not in text
 
