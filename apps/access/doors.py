@@ -23,8 +23,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Guarded(APIView):
-    """scopes: what each method asks of a caller. visitors: whether those may come who are bound to an end user; never
-    where a method asks for nothing."""
+    """scopes: what each method asks of a caller; one that declares nothing lets nobody in. visitors: whether those may
+    come who are bound to an end user."""
 
     scopes: ClassVar[Mapping[str, str]] = {}
     visitors: ClassVar[bool] = True
@@ -32,11 +32,15 @@ class Guarded(APIView):
     @classmethod
     def admit(cls, caller: Caller, method: str) -> None:
         """Raises NotPermitted."""
-        scope = cls.scopes.get(method)
-        if scope is not None:
-            caller.require(scope)
-        if caller.end_user and (scope is None or not cls.visitors):
+        scope = cls.scopes.get("GET" if method == "HEAD" else method)
+        if scope is None or (caller.end_user and not cls.visitors):
             raise NotPermitted
+        caller.require(scope)
+
+    @classmethod
+    def answered(cls) -> list[str]:
+        """The methods that there are."""
+        return [name for name in METHODS if name.lower() in cls.http_method_names and hasattr(cls, name.lower())]
 
 
 class TenantView(Guarded):
@@ -49,10 +53,12 @@ class TenantView(Guarded):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        self.admit(cast("Caller", request.user), request.method or "")
         method = (request.method or "").lower()
         handler = getattr(self, method, None)
-        if handler is not None and method not in self.unscoped:
+        if handler is None or method not in self.http_method_names:
+            return  # it is told that this method is not allowed
+        self.admit(cast("Caller", request.user), method.upper())
+        if method not in self.unscoped:
             setattr(self, method, partial(_scoped, handler))
 
 
@@ -72,11 +78,11 @@ class Door(Guarded):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
         async def view(request: HttpRequest, **parts: Any) -> HttpResponseBase:
-            handler = getattr(cls(), (request.method or "").lower(), None)
-            if handler is None or request.method not in METHODS:
+            if request.method not in cls.answered():
                 refusal = cls.refuse(MethodNotAllowed())
-                refusal["Allow"] = ", ".join(method for method in METHODS if hasattr(cls, method.lower()))
+                refusal["Allow"] = ", ".join(cls.answered())
                 return refusal
+            handler = getattr(cls(), request.method.lower())
             caller = await authenticate_request(request)
             cls.admit(caller, request.method)
             response: HttpResponseBase = await handler(request, caller, **parts)

@@ -24,8 +24,8 @@ from django.conf import settings
 from apps.access.authentication import Caller, Known
 from apps.edge.errors import ServiceUnavailable
 from apps.edge.shared_state import reachable, redis
-from apps.tenants import rights
-from apps.tenants.models import ApiKey, Tenant
+from apps.tenants import keys
+from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import NotAuthenticated
 
@@ -171,11 +171,11 @@ def _look_behind(visit: Visit) -> _Standing | None:
     if visit.key_id is None:
         assistant = found.filter(visitor_origins__contains=[visit.origin]).first()
         return _Standing(assistant.tenant, SCOPES) if assistant else None
-    key = ApiKey.objects.usable().filter(tenant=visit.tenant_id, pk=visit.key_id).first()
+    key = keys.usable(visit.tenant_id, visit.key_id)
     if key is None or visit.assistant_id not in (key.assistant_ids or [visit.assistant_id]):
         return None
     assistant = found.first()
-    return _Standing(assistant.tenant, rights.known(key.scopes)) if assistant else None
+    return _Standing(assistant.tenant, keys.permitted(key)) if assistant else None
 
 
 async def knows(origin: str) -> bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -42,9 +42,13 @@ RECHECK_SECONDS = 2.0  # how often an open socket is asked whether it may still 
 class ChatConsumer(AsyncWebsocketConsumer):
     """Each followed turn is a task, so that `stop` and a disconnect are heard while tokens flow."""
 
+    # What each frame asks of its caller; with `auth` they say who they are.
+    scopes: ClassVar[Mapping[str, str]] = {"ask": "chat:write", "stop": "chat:write", "resume": "chat:read"}
+
     async def connect(self) -> None:
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
         self.origin = self.headers.get("origin", "")
+        self.address = (self.scope.get("client") or [""])[0]
         self.request_id = accept_request_id(self.headers.get("x-request-id"))
         self.credential = key_in(self.headers.get("authorization"), self.headers.get("x-api-key"))
         self.following: dict[uuid.UUID, asyncio.Task[None]] = {}
@@ -95,7 +99,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _auth(self, data: dict[str, Any]) -> None:
         key = data.get("key")
-        caller = await authenticate(key if isinstance(key, str) else "", origin=self.origin)
+        caller = await authenticate(key if isinstance(key, str) else "", origin=self.origin, address=self.address)
         await self._part_from_others(caller)
         self.credential = str(key)
         self.authenticated.set()
@@ -110,8 +114,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 self.following[turn_id].cancel()
 
     async def _ask(self, data: dict[str, Any]) -> None:
-        caller = await self._caller(conversation=data.get("conversation"), assistant=data.get("assistant"))
-        caller.require("chat:write")
+        caller = await self._caller("ask", conversation=data.get("conversation"), assistant=data.get("assistant"))
         question = asking.question_in(data)
         self._refuse_more()
         if data.get("conversation"):
@@ -127,8 +130,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _stop(self, data: dict[str, Any]) -> None:
         turn_id = _uuid_in(data, "turn")
-        caller = await self._caller(turn=turn_id)
-        caller.require("chat:write")
+        caller = await self._caller("stop", turn=turn_id)
         await unit(following.turn_of, caller, turn_id)
         runner.stop(turn_id)
 
@@ -138,17 +140,23 @@ class ChatConsumer(AsyncWebsocketConsumer):
             after = Cursor.parse(str(data.get("after") or START))
         except ValueError as error:
             raise InvalidRequest(fields={"after": "A cursor looks like 1-12."}) from error
-        caller = await self._caller(turn=turn_id)
-        caller.require("chat:read")
+        caller = await self._caller("resume", turn=turn_id)
         turn = await unit(following.turn_of, caller, turn_id)
         self._follow(caller, turn_id, after, client_id=turn.client_id)
 
     # --- Who asks -----------------------------------------------------------------------------------------------------
 
-    async def _caller(self, **about: Any) -> Caller:
-        """The caller of a frame. A key is checked again at each, so that a revoked one ends within seconds."""
+    async def _caller(self, frame: str, **about: Any) -> Caller:
+        """The caller of a frame, who has its scope. A key is checked again at each, so that a revoked one ends within
+        seconds."""
         if self.credential:
-            return await authenticate(self.credential, origin=self.origin)
+            caller = await authenticate(self.credential, origin=self.origin, address=self.address)
+        else:
+            caller = await self._logged_in(**about)
+        caller.require(self.scopes[frame])
+        return caller
+
+    async def _logged_in(self, **about: Any) -> Caller:
         caller = await platform_unit(self._member, **about)
         structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
         self.authenticated.set()

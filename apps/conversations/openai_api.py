@@ -18,7 +18,7 @@ from django.urls import path
 from drf_spectacular.utils import extend_schema
 
 from apps.access.authentication import Caller, credential_of, still_valid
-from apps.access.doors import Door, read_body
+from apps.access.doors import METHODS, Door, read_body
 from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
 from apps.conversations import openai_schema as schema
@@ -63,6 +63,8 @@ class OpenAIDoor(Door):
 
 
 class ChatCompletions(OpenAIDoor):
+    scopes = {"POST": "chat:write"}
+
     @extend_schema(
         operation_id="create_chat_completion",
         tags=schema.TAGS,
@@ -102,6 +104,8 @@ class ChatCompletions(OpenAIDoor):
 
 
 class Models(OpenAIDoor):
+    scopes = {"GET": "chat:read"}
+
     @extend_schema(
         operation_id="list_models",
         tags=schema.TAGS,
@@ -114,6 +118,8 @@ class Models(OpenAIDoor):
 
 
 class OneModel(OpenAIDoor):
+    scopes = {"GET": "chat:read"}
+
     @extend_schema(operation_id="get_model", tags=schema.TAGS, responses={200: schema.MODEL, **schema.NAMING})
     async def get(self, request: HttpRequest, caller: Caller, model: str) -> HttpResponseBase:
         """An active assistant, by slug or id."""
@@ -124,6 +130,8 @@ class OneModel(OpenAIDoor):
 
 
 class Embeddings(OpenAIDoor):
+    scopes = {"POST": "chat:write"}
+
     @extend_schema(
         operation_id="create_embeddings",
         tags=schema.TAGS,
@@ -145,6 +153,8 @@ class Embeddings(OpenAIDoor):
 @extend_schema(exclude=True)
 class Elsewhere(OpenAIDoor):
     """Every other address: newer clients try /v1/responses first, and read what to do instead."""
+
+    scopes = dict.fromkeys(METHODS, "chat:read")
 
     async def get(self, request: HttpRequest, caller: Caller, rest: str) -> HttpResponseBase:
         raise NotFound(f"There is no /v1/{rest[:100]} here. Chats are answered at /v1/chat/completions.")

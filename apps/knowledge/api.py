@@ -84,6 +84,7 @@ def valid(serializer: Any) -> dict[str, Any]:
 class Collections(TenantView, generics.ListAPIView[Collection]):
     """Collections, newest first."""
 
+    scopes = {"GET": "knowledge:read", "POST": "knowledge:write"}
     serializer_class = CollectionSerializer
     parser_classes = (BoundedJSONParser,)
     queryset = Collection.objects.none()
@@ -112,6 +113,7 @@ class Collections(TenantView, generics.ListAPIView[Collection]):
 class OneCollection(TenantView):
     """A collection by its id or slug."""
 
+    scopes = {"GET": "knowledge:read", "PATCH": "knowledge:write", "DELETE": "knowledge:write"}
     parser_classes = (BoundedJSONParser,)
 
     @extend_schema(responses={200: CollectionSerializer, **ERRORS})
@@ -147,6 +149,7 @@ def with_counts(tenant: Tenant) -> QuerySet[Collection]:
 class Documents(TenantView, generics.ListAPIView[Document]):
     """Documents, newest first; `collection` (slug or id) and `status` narrow the list."""
 
+    scopes = {"GET": "knowledge:read", "POST": "knowledge:write"}
     serializer_class = DocumentSerializer
     parser_classes = (UploadParser, BoundedJSONParser)
     unscoped = ("post",)  # bytes are read and stored
@@ -191,6 +194,7 @@ class Documents(TenantView, generics.ListAPIView[Document]):
 
 
 class OneDocument(TenantView):
+    scopes = {"GET": "knowledge:read", "PUT": "knowledge:write", "DELETE": "knowledge:write"}
     parser_classes = (UploadParser, BoundedJSONParser)
     unscoped = ("put",)
 
@@ -227,6 +231,8 @@ class OneDocument(TenantView):
 
 
 class RetryDocument(TenantView):
+    scopes = {"POST": "knowledge:write"}
+
     @extend_schema(request=None, responses={202: DocumentSerializer, **ERRORS})
     def post(self, request: Request, document_id: uuid.UUID) -> Response:
         """Ingest a failed document again, at once, and fetch one from an address again; others are left alone."""
@@ -261,6 +267,8 @@ def shown(document: Document, code: int = status.HTTP_200_OK) -> Response:
 
 
 class Search(Door):
+    scopes = {"POST": "knowledge:read"}
+
     @extend_schema(
         request=SearchSerializer,
         operation_id="search",

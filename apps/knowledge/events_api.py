@@ -31,6 +31,8 @@ STREAM = {"oneOf": [event_block("document", "Document"), event_block("error", "E
 
 
 class DocumentEvents(Door):
+    scopes = {"GET": "knowledge:read"}
+
     @extend_schema(
         operation_id="follow_document",
         responses={(200, "text/event-stream"): OpenApiResponse(STREAM, "The document, at each change."), **ERRORS},

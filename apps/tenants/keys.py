@@ -6,14 +6,18 @@ import hmac
 import re
 import secrets
 import string
+import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.db.models import OuterRef, Subquery
 
-from apps.tenants.models import ApiKey, ServiceAccount, Tenant, User
+from apps.tenants import rights
+from apps.tenants.models import ApiKey, Membership, ServiceAccount, Tenant, User
 from apps.tenants.scoping import tenant_scope
+from chatbot.errors import NotPermitted
 
 _ALPHABET = string.ascii_letters + string.digits
 _FORM = re.compile(r"parley_([A-Za-z0-9]{12})_([A-Za-z0-9]{43})([A-Za-z0-9]{6})")
@@ -58,7 +62,7 @@ def issue(
     tenant: Tenant,
     *,
     name: str,
-    scopes: Iterable[str],
+    scopes: Collection[str],
     service_account: ServiceAccount | None = None,
     created_by: User | None = None,
     **limits: Any,
@@ -70,6 +74,8 @@ def issue(
     """
     key_id, secret = _random(12), _random(43)
     with tenant_scope(tenant):
+        if created_by and (beyond := set(scopes) - rights.of(created_by, tenant.pk)):
+            raise NotPermitted(f"A key of yours cannot have the scope {', '.join(sorted(beyond))}, which you lack.")
         row = ApiKey.objects.create(
             tenant=tenant,
             name=name,
@@ -78,11 +84,29 @@ def issue(
             member=None if service_account else created_by,
             service_account=service_account,
             created_by=created_by,
-            scopes=sorted(scopes),
+            scopes=sorted(set(scopes)),
             **limits,
         )
     body = f"parley_{key_id}_{secret}"
     return row, body + _crc(body)
+
+
+def usable(tenant_id: uuid.UUID, pk: uuid.UUID) -> ApiKey | None:
+    """The key, with what `permitted` asks for, where it is still of use; one query. Call it in the tenant's scope."""
+    role = Membership.objects.filter(tenant=OuterRef("tenant"), user=OuterRef("created_by")).values("role")[:1]
+    rows = ApiKey.objects.for_tenant(tenant_id).usable().annotate(role_of_maker=Subquery(role))
+    row: ApiKey | None = rows.select_related("tenant", "created_by").filter(pk=pk).first()
+    return row if row and permitted(row) else None
+
+
+def permitted(row: ApiKey) -> frozenset[str]:
+    """What a key of `usable` may do: of its scopes those that its maker has now. Those of commands have no maker."""
+    scopes, maker = rights.known(row.scopes), row.created_by
+    if maker is None:
+        return scopes
+    if not maker.is_active:
+        return frozenset()
+    return scopes if maker.is_superuser else scopes & rights.OF_ROLE.get(row.role_of_maker, frozenset())  # type: ignore[attr-defined]
 
 
 def service_account(tenant: Tenant, name: str) -> ServiceAccount:

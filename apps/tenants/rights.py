@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 
-from apps.tenants.models import Membership
+from apps.tenants.models import Membership, User
 
 SCOPES = {
     "chat:write": "Ask assistants, stop answers, give feedback",
@@ -23,6 +24,16 @@ OF_ROLE: dict[str, frozenset[str]] = {
     Membership.Role.ANALYST: frozenset({"chat:read", "knowledge:read", "usage:read"}),
     Membership.Role.SUPPORT: frozenset(),
 }
+
+
+def of(user: User, tenant_id: uuid.UUID) -> frozenset[str]:
+    """What a user may do in a tenant now: all as an operator, else what their role permits. Call it in its scope."""
+    if not user.is_active:
+        return frozenset()
+    if user.is_superuser:
+        return ALL
+    membership = Membership.objects.for_tenant(tenant_id).filter(user=user).first()
+    return OF_ROLE[membership.role] if membership else frozenset()
 
 
 def known(scopes: Iterable[str]) -> frozenset[str]:

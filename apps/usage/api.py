@@ -36,6 +36,8 @@ def _asked(request: Request, serializer: type[PeriodSerializer]) -> tuple[Tenant
 
 
 class Usage(TenantView):
+    scopes = {"GET": "usage:read"}
+
     @extend_schema(
         operation_id="get_usage",
         parameters=[ReportQuerySerializer],
@@ -56,6 +58,7 @@ class Usage(TenantView):
 class Records(TenantView, generics.ListAPIView[UsageRecord]):
     """List what each turn cost, newest first."""
 
+    scopes = {"GET": "usage:read"}
     serializer_class = UsageRecordSerializer
     queryset = UsageRecord.objects.none()
 

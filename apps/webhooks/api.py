@@ -60,6 +60,7 @@ def find_webhook(tenant: Tenant, webhook_id: uuid.UUID) -> Webhook:
 class Webhooks(TenantView, generics.ListAPIView[Webhook]):
     """Webhooks, newest first."""
 
+    scopes = {"GET": "admin:*", "POST": "admin:*"}
     serializer_class = WebhookSerializer
     queryset = Webhook.objects.none()
 
@@ -84,6 +85,8 @@ class Webhooks(TenantView, generics.ListAPIView[Webhook]):
 
 
 class OneWebhook(TenantView):
+    scopes = {"GET": "admin:*", "PATCH": "admin:*", "DELETE": "admin:*"}
+
     @extend_schema(responses={200: WebhookSerializer, **ERRORS})
     def get(self, request: Request, webhook_id: uuid.UUID) -> Response:
         """A webhook, and how it fares."""
@@ -108,6 +111,8 @@ class OneWebhook(TenantView):
 
 
 class Secret(TenantView):
+    scopes = {"POST": "admin:*"}
+
     @extend_schema(
         operation_id="rotate_webhook_secret",
         request=None,
@@ -124,6 +129,7 @@ class Secret(TenantView):
 class Deliveries(TenantView, generics.ListAPIView[Delivery]):
     """What a webhook was sent or will be, newest first; of the last 30 days."""
 
+    scopes = {"GET": "admin:*"}
     serializer_class = DeliverySerializer
     queryset = Delivery.objects.none()
 

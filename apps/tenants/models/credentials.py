@@ -14,7 +14,8 @@ from apps.tenants.scoping import TenantOwned, TenantQuerySet, tenant_scope
 
 
 class ServiceAccount(TenantOwned):
-    """A program that acts for a tenant in its own name: its keys do not end when a person loses theirs."""
+    """A program that acts for a tenant in its own name, not in a person's. Whoever makes a key of it still bounds
+    what that key may do."""
 
     name = models.CharField(max_length=100, help_text="The program, so that others know what its keys are for.")
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, editable=False)
