@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -17,12 +16,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from apps.access.authentication import Caller, credential_of, still_valid
+from apps.access.authentication import Caller
 from apps.access.doors import Door, TenantView, read_body
+from apps.access.revocation import watch_over
 from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
 from apps.conversations.feedback import GiveFeedback
-from apps.conversations.log import Entry
 from apps.conversations.models import Conversation, Message
 from apps.conversations.parties import assistants_of, conversation_of, delete_conversation, within_reach
 from apps.conversations.serializers import (
@@ -39,13 +38,11 @@ from apps.edge.pagination import ByCursor
 from apps.edge.request_ids import current_request_id
 from apps.edge.schema import CONFLICT, ERRORS
 from apps.tenants.scoping import unit
-from chatbot.errors import InvalidRequest, NotAuthenticated
+from chatbot.errors import InvalidRequest, NotAuthenticated, NotPermitted
 from chatbot.events import START, Cursor, Failed
 
 USER = OpenApiParameter("user", str, description="Your name for an end user: 404 unless it is theirs.")
 CURSOR = {"type": "string", "pattern": r"^([0-9]+-[0-9]+)?$", "maxLength": 24, "example": "1-12"}
-HEARTBEAT_SECONDS = 15.0
-RECHECK_SECONDS = 2.0  # how often a stream asks whether its key still holds
 
 
 def caller_of(request: Request) -> Caller:
@@ -256,26 +253,22 @@ async def finished(caller: Caller, turn_id: uuid.UUID) -> JsonResponse:
 
 def stream(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, after: Cursor) -> StreamingHttpResponse:
     """The turn's events. The reader's leaving ends the response and nothing else."""
-    entries = following.follow(caller.tenant, turn_id, after, idle=HEARTBEAT_SECONDS)
     return StreamingHttpResponse(
-        _blocks(entries, request, turn_id),
+        _blocks(request, caller, turn_id, after),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-async def _blocks(
-    entries: AsyncIterator[list[Entry]], request: HttpRequest, turn_id: uuid.UUID
-) -> AsyncIterator[bytes]:
-    checked = time.monotonic()
-    async for batch in entries:
-        if (now := time.monotonic()) - checked > RECHECK_SECONDS:
-            checked = now
-            if not await still_valid(credential_of(request), origin=request.headers.get("Origin", "")):
-                error = NotAuthenticated()
-                yield sse(Failed(error.code, error.message, str(turn_id), current_request_id()), None)
-                return
-        yield b"".join(sse(event, cursor) for cursor, event in batch) or KEEP_ALIVE
+async def _blocks(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, after: Cursor) -> AsyncIterator[bytes]:
+    watch = watch_over(request, caller)
+    try:
+        async for batch in following.heard(caller.tenant, turn_id, after, watch):
+            yield b"".join(sse(event, cursor) for cursor, event in batch) or KEEP_ALIVE
+    except (NotAuthenticated, NotPermitted) as error:
+        yield sse(Failed(error.code, error.message, str(turn_id), current_request_id()), None)
+    finally:
+        watch.close()
 
 
 urlpatterns = [

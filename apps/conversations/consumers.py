@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -20,13 +20,13 @@ from django.db import InterfaceError, OperationalError
 from django.http.request import validate_host
 
 from apps.access.authentication import Caller, authenticate, key_in, still_valid
-from apps.access.sessions import user_of
+from apps.access.revocation import Watch
+from apps.access.sessions import member_caller, user_of
 from apps.conversations import asking, following, runner
 from apps.edge.errors import body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.request_ids import accept_request_id
 from apps.tenants import lookups
-from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit, tenant_scope, unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotFound, ParleyError
 from chatbot.events import START, Cursor
@@ -36,7 +36,6 @@ log = structlog.get_logger(__name__)
 MAX_FRAME_CHARS = 256 * 1024
 MAX_FOLLOWED = 20  # turns that one socket follows at a time
 AUTH_SECONDS = 10.0  # a socket that has not said who it is by then is closed
-RECHECK_SECONDS = 2.0  # how often an open socket is asked whether it may still be
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
@@ -54,15 +53,19 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.following: dict[uuid.UUID, asyncio.Task[None]] = {}
         # Accepted before it may be closed: closed earlier, a browser sees 1006 and no reason.
         await self.accept()
-        self.authenticated = asyncio.Event()
-        self.watch = asyncio.create_task(self._watch())
+        self.watch: Watch | None = None
+        self.granted: dict[uuid.UUID, frozenset[str]] = {}  # what a session could do in each tenant
+        self.late = asyncio.get_running_loop().call_later(AUTH_SECONDS, self._end)
         if self.credential:
             await self._guarded(self._auth, {"key": self.credential}, fatal=True)
 
     async def disconnect(self, code: int) -> None:
         # The readers end; the turns do not.
-        for task in [*self.following.values(), self.watch]:
+        for task in self.following.values():
             task.cancel()
+        self.late.cancel()
+        if self.watch:
+            self.watch.close()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
@@ -102,7 +105,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         caller = await authenticate(key if isinstance(key, str) else "", origin=self.origin, address=self.address)
         await self._part_from_others(caller)
         self.credential = str(key)
-        self.authenticated.set()
+        still = partial(still_valid, self.credential, origin=self.origin, address=self.address, scopes=caller.scopes)
+        self._look_out(caller, still)
         await self.send(text_data=orjson.dumps({"type": "ready", "tenant": caller.tenant.slug}).decode())
 
     async def _part_from_others(self, caller: Caller) -> None:
@@ -159,7 +163,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _logged_in(self, **about: Any) -> Caller:
         caller = await platform_unit(self._member, **about)
         structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
-        self.authenticated.set()
+        self.granted[caller.tenant_id] = caller.scopes
+        if self.watch:
+            self.watch.words |= caller.ends_with
+        else:
+            self._look_out(caller, self._still_logged_in)
         return caller
 
     def _member(self, *, conversation: Any = None, assistant: Any = None, turn: uuid.UUID | None = None) -> Caller:
@@ -171,8 +179,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             raise NotAuthenticated
         for (tenant_id,) in lookups.call("owners_of", [turn] if turn else _uuids(conversation or assistant)):
             with tenant_scope(tenant_id):
-                if tenant := Tenant.objects.of(user).filter(pk=tenant_id).first():
-                    return Caller(tenant=tenant, user_id=user.pk, user_email=user.email)
+                if caller := member_caller(user, tenant_id):
+                    return caller
         raise NotFound
 
     def _same_origin(self) -> bool:
@@ -184,22 +192,24 @@ class ChatConsumer(AsyncWebsocketConsumer):
         host = self.headers.get("host", "")
         return bool(origin.netloc) and origin.netloc == host and validate_host(origin.hostname or "", _hosts())
 
-    async def _watch(self) -> None:
-        """Close the socket unless it says in time who it is, and once its key, session or membership has ended."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(AUTH_SECONDS):
-                await self.authenticated.wait()
-        # What it waits for happens in the database, which sets no events.
-        while self.authenticated.is_set() and await self._still_allowed():  # noqa: ASYNC110
-            await asyncio.sleep(RECHECK_SECONDS)
+    def _look_out(self, caller: Caller, still: Callable[[], Awaitable[bool]]) -> None:
+        """Close the socket once its key, session or membership has ended."""
+        self.late.cancel()
+        if self.watch:
+            self.watch.close()
+        self.watch = Watch(caller.tenant_id, caller.ends_with, still=still, on_end=self._end)
+
+    def _end(self) -> None:
+        refusal = (self.watch and self.watch.refusal) or NotAuthenticated()
+        self.ending = asyncio.ensure_future(self._refuse(refusal))
+
+    async def _refuse(self, refusal: ParleyError) -> None:
         for task in self.following.values():
             task.cancel()
-        await self._send_error(NotAuthenticated())
-        await self.close(close_code_of(NotAuthenticated()))
+        await self._send_error(refusal)
+        await self.close(close_code_of(refusal))
 
-    async def _still_allowed(self) -> bool:
-        if self.credential:
-            return await still_valid(self.credential, origin=self.origin)
+    async def _still_logged_in(self) -> bool:
         try:
             return await platform_unit(self._still_member, list(self.following))
         except (OperationalError, InterfaceError):
@@ -211,7 +221,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             return False
         for (tenant_id,) in lookups.call("owners_of", turns):
             with tenant_scope(tenant_id):
-                if not Tenant.objects.of(user).filter(pk=tenant_id).exists():
+                caller = member_caller(user, tenant_id)
+                if caller is None or not self.granted.get(tenant_id, frozenset()) <= caller.scopes:
                     return False
         return True
 

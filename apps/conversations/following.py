@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from django.db.models import QuerySet
 
 from apps.access.authentication import Caller
+from apps.access.revocation import Watch
 from apps.conversations import runner
 from apps.conversations.log import Entry
 from apps.conversations.models import Turn
@@ -33,6 +34,9 @@ from chatbot.events import (
 
 # How often a turn that another process runs is looked at.
 POLL_SECONDS = 0.5
+# A silent stream says that it lives, and looks whether its reader is still let in.
+HEARTBEAT_SECONDS = 15.0
+LOOK_SECONDS = 1.0
 
 
 def turn_of(caller: Caller, turn_id: uuid.UUID, *, user: str = "") -> Turn:
@@ -113,6 +117,24 @@ def terminal_event(turn: Turn) -> TurnFinished | Failed:
         citations=[Source(**source) for source in turn.answer.citations] if turn.answer else [],
         timings=Timings(turn.search_ms, turn.first_token_ms, turn.total_ms),
     )
+
+
+def heard(tenant: Tenant, turn_id: uuid.UUID, after: Cursor, watch: Watch) -> AsyncIterator[list[Entry]]:
+    """The same for a stream: an empty list after each HEARTBEAT_SECONDS of silence.
+
+    Raises NotAuthenticated once the reader is no longer let in.
+    """
+    return _heard(follow(tenant, turn_id, after, idle=LOOK_SECONDS), watch)
+
+
+async def _heard(entries: AsyncIterator[list[Entry]], watch: Watch) -> AsyncIterator[list[Entry]]:
+    silent = 0.0
+    async for batch in entries:
+        watch.refuse_ended()
+        silent = 0.0 if batch else silent + LOOK_SECONDS
+        if batch or silent >= HEARTBEAT_SECONDS:
+            silent = 0.0
+            yield batch
 
 
 async def last_event(entries: AsyncIterator[list[Entry]]) -> Event:

@@ -9,6 +9,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -17,12 +18,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHt
 from django.urls import path
 from drf_spectacular.utils import extend_schema
 
-from apps.access.authentication import Caller, credential_of, still_valid
+from apps.access.authentication import Caller
 from apps.access.doors import METHODS, Door, read_body
+from apps.access.revocation import Watch, watch_over
 from apps.assistants.models import Assistant
 from apps.conversations import asking, following, runner
 from apps.conversations import openai_schema as schema
-from apps.conversations.api import HEARTBEAT_SECONDS, RECHECK_SECONDS
 from apps.conversations.log import Entry
 from apps.conversations.openai_answers import Answer, failure
 from apps.conversations.openai_embeddings import embeddings
@@ -33,7 +34,7 @@ from apps.edge.frames import KEEP_ALIVE
 from apps.edge.middleware import ahead_of_middleware
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
-from chatbot.errors import NotAuthenticated, NotFound, ParleyError
+from chatbot.errors import NotFound, ParleyError
 from chatbot.events import START, Failed, Token, TurnFinished
 
 
@@ -84,21 +85,26 @@ class ChatCompletions(OpenAIDoor):
         turn_id = await _open(caller, asked)
         leave = _leaving(turn_id, asked)
         answer = Answer(turn_id, asked.model, include_usage=asked.include_usage)
-        entries = following.follow(caller.tenant, turn_id, START, idle=HEARTBEAT_SECONDS)
-        try:
-            held = await (_first_word(entries) if asked.stream else _whole(entries))
-        except asyncio.CancelledError:
-            leave()
-            raise
-        first = answer.chunks(held)
-        end = held[-1].event if held else None
-        response: HttpResponseBase
-        if isinstance(end, Failed) and not any(isinstance(event, Token) for _, event in held):
-            response = openai_error(end.payload(), STATUS_OF_CODE.get(end.code, 500))
-        elif isinstance(end, TurnFinished) and not asked.stream:
-            response = HttpResponse(answer.completion(end), content_type="application/json")
-        else:
-            response = _streamed(_parts(answer, first, entries, credential_of(request)), leave)
+        watch = watch_over(request, caller)
+        # Whatever becomes of the response, its watch ends; a stream's when Django closes it.
+        with ExitStack() as unless_streamed:
+            unless_streamed.callback(watch.close)
+            entries = following.heard(caller.tenant, turn_id, START, watch)
+            try:
+                held = await (_first_word(entries) if asked.stream else _whole(entries))
+            except asyncio.CancelledError:
+                leave()
+                raise
+            first = answer.chunks(held)
+            end = held[-1].event if held else None
+            response: HttpResponseBase
+            if isinstance(end, Failed) and not any(isinstance(event, Token) for _, event in held):
+                response = openai_error(end.payload(), STATUS_OF_CODE.get(end.code, 500))
+            elif isinstance(end, TurnFinished) and not asked.stream:
+                response = HttpResponse(answer.completion(end), content_type="application/json")
+            else:
+                unless_streamed.pop_all()
+                response = _streamed(_parts(answer, first, entries), partial(_part, watch, leave))
         response["openai-processing-ms"] = str(round((time.perf_counter() - started) * 1000))
         return response
 
@@ -184,6 +190,11 @@ def _leaving(turn_id: uuid.UUID, asked: Asked) -> Callable[[], object]:
     return (lambda: None) if asked.question.idempotency_key else partial(runner.stop, turn_id)
 
 
+def _part(watch: Watch, leave: Callable[[], object]) -> None:
+    watch.close()
+    leave()
+
+
 def _unknown(model: str) -> ModelNotFound:
     return ModelNotFound(f"The model {model[:100]!r} does not exist or you do not have access to it.")
 
@@ -231,17 +242,10 @@ class _Stream:
         self._loop.call_soon_threadsafe(self._leave)
 
 
-async def _parts(
-    answer: Answer, first: bytes, entries: AsyncIterator[list[Entry]], credential: str
-) -> AsyncIterator[bytes]:
+async def _parts(answer: Answer, first: bytes, entries: AsyncIterator[list[Entry]]) -> AsyncIterator[bytes]:
     yield answer.opening + first
-    checked = time.monotonic()
     try:
         async for batch in entries:
-            if (now := time.monotonic()) - checked > RECHECK_SECONDS:
-                checked = now
-                if not await still_valid(credential):
-                    raise NotAuthenticated  # noqa: TRY301 - told like everything that ends a stream
             yield answer.chunks(batch) or KEEP_ALIVE
     except Exception as raised:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
         error: ParleyError = translate(raised)

@@ -74,7 +74,7 @@ async def _open(
 ) -> Opened | uuid.UUID:
     if earlier := await _earlier(connection, caller.tenant, place, question):
         return earlier
-    opened = await _answerable(connection, caller.tenant, place, question)
+    opened = await _answerable(connection, caller, place, question)
     await _write(connection, caller, question, opened, replica)
     return opened
 
@@ -197,8 +197,9 @@ _HISTORY = """
 """
 
 
-async def _answerable(connection: Connection, tenant: Tenant, place: _Place, question: Question) -> Opened:
+async def _answerable(connection: Connection, caller: Caller, place: _Place, question: Question) -> Opened:
     """What answering needs. Raises InvalidRequest where the assistant is not ready to answer."""
+    tenant = caller.tenant
     assistant = place.assistant
     if not assistant.is_active:
         raise InvalidRequest("This assistant is switched off.")
@@ -221,6 +222,7 @@ async def _answerable(connection: Connection, tenant: Tenant, place: _Place, que
         endpoints=gateway.chat_endpoints(tenant, assistant.endpoint_id),
         instructions=question.instructions,
         sampling=question.sampling,
+        ends_with=caller.ends_with | {word.replace("member:", "asker:") for word in caller.ends_with},
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 from django.db import Error, IntegrityError, InterfaceError, OperationalError
 
+from apps.access.revocation import Watch
 from apps.conversations import answering, metrics, turn
 from apps.conversations.log import Log
 from apps.conversations.models import Turn
@@ -17,7 +20,7 @@ from apps.edge.errors import ServiceUnavailable, translate
 from apps.edge.request_ids import current_request_id
 from apps.tenants.scoping import unit
 from apps.usage.models import UsageRecord
-from chatbot.errors import ModelBusy, ModelUnavailable, NotFound, ParleyError
+from chatbot.errors import ModelBusy, ModelUnavailable, NotFound, NotPermitted, ParleyError
 from chatbot.events import Failed, TurnFinished, TurnStarted
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,7 @@ class Running:
     outcome: turn.Outcome = field(default_factory=turn.Outcome)
     started: float = field(default_factory=time.perf_counter)
     stopping: bool = False
+    refused: bool = False  # stopped because whoever asked is no longer let in
     answering: asyncio.Task[None] | None = None  # ends with the last token, or when the turn is stopped
     task: asyncio.Task[None] | None = None  # ends when the turn is stored and its readers know
 
@@ -73,10 +77,16 @@ def stop(turn_id: uuid.UUID) -> bool:
     return True
 
 
+def _refuse(running: Running) -> None:
+    running.refused = True
+    stop(running.opened.turn_id)
+
+
 async def _run(running: Running) -> None:
     opened, outcome = running.opened, running.outcome
     structlog.contextvars.bind_contextvars(turn=str(opened.turn_id))
-    with metrics.RUNNING.track_inprogress():
+    watch = Watch(opened.tenant.pk, opened.ends_with, on_end=partial(_refuse, running))
+    with metrics.RUNNING.track_inprogress(), closing(watch):
         running.answering = asyncio.create_task(answering.answer(opened, outcome, running.log, running.started))
         if running.stopping:  # whoever asked left before this task had its first step
             running.answering.cancel()
@@ -96,7 +106,12 @@ def _conclude(running: Running, answered: asyncio.Task[None]) -> None:
             error = ServiceUnavailable("This replica is shutting down.", retry_after=1)
     elif (raised := answered.exception()) is not None:
         error = translate(raised) if isinstance(raised, Exception) else ParleyError()
-    if error is not None:
+    if running.refused and outcome.state == Turn.State.RUNNING:
+        # What was said is kept and billed, as after a stop; the readers learn why.
+        outcome.error = NotPermitted("Whoever asked this is no longer let in.")
+        outcome.state = Turn.State.INTERRUPTED if outcome.text else Turn.State.FAILED
+        outcome.bill = UsageRecord.Bill.DELIVERED if outcome.text else UsageRecord.Bill.NONE
+    elif error is not None:
         outcome.error = error
         outcome.state = Turn.State.INTERRUPTED if outcome.text else Turn.State.FAILED
         refused = isinstance(error, ModelBusy | ModelUnavailable) and not outcome.text

@@ -40,6 +40,7 @@ class Opened:
     endpoints: Sequence[Endpoint]  # that may answer, first one first
     instructions: str = ""  # the asker's own, after the prompt
     sampling: Sampling = NOT_SAID
+    ends_with: frozenset[str] = frozenset()  # what, announced as ended, stops the answer
 
 
 @dataclass(slots=True)

@@ -12,8 +12,9 @@ import orjson
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 
-from apps.access.authentication import Caller, credential_of, still_valid
+from apps.access.authentication import Caller
 from apps.access.doors import Door
+from apps.access.revocation import Watch, watch_over
 from apps.edge.errors import body_of, translate
 from apps.edge.event_schemas import event_block
 from apps.edge.frames import KEEP_ALIVE
@@ -22,7 +23,7 @@ from apps.knowledge.models import Document
 from apps.knowledge.serializers import DocumentSerializer
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
-from chatbot.errors import NotAuthenticated, NotFound, ParleyError
+from chatbot.errors import NotFound, ParleyError
 
 POLL_SECONDS = 1.0
 HEARTBEAT_SECONDS = 15.0
@@ -41,7 +42,7 @@ class DocumentEvents(Door):
         """Follow a document until it is ready or has failed. Each event is the document as it stands then."""
         document = await unit(_state, caller.tenant, document_id)
         return StreamingHttpResponse(
-            _changes(caller.tenant, document, credential_of(request)),
+            _changes(request, caller, document),
             content_type="text/event-stream",
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
@@ -55,7 +56,16 @@ def _state(tenant: Tenant, document_id: uuid.UUID) -> dict[str, Any]:
     return dict(DocumentSerializer(document).data)
 
 
-async def _changes(tenant: Tenant, state: dict[str, Any], credential: str) -> AsyncIterator[bytes]:
+async def _changes(request: HttpRequest, caller: Caller, state: dict[str, Any]) -> AsyncIterator[bytes]:
+    watch = watch_over(request, caller)
+    try:
+        async for block in _told(caller.tenant, state, watch):
+            yield block
+    finally:
+        watch.close()
+
+
+async def _told(tenant: Tenant, state: dict[str, Any], watch: Watch) -> AsyncIterator[bytes]:
     told, spoke = None, time.monotonic()
     while True:
         if state != told:
@@ -68,16 +78,15 @@ async def _changes(tenant: Tenant, state: dict[str, Any], credential: str) -> As
             return
         await asyncio.sleep(POLL_SECONDS)
         try:
-            state = await _looked_at(tenant, uuid.UUID(state["id"]), credential)
+            watch.refuse_ended()
+            state = await _looked_at(tenant, uuid.UUID(state["id"]))
         except ParleyError as error:
             yield _event("error", body_of(error))
             return
 
 
-async def _looked_at(tenant: Tenant, document_id: uuid.UUID, credential: str) -> dict[str, Any]:
-    """Raises ParleyError: revoked, deleted, or no database to ask."""
-    if not await still_valid(credential):
-        raise NotAuthenticated
+async def _looked_at(tenant: Tenant, document_id: uuid.UUID) -> dict[str, Any]:
+    """Raises ParleyError: deleted, or no database to ask."""
     try:
         return await unit(_state, tenant, document_id)
     except Exception as raised:

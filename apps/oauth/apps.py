@@ -8,7 +8,9 @@ class OAuthConfig(AppConfig):
     verbose_name = "OAuth2"
 
     def ready(self) -> None:
-        from apps.access import authentication  # noqa: PLC0415 - models are there only now
+        from apps.access import authentication, revocation  # noqa: PLC0415 - models are there only now
         from apps.oauth import bearers, texts  # noqa: PLC0415
 
         authentication.KINDS[texts.ACCESS] = bearers.look_up
+        revocation.FORGET.append(bearers.forget)
+        revocation.STANDING |= {"token": bearers.standing_tokens, "oauth": bearers.standing_applications}

@@ -14,7 +14,8 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.sessions.backends.db import SessionStore
 
 from apps.conversations.models import Message
-from apps.tenants import keys
+from apps.access import taking_back
+from apps.tenants import audit, keys
 from apps.tenants.models import ApiKey, User
 from apps.tenants.scoping import platform_unit
 from config.asgi import application
@@ -173,7 +174,7 @@ async def test_a_revoked_key_ends_at_the_next_frame(world: World, socket: Socket
     monkeypatch.setattr("apps.access.authentication._known", {})
     parts = keys.parse(world.key)
     assert parts is not None
-    await platform_unit(lambda: ApiKey.objects.get(key_id=parts.key_id).revoke())
+    await platform_unit(lambda: taking_back.revoke_key(ApiKey.objects.get(key_id=parts.key_id), audit.SYSTEM))
     await socket.say(type="ask", assistant="guide", text="x")
     assert (await socket.hear())["code"] == "not_authenticated"
 

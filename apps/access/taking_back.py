@@ -1,0 +1,116 @@
+"""What is taken back: each deed writes its row and its audit entry, and ends what hangs on it in every process."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from apps.access.revocation import announce
+from apps.tenants import audit, lookups
+from apps.tenants.audit import Actor
+from apps.tenants.models import ApiKey, Membership, Tenant, User
+from apps.tenants.scoping import tenant_scope
+from chatbot.errors import InvalidRequest, NotFound
+
+
+def suspend_tenant(tenant: Tenant, actor: Actor) -> None:
+    """No credential of the tenant works any more, and its sockets, streams and turns end, until it is resumed."""
+    _switch(tenant, actor, active=False)
+    announce(f"tenant:{tenant.pk}")
+
+
+def resume_tenant(tenant: Tenant, actor: Actor) -> None:
+    _switch(tenant, actor, active=True)
+    announce(f"tenant:{tenant.pk}")  # so that nobody goes on believing that it is suspended
+
+
+def _switch(tenant: Tenant, actor: Actor, *, active: bool) -> None:
+    with tenant_scope(tenant):
+        if Tenant.objects.filter(pk=tenant.pk).exclude(is_active=active).update(is_active=active):
+            audit.record(tenant, "tenant.resumed" if active else "tenant.suspended", actor, tenant)
+    tenant.is_active = active
+
+
+def revoke_key(key: ApiKey, actor: Actor) -> None:
+    """End a key; again, it does nothing."""
+    with tenant_scope(key):
+        rows = ApiKey.objects.for_tenant(key.tenant_id).filter(pk=key.pk)
+        if rows.filter(revoked_at=None).update(revoked_at=timezone.now()):
+            audit.record(key, "key.revoked", actor, key)
+            announce(f"key:{key.pk}")
+    key.revoked_at = key.revoked_at or timezone.now()
+
+
+def change_role(membership: Membership, role: str, actor: Actor) -> None:
+    """Raises InvalidRequest where the tenant would be left without an owner, NotFound where they are no member."""
+    with tenant_scope(membership):
+        current = _locked(membership)
+        if current.role == role:
+            return
+        _keep_an_owner(current)
+        before, current.role = current.role, role
+        current.save(update_fields=["role"])
+        audit.record(current, "member.role_changed", actor, current, before=before, after=role)
+        announce(f"member:{current.tenant_id}:{current.user_id}", f"asker:{current.tenant_id}:{current.user_id}")
+    membership.role = role
+
+
+def remove_member(membership: Membership, actor: Actor) -> None:
+    """End a membership with the keys of its member, which would come back with them otherwise.
+
+    Raises as change_role() does.
+    """
+    with tenant_scope(membership):
+        current = _locked(membership)
+        _keep_an_owner(current)
+        for key in ApiKey.objects.for_tenant(current.tenant_id).filter(member=current.user_id, revoked_at=None):
+            revoke_key(key, actor)
+        audit.record(current, "member.removed", actor, current, role=current.role)
+        current.delete()
+        announce(f"member:{membership.tenant_id}:{membership.user_id}")
+
+
+def _locked(membership: Membership) -> Membership:
+    # The tenant's row keeps two owners from going at once.
+    Tenant.objects.select_for_update(no_key=True).get(pk=membership.tenant_id)
+    rows = Membership.objects.for_tenant(membership.tenant_id).select_related("user")
+    current: Membership | None = rows.filter(pk=membership.pk).first()
+    if current is None:
+        raise NotFound("There is no such member.")
+    return current
+
+
+def _keep_an_owner(leaving: Membership) -> None:
+    owners = Membership.objects.for_tenant(leaving.tenant_id).filter(role=Membership.Role.OWNER)
+    if leaving.role == Membership.Role.OWNER and not owners.exclude(pk=leaving.pk).exists():
+        raise InvalidRequest("A tenant needs an owner: make somebody else an owner first.")
+
+
+def deactivate_user(user: User, actor: Actor) -> None:
+    """Nobody logs in as them any more, and what they were let in with ends."""
+    with transaction.atomic():
+        User.objects.filter(pk=user.pk).update(is_active=False)
+        end_sessions(user)
+        _tell(user, "user.deactivated", actor)
+    user.is_active = False
+
+
+def sign_out_everywhere(user: User, actor: Actor) -> None:
+    """End every session of a user; their keys and tokens stay."""
+    with transaction.atomic():
+        end_sessions(user)
+        _tell(user, "user.signed_out", actor)
+
+
+def end_sessions(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(session_epoch=F("session_epoch") + 1)
+    user.refresh_from_db(fields=["session_epoch"])
+    announce(f"user:{user.pk}")
+
+
+def _tell(user: User, action: str, actor: Actor) -> None:
+    """Each tenant that they belong to, and the platform."""
+    for membership in lookups.memberships_of(user.pk):
+        audit.record(membership.tenant_id, action, actor, user)
+    audit.record(None, action, actor, user)
