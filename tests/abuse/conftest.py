@@ -53,6 +53,7 @@ async def send(
     *,
     query: bytes = b"",
     root_path: str = "",
+    client: str = "127.0.0.1",
 ) -> Answer:
     """Bytes to the ASGI application as a server hands them over, past every client's own good manners."""
     given = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
@@ -66,7 +67,7 @@ async def send(
         "query_string": query,
         "root_path": root_path,
         "headers": [(b"host", b"testserver"), (b"content-length", b"%d" % len(body)), *given],
-        "client": ["127.0.0.1", 40000],
+        "client": [client, 40000],
         "server": ["127.0.0.1", 80],
     }
     talk = ApplicationCommunicator(application, scope)

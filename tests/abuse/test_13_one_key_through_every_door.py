@@ -16,6 +16,7 @@ from tests.apps.conversations.test_websocket import Socket
 from tests.browser.conftest import session_of
 
 READ, DOOR = "/api/v1/conversations", "/api/v1/turns/00000000-0000-0000-0000-000000000000"
+CHAT = "/v1/chat/completions"
 
 
 async def opened(key: str) -> dict[str, bool]:
@@ -79,3 +80,46 @@ async def test_a_session_is_no_credential_of_the_api(world: World) -> None:
     session = await platform_unit(lambda: session_of(factories.make_member(tenant=world.tenant)))
     for path in (READ, DOOR):
         assert (await send("GET", path, {b"cookie": f"sessionid={session}".encode()})).status == 401
+
+
+async def deeds(world: World, key: str) -> dict[str, tuple[bool, bool]]:
+    """Through each way in: whether the key may read a turn, and ask."""
+    found = {}
+    for name, value in (("authorization", f"Bearer {key}"), ("x-api-key", key)):
+        headers = {name.encode(): value.encode(), b"content-type": b"application/json"}
+        for way, read, write in (("rest", READ, READ), ("door", DOOR, f"{DOOR}/stop"), ("v1", "/v1/models", CHAT)):
+            answers = [await send("GET", read, headers), await send("POST", write, headers, b"{}")]
+            found[f"{way} {name}"] = (answers[0].status != 403, answers[1].status != 403)
+        socket = Socket(**{name.title(): value})
+        await socket.connect()
+        assert (await socket.hear())["type"] == "ready"
+        found[f"socket {name}"] = await frames(socket)
+    socket = Socket()
+    await socket.connect()
+    await socket.say(type="auth", key=key)
+    assert (await socket.hear())["type"] == "ready"
+    found["socket frame"] = await frames(socket)
+    return found
+
+
+async def frames(socket: Socket) -> tuple[bool, bool]:
+    nothing, permitted = DOOR.rpartition("/")[2], []
+    for frame in ({"type": "resume", "turn": nothing}, {"type": "ask", "text": "?", "conversation": nothing}):
+        await socket.say(**frame)
+        permitted.append((await socket.hear())["code"] != "not_permitted")
+    await socket.disconnect()
+    return permitted[0], permitted[1]
+
+
+@pytest.mark.parametrize(
+    ("scopes", "may"),
+    [
+        (["chat:read", "chat:write"], (True, True)),
+        (["chat:read", "knowledge:write", "usage:read"], (True, False)),
+        (["chat:write"], (False, True)),
+        (["admin:*", "knowledge:read"], (False, False)),
+    ],
+)
+async def test_scopes_hold_alike_through_every_door(world: World, scopes: list[str], may: tuple[bool, bool]) -> None:
+    key = await platform_unit(lambda: factories.make_key(tenant=world.tenant, scopes=scopes))
+    assert set((await deeds(world, key)).values()) == {may}
