@@ -83,7 +83,7 @@ class ApplicationAdmin(TenantAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:
-            super().save_model(request, obj, form, change)
+            registration.change(obj)
             return
         fields = {name: form.cleaned_data[name] for name in OWN_FIELDS}
         made, secret = registration.register(obj.tenant, created_by=request.user, **fields)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from oauth2_provider.models import (
     AbstractRefreshToken,
 )
 
+from apps.access import revocation
 from apps.tenants import keys
 from apps.tenants.models import User
 from apps.tenants.scoping import TenantOwned
@@ -158,12 +159,24 @@ class AccessToken(OfApplication, AbstractAccessToken):  # type: ignore[misc]
     class Meta(AbstractAccessToken.Meta):  # type: ignore[misc]
         abstract = False
 
+    def revoke(self) -> None:
+        """Delete it, and end what was let in with it."""
+        revocation.announce(f"token:{self.pk}")
+        self.delete()
+
 
 class RefreshToken(OfApplication, AbstractRefreshToken):  # type: ignore[misc]
     """Good for one new access token; then another takes its place in the family."""
 
     class Meta(AbstractRefreshToken.Meta):  # type: ignore[misc]
         abstract = False
+
+    @classmethod
+    def revoke_family(cls, token_family: uuid.UUID | None) -> None:
+        """End all that came of one consent."""
+        ended = list(AccessToken.objects.filter(refresh_token__token_family=token_family).values_list("pk", flat=True))
+        super().revoke_family(token_family)
+        revocation.announce(*(f"token:{pk}" for pk in ended))
 
 
 class IDToken(OfApplication, AbstractIDToken):  # type: ignore[misc]

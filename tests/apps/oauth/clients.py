@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -15,6 +16,7 @@ from apps.oauth.models import Application
 from apps.oauth.registration import register
 from apps.tenants import rights
 from apps.tenants.models import Tenant, User
+from apps.tenants.scoping import tenant_scope
 
 BACK = "https://client.example/back"
 FORM = "application/x-www-form-urlencoded"
@@ -114,3 +116,17 @@ async def browser_of(user: User) -> AsyncClient:
     browser = AsyncClient()
     await sync_to_async(browser.force_login)(user, backend="django.contrib.auth.backends.ModelBackend")
     return browser
+
+
+async def within(client: Client, work: Callable[[], Any]) -> Any:
+    """What `work` returns in the scope of the client's tenant."""
+
+    def scoped() -> Any:
+        with tenant_scope(client.application):
+            return work()
+
+    return await sync_to_async(scoped)()
+
+
+async def status_of(token: str, path: str = "/api/v1/conversations") -> int:
+    return (await AsyncClient().get(path, headers={"Authorization": f"Bearer {token}"})).status_code

@@ -13,7 +13,7 @@ from django.utils import timezone
 from apps.oauth import bearers
 from apps.oauth.models import AccessToken
 from apps.tenants.scoping import tenant_scope
-from tests.apps.oauth.clients import FORM, Client, make_service
+from tests.apps.oauth.clients import FORM, Client, make_service, status_of
 from tests.factories import make_tenant
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -24,10 +24,6 @@ async def client(database: None) -> Client:
     bearers.forget()
     tenant = await sync_to_async(make_tenant)("acme")
     return Client(*await sync_to_async(make_service)(tenant, scopes=["chat:read", "knowledge:read"]))
-
-
-async def status_of(token: str, path: str = "/api/v1/conversations") -> int:
-    return (await AsyncClient().get(path, headers={"Authorization": f"Bearer {token}"})).status_code
 
 
 async def test_a_service_gets_a_token_that_opens_the_api(client: Client) -> None:

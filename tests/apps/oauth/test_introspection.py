@@ -10,22 +10,10 @@ from django.test import AsyncClient
 
 from apps.oauth import bearers
 from apps.tenants.models import Tenant, User
-from tests.apps.oauth.clients import Client, make_service, make_site
-from tests.apps.oauth.test_authorization_code import status_of
-from tests.factories import make_member, make_tenant
+from tests.apps.oauth.clients import Client, make_service, make_site, status_of
+from tests.factories import make_tenant
 
 pytestmark = pytest.mark.usefixtures("database")
-
-
-@pytest.fixture
-async def acme(database: None) -> Tenant:
-    bearers.forget()
-    return await sync_to_async(make_tenant)("acme")
-
-
-@pytest.fixture
-async def alice(acme: Tenant) -> User:
-    return await sync_to_async(make_member)(tenant=acme, email="alice@example.com", role="owner")
 
 
 @pytest.fixture
