@@ -130,9 +130,10 @@ PARLEY_PRIVATE_WEBHOOK_HOSTS = hosts(
 # --- Applications -----------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "unfold",
+    "apps.tenants",  # before unfold, whose header it extends
+    "unfold.apps.BasicAppConfig",  # unfold's own would replace our site
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "config.admin_app.ParleyAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -146,7 +147,6 @@ INSTALLED_APPS = [
     "axes",
     "oauth2_provider",
     "apps.edge",
-    "apps.tenants",
     "apps.access",
     "apps.oauth",
     "apps.webhooks",
@@ -259,6 +259,7 @@ PARLEY_SEARCH_ROLE = text(
     "The role that owns the functions which search, and which find out whose a credential is. Only `setup_database`"
     " reads it.",
 )
+DATABASE_ROUTERS = ["apps.tenants.routing.Router"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = url(

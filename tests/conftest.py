@@ -121,8 +121,13 @@ def _wall_in() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse what would fail in puzzling ways: an async test works in threads, which see no uncommitted rows."""
+    """Let tests with committed rows read as the platform's operators, whose login is another connection.
+
+    Refuse what would fail in puzzling ways: an async test works in threads, which see no uncommitted rows.
+    """
     for item in items:
+        if "transactional_db" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("django_db"):
+            item.add_marker(pytest.mark.django_db(transaction=True, databases=["default", "operator"]))
         function = getattr(item, "function", None)
         if not inspect.iscoroutinefunction(function):
             continue

@@ -20,6 +20,7 @@ from apps.assistants.models import Assistant, Prompt
 from apps.assistants.publishing import default_prompt
 from apps.edge.origins import origin_in
 from apps.knowledge.models import Collection
+from apps.tenants.admin_access import ANALYSTS, BUILDERS
 from apps.tenants.admin_base import TenantAdmin, TenantForm
 from apps.tenants.admin_words import NOTHING
 from chatbot.errors import InvalidRequest
@@ -102,6 +103,8 @@ admin.site.register(Prompt, PromptAdmin)
 
 @admin.register(Assistant)
 class AssistantAdmin(TenantAdmin):
+    read_by = BUILDERS | ANALYSTS
+    written_by = BUILDERS
     form = AssistantForm
     empty_title = "No assistants yet"
     empty_hint = "An assistant answers questions from your collections. The first one needs nothing but a name."
@@ -124,6 +127,10 @@ class AssistantAdmin(TenantAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Assistant]:
         rows: QuerySet[Assistant] = super().get_queryset(request)
         return rows.prefetch_related("collections")
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        columns = super().get_list_display(request)
+        return columns if self.has_ask_permission(request) else [name for name in columns if name != "ask_link"]
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return {} if obj else super().get_prepopulated_fields(request, obj)
@@ -156,7 +163,10 @@ class AssistantAdmin(TenantAdmin):
             return SafeString(NOTHING)
         return format_html('<a class="p-link" href="{}">Ask</a>', _ask_url(assistant))
 
-    @action(description="Ask", url_path="ask", icon="forum")  # type: ignore[operator]
+    def has_ask_permission(self, request: HttpRequest, _object_id: Any = None) -> bool:
+        return self.permits(request, BUILDERS)
+
+    @action(description="Ask", url_path="ask", icon="forum", permissions=["ask"])  # type: ignore[operator]
     def ask(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(_ask_url(self.row(request, object_id)))
 

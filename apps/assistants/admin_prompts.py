@@ -20,6 +20,8 @@ from apps.assistants import publishing
 from apps.assistants.models import Assistant, Prompt, PromptVersion
 from apps.assistants.preview import preview
 from apps.tenants import audit
+from apps.tenants.admin_access import ANALYSTS, BUILDERS
+from apps.tenants.admin_acting import acting_of, enters_alone
 from apps.tenants.admin_base import TenantAdmin, TenantForm
 from apps.tenants.admin_words import ago
 from chatbot import templates
@@ -49,6 +51,8 @@ class PromptForm(TenantForm):
 
 
 class PromptAdmin(TenantAdmin):
+    read_by = BUILDERS | ANALYSTS
+    written_by = BUILDERS
     form = PromptForm
     empty_title = "No prompts yet"
     empty_hint = "A prompt instructs the model. Your first assistant brings a good one along, so you may start there."
@@ -93,7 +97,7 @@ class PromptAdmin(TenantAdmin):
         return [*own, *super().get_urls()]
 
     def publish(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        prompt: Prompt = self.row(request, object_id)
+        prompt: Prompt = self.row(request, object_id, to_write=True)
         try:
             version = publishing.publish(prompt.tenant, prompt, _key(request.POST.get("version", "")))
         except ParleyError as error:
@@ -104,15 +108,18 @@ class PromptAdmin(TenantAdmin):
             messages.success(request, f"Version {version.number} is published: the next question is answered with it.")
         return HttpResponseRedirect(reverse("admin:assistants_prompt_change", args=[prompt.pk]))
 
+    @enters_alone
     def preview(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """A part of the page: what the model would receive with the template as it stands in the editor."""
-        prompt: Prompt = self.row(request, object_id)
-        assistants = Assistant.objects.for_tenant(prompt.tenant).select_related("endpoint")
         context: dict[str, Any] = {}
         try:
+            with acting_of(request).scope():
+                tenant = self.row(request, object_id, to_write=True).tenant
+                assistants = Assistant.objects.for_tenant(tenant).select_related("endpoint")
+                assistant = assistants.get(pk=_key(request.POST.get("assistant", "")))
             context["preview"] = async_to_sync(preview)(
-                prompt.tenant,
-                assistants.get(pk=_key(request.POST.get("assistant", ""))),
+                tenant,
+                assistant,
                 template=request.POST.get("template", "").replace("\r\n", "\n"),
                 question=request.POST.get("question", "")[: settings.PARLEY_MAX_QUESTION_CHARS].strip()
                 or EXAMPLE_QUESTION,

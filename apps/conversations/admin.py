@@ -11,13 +11,15 @@ from django.core.paginator import Paginator
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.text import Truncator
 from unfold.decorators import display
 
+from apps.conversations.admin_find import find_page
 from apps.conversations.admin_talk import VARIANTS, shown
 from apps.conversations.models import Conversation, Turn
-from apps.conversations.playground import ask_page
+from apps.conversations.playground import ask_page, is_own
+from apps.tenants.admin_access import ANALYSTS, BUILDERS, SUPPORT, is_operator
 from apps.tenants.admin_base import ReadOnlyTenantAdmin
 from apps.tenants.admin_words import NOTHING, ago, duration, number
 
@@ -39,6 +41,9 @@ def turn_count() -> Coalesce:
 
 @admin.register(Conversation)
 class ConversationAdmin(ReadOnlyTenantAdmin):
+    """Owners and analysts read them all. Support opens one by its id; who asks on the page Ask, their own."""
+
+    read_by = ANALYSTS
     empty_title = "No conversations yet"
     empty_hint = "They appear here when somebody asks an assistant: over the API, in the widget, or on the page Ask."
     list_display = ("subject", "assistant", "asked_by", "turn_count", "active_ago")
@@ -52,6 +57,22 @@ class ConversationAdmin(ReadOnlyTenantAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conversation]:
         rows: QuerySet[Conversation] = super().get_queryset(request)
         return rows.annotate(turn_count=turn_count())
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if super().has_view_permission(request, obj):
+            return True
+        return isinstance(obj, Conversation) and (
+            self.permits(request, SUPPORT, obj) or (self.has_ask_permission(request) and is_own(obj, request))
+        )
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request) or self.has_find_permission(request)
+
+    def has_ask_permission(self, request: HttpRequest) -> bool:
+        return self.permits(request, BUILDERS)
+
+    def has_find_permission(self, request: HttpRequest) -> bool:
+        return self.permits(request, SUPPORT) and not is_operator(request)
 
     @display(description="Conversation", ordering="title")
     def subject(self, conversation: Conversation) -> str:
@@ -70,20 +91,32 @@ class ConversationAdmin(ReadOnlyTenantAdmin):
         return ago(conversation.active_at)
 
     def get_urls(self) -> list[URLPattern]:
-        ask = self.admin_site.admin_view(partial(ask_page, self))
-        return [path("ask/", ask, name="conversations_playground"), *super().get_urls()]
+        wrap = self.admin_site.admin_view
+        own = [
+            path("ask/", wrap(partial(ask_page, self)), name="conversations_playground"),
+            path("find/", wrap(partial(find_page, self)), name="conversations_find"),
+        ]
+        return [*own, *super().get_urls()]
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         conversation: Conversation = kwargs["obj"]
         turns = turns_of(conversation.tenant_id).filter(conversation=conversation).order_by("created")
         pages = Paginator(turns, TURNS_A_PAGE)
         page = pages.get_page(request.GET.get("page") or pages.num_pages)
-        context |= {"title": str(conversation), "page": page, "talk": [shown(turn) for turn in page]}
+        context |= {
+            "title": str(conversation),
+            "page": page,
+            "talk": [shown(turn) for turn in page],
+            # Support and those who asked themselves see this page and nothing around it.
+            "links": self.has_view_permission(request),
+            "find_url": reverse("admin:conversations_find") if self.has_find_permission(request) else "",
+        }
         return super().render_change_form(request, context, *args, **kwargs)
 
 
 @admin.register(Turn)
 class TurnAdmin(ReadOnlyTenantAdmin):
+    read_by = ANALYSTS
     empty_title = "No turns yet"
     empty_hint = "A turn is a question and its answer. Ask an assistant, and its first one appears here."
     list_display = ("asked", "outcome", "answered_by", "first_token", "whole", "tokens", "created_ago")
@@ -134,5 +167,5 @@ class TurnAdmin(ReadOnlyTenantAdmin):
             .get(pk=kwargs["obj"].pk)
         )
         title = Truncator(turn.question.text).chars(60)
-        context |= {"title": title, "subtitle": None, "turn": turn, "talk": [shown(turn)]}
+        context |= {"title": title, "subtitle": None, "turn": turn, "talk": [shown(turn)], "links": True}
         return super().render_change_form(request, context, *args, **kwargs)

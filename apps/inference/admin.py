@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.inference.probe import Probed, last_probed, probe, remember
+from apps.tenants.admin_acting import acting_of
 from apps.tenants.admin_base import OperatorAdmin
 from apps.tenants.admin_words import ago, duration
 
@@ -94,6 +95,17 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
             self.instance.api_key, self.instance.key_confirmed = self.cleaned_data["new_key"], True
         return super().save(commit)
 
+    def _save_m2m(self) -> None:
+        """Django's own would look at the tenants themselves, who are seen by the operators' login alone."""
+        if "tenants" not in self.cleaned_data:
+            return
+        lent = Endpoint.tenants.through.objects.filter(endpoint=self.instance)
+        chosen = [tenant.pk for tenant in self.cleaned_data["tenants"]]
+        lent.exclude(tenant_id__in=chosen).delete()
+        lent.model.objects.bulk_create(
+            [lent.model(endpoint=self.instance, tenant_id=key) for key in chosen], ignore_conflicts=True
+        )
+
 
 @admin.register(Endpoint)
 class EndpointAdmin(OperatorAdmin):
@@ -113,6 +125,15 @@ class EndpointAdmin(OperatorAdmin):
         ("Limits", {"fields": ("context_length", "first_token_seconds", "dimension")}),
         ("Who is served", {"fields": ("enabled", "tenants")}),
     )
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        return [entry for entry in super().get_list_filter(request) if "tenants" not in entry or _sees_tenants(request)]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        sections = super().get_fieldsets(request, obj)
+        if _sees_tenants(request):
+            return sections
+        return [(title, {"fields": [n for n in rest["fields"] if n != "tenants"]}) for title, rest in sections]
 
     def get_list_display(self, request: HttpRequest) -> Any:
         @cache
@@ -216,6 +237,11 @@ class EndpointAdmin(OperatorAdmin):
     @display(description="API key")
     def key_state(self, endpoint: Endpoint) -> str:
         return "set" if endpoint.api_key else "none"
+
+
+def _sees_tenants(request: HttpRequest) -> bool:
+    """Tenants can be offered only where the operators' login shows all of them."""
+    return acting_of(request).across
 
 
 def last_test(probed: Probed | None) -> str:

@@ -25,6 +25,8 @@ from apps.knowledge.admin_status import is_finished, status_html
 from apps.knowledge.admin_upload import FORMATS, download, statuses, upload_page
 from apps.knowledge.collections import create_collection, delete_collection
 from apps.knowledge.models import Chunk, Collection, Document
+from apps.tenants.admin_access import ANALYSTS, BUILDERS
+from apps.tenants.admin_acting import enters_alone
 from apps.tenants.admin_base import ReadOnlyTenantAdmin, TenantAdmin, TenantForm
 from apps.tenants.admin_words import ago, number, size
 from chatbot.errors import ParleyError
@@ -74,6 +76,8 @@ class CollectionForm(TenantForm):
 
 @admin.register(Collection)
 class CollectionAdmin(TenantAdmin):
+    read_by = BUILDERS | ANALYSTS
+    written_by = BUILDERS
     form = CollectionForm
     empty_title = "No collections yet"
     empty_hint = (
@@ -128,7 +132,7 @@ class CollectionAdmin(TenantAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         # Exempt, so that the size is checked before the CSRF check reads the body; upload_page then checks the token.
-        upload = self.admin_site.admin_view(csrf_exempt(partial(upload_page, self)))
+        upload = self.admin_site.admin_view(csrf_exempt(enters_alone(partial(upload_page, self))))
         own = [path("<uuid:object_id>/upload/", upload, name="knowledge_collection_upload")]
         return [*own, *super().get_urls()]
 
@@ -176,6 +180,8 @@ class CollectionAdmin(TenantAdmin):
 class DocumentAdmin(ReadOnlyTenantAdmin):
     """Documents are added on a page of their collection."""
 
+    read_by = BUILDERS | ANALYSTS
+    written_by = BUILDERS
     empty_title = "No documents yet"
     empty_hint = f"Open a collection and add files, addresses or texts to it. Readable are {FORMATS}."
     list_display = ("title", "collection", "live_status", "live_passages", "bytes", "created_ago")
@@ -188,7 +194,7 @@ class DocumentAdmin(ReadOnlyTenantAdmin):
         js = ["admin/parley/documents.js"]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.permits(request, obj)
+        return self.permits(request, self.written_by, obj)
 
     @display(description="Status", ordering="status")
     def live_status(self, document: Document) -> SafeString:
@@ -216,7 +222,7 @@ class DocumentAdmin(ReadOnlyTenantAdmin):
         return [*own, *super().get_urls()]
 
     def retry(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        document = self.row(request, object_id)
+        document = self.row(request, object_id, to_write=True)
         ingest.retry_document(document.tenant, document)
         deed = "fetched again" if document.to_fetch else "tried again"
         messages.success(request, f"{document.title} is {deed}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import cast
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.files.base import File
@@ -18,6 +18,7 @@ from apps.knowledge import ingest, sources, storage
 from apps.knowledge.admin_status import status_json
 from apps.knowledge.models import Collection, Document
 from apps.tenants import audit
+from apps.tenants.admin_acting import acting_of, note
 from apps.tenants.admin_base import TenantAdmin
 from apps.tenants.models import User
 from chatbot.errors import InvalidRequest, NotFound, ParleyError
@@ -35,9 +36,18 @@ def upload_page(admin: TenantAdmin, request: HttpRequest, object_id: str) -> Htt
 
     The route is exempt from the CSRF middleware, which would read a body of any size before us; see `receive`.
     """
-    if request.method == "POST":
-        return receive(request, admin.get_object(request, object_id))
-    collection: Collection = admin.row(request, object_id)
+    try:
+        with acting_of(request).scope():
+            collection: Collection | None = admin.row(request, object_id, to_write=True)
+    except Http404:
+        if request.method != "POST":
+            raise
+        collection = None
+    return _shown(admin, request, collection) if request.method != "POST" else receive(request, collection)
+
+
+def _shown(admin: TenantAdmin, request: HttpRequest, collection: Any) -> HttpResponse:
+    note(request)
     documents = reverse("admin:knowledge_document_changelist")
     context = {
         **admin.admin_site.each_context(request),
@@ -62,6 +72,7 @@ def receive(request: HttpRequest, collection: Collection | None) -> HttpResponse
 
 
 def _add(request: HttpRequest, collection: Collection | None) -> HttpResponse:
+    note(request)
     try:
         if collection is None:
             raise NotFound("There is no such collection.")

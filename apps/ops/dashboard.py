@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib import admin
 from django.db.models import Aggregate, Count, F, FloatField, Model, QuerySet, Sum
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest
@@ -15,13 +16,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from apps.assistants.models import Assistant
-from apps.conversations.models import Turn
+from apps.conversations.models import Conversation, Turn
 from apps.inference.admin import last_test
 from apps.inference.models import Endpoint
 from apps.inference.probe import last_probed
 from apps.knowledge.models import Collection, Document
 from apps.ops.navigation import visible_pages
-from apps.tenants.admin_access import is_operator, tenants_of
+from apps.tenants.admin_access import acts_for_several, is_operator, tenants_of
+from apps.tenants.admin_acting import acting_of
 from apps.tenants.admin_choices import within
 from apps.tenants.models import ApiKey, Tenant
 from apps.webhooks.models import Webhook
@@ -59,13 +61,20 @@ class Step:
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """unfold's DASHBOARD_CALLBACK."""
     context["title"] = "Dashboard"
-    if not is_operator(request) and not tenants_of(request):
+    acting = acting_of(request)
+    if acting.tenant is None and not acting.across:
         return context | {"no_tenant": True}
-    turns = _week(_own(request, Turn))
-    context |= turns | _documents(request)
+    pages = visible_pages(request)
+    if "knowledge.document" not in pages:
+        return context | {"find_url": reverse("admin:conversations_find")}
+    context |= _documents(request)
     context["silenced"] = _silenced(request)
-    if not turns["week"]:
-        context["steps"] = _steps(request)
+    if "conversations.turn" in pages:
+        context |= _week(_own(request, Turn))
+    if not context.get("week"):
+        steps = _steps(request)
+        # Who sees no turns is not told for ever what was done long ago.
+        context["steps"] = [] if all(step.done for step in steps) else steps
     if is_operator(request):
         context["endpoints"] = _endpoints()
     return context
@@ -73,9 +82,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 def _own(request: HttpRequest, model: type[Model]) -> QuerySet[Any]:
     rows = model._default_manager.order_by()
-    if is_operator(request):
-        return rows
-    return rows.filter(tenant__in=[tenant.pk for tenant in tenants_of(request)])
+    acting = acting_of(request)
+    return rows if acting.across else rows.filter(tenant=acting.tenant_id)
 
 
 def _week(turns: QuerySet[Turn]) -> dict[str, Any]:
@@ -163,10 +171,10 @@ def _endpoints() -> list[dict[str, Any]]:
 
 def _steps(request: HttpRequest) -> list[Step]:
     enabled = Endpoint.objects.filter(enabled=True)
-    serving = enabled if is_operator(request) else within(enabled, tenants_of(request))
+    serving = enabled if acts_for_several(request) else within(enabled, tenants_of(request))
     kinds = set(serving.values_list("kind", flat=True))
     done: dict[type[Model], bool] = {
-        Tenant: not is_operator(request) or Tenant.objects.exists(),
+        **({Tenant: Tenant.objects.exists()} if acts_for_several(request) else {}),
         Endpoint: {Endpoint.Kind.CHAT, Endpoint.Kind.EMBEDDING} <= kinds,
         **{model: _own(request, model).exists() for model in (Collection, Document, Assistant, ApiKey, Turn)},
     }
@@ -179,15 +187,16 @@ def _steps(request: HttpRequest) -> list[Step]:
         ApiKey: "Issue an API key for your application",
         Turn: "Ask the first question",
     }
-    pages = visible_pages(request)
-    return [Step(title, done[model], _door(model, pages)) for model, title in titles.items()]
+    return [Step(title, done[model], _door(request, model)) for model, title in titles.items() if model in done]
 
 
-def _door(model: type[Model], pages: dict[str, Any]) -> str:
-    """Where a step is done: the add page, or the list that leads there."""
-    if model._meta.label_lower not in pages:
-        return ""
+def _door(request: HttpRequest, model: type[Model]) -> str:
+    """Where a step is done, if the person may: the add page, or the list that leads there."""
     if model is Turn:
-        return reverse("admin:conversations_playground")
+        asks: Any = admin.site._registry[Conversation]
+        return reverse("admin:conversations_playground") if asks.has_ask_permission(request) else ""
+    page = admin.site._registry[model]
+    if not (page.has_view_permission(request) if model is Document else page.has_add_permission(request)):
+        return ""
     place = "changelist" if model is Document else "add"
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{place}")

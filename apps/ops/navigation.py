@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin import ModelAdmin
 from django.core.paginator import Paginator
@@ -15,12 +16,13 @@ from django.urls import reverse
 from django.utils.text import capfirst
 from unfold.dataclasses import SearchResult
 
-# Each group's entries: what it is called, a Material symbol, the model that must be visible, and an own page's name.
+# Each group's entries: what it is called, a Material symbol, the model whose page it is, and an own page's name.
 GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
     (
         "Assistants",
         [
             ("Ask", "chat", "conversations.conversation", "admin:conversations_playground"),
+            ("Find a conversation", "search", "conversations.conversation", "admin:conversations_find"),
             ("Assistants", "smart_toy", "assistants.assistant", ""),
             ("Prompts", "edit_note", "assistants.prompt", ""),
             ("Conversations", "forum", "conversations.conversation", ""),
@@ -55,6 +57,8 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
         ],
     ),
 ]
+# Who may open an own page is asked by has_<this>_permission.
+PERMISSIONS = {"admin:conversations_playground": "ask", "admin:conversations_find": "find"}
 # Where a search finds rows, in the order of its results: what a person knows by name.
 SEARCHED = (
     "assistants.assistant",
@@ -84,19 +88,23 @@ def visible_pages(request: HttpRequest) -> dict[str, ModelAdmin[Model]]:
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar, as unfold wants it."""
-    pages = visible_pages(request)
     dashboard = {"title": "Dashboard", "icon": "space_dashboard", "link": reverse("admin:index")}
     groups: list[dict[str, Any]] = [{"title": "", "items": [dashboard]}]
     for title, entries in GROUPS:
         items = [
             {"title": name, "icon": icon, "link": _address(model, own_page)}
             for name, icon, model, own_page in entries
-            if model in pages
+            if _is_open(request, model, own_page)
         ]
         if items:
             groups.append({"title": title, "items": items, "separator": True})
     _mark_active(groups, request.path)
     return groups
+
+
+def _is_open(request: HttpRequest, label: str, own_page: str) -> bool:
+    page: Any = admin.site._registry[apps.get_model(label)]
+    return bool(getattr(page, f"has_{PERMISSIONS.get(own_page, 'view')}_permission")(request))
 
 
 def _mark_active(groups: list[dict[str, Any]], path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import zoneinfo
 from typing import Any
 
@@ -19,7 +20,9 @@ from unfold.widgets import UnfoldAdminSelect2Widget
 
 from apps.tenants import admin_audit as admin_audit  # noqa: PLC0414 - registers the audit log
 from apps.tenants import admin_keys as admin_keys  # noqa: PLC0414 - registers the admin of keys
-from apps.tenants.admin_access import is_operator, tenants_of
+from apps.tenants import lookups
+from apps.tenants.admin_access import ANALYSTS, is_operator
+from apps.tenants.admin_acting import acting_of
 from apps.tenants.admin_base import OperatorAdmin, Page, ReadOnlyTenantAdmin
 from apps.tenants.admin_members import MemberInline
 from apps.tenants.admin_words import ago, number
@@ -66,7 +69,19 @@ class UserAdmin(OperatorAdmin, DjangoUserAdmin):  # type: ignore[type-arg, misc]
     add_fieldsets: Any = ((None, {"fields": ("email", "name", "usable_password", "password1", "password2")}),)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        return super().get_queryset(request).prefetch_related("memberships__tenant")
+        rows: QuerySet[User] = super().get_queryset(request)
+        return rows.prefetch_related("memberships__tenant") if acting_of(request).across else rows
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return self._told(request, super().get_list_display(request))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        sections = super().get_fieldsets(request, obj)
+        return [(title, {**rest, "fields": self._told(request, rest["fields"])}) for title, rest in sections]
+
+    def _told(self, request: HttpRequest, fields: Any) -> list[Any]:
+        """Whose members they are is asked through the operators' login."""
+        return [name for name in fields if name != "member_of" or acting_of(request).across]
 
     @display(description="Kind", label={"Operator": "primary"}, ordering="is_superuser")
     def kind(self, user: User) -> str:
@@ -95,9 +110,23 @@ class TenantFieldsForm(ModelForm):  # type: ignore[type-arg]
         help_text="In which its days begin and end.",
     )
 
+    new_id: uuid.UUID | None = None  # the site has entered the scope of the tenant that is to be
+
     class Meta:
         model = Tenant
         fields = ("name", "slug", "time_zone", "is_active")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance._state.adding and self.new_id is not None:
+            self.instance.pk = self.new_id
+
+    def clean_slug(self) -> str:
+        slug: str = self.cleaned_data["slug"]
+        # Other tenants' rows cannot be seen from here.
+        if lookups.tenant_named(slug) not in (None, self.instance.pk):
+            raise forms.ValidationError("A tenant with this slug exists already.")
+        return slug
 
 
 class TenantsAdmin(Page):
@@ -115,20 +144,15 @@ class TenantsAdmin(Page):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         rows: QuerySet[Tenant] = super().get_queryset(request)
-        if not is_operator(request):
-            rows = rows.filter(pk__in=tenants_of(request).values("pk"))
+        acting = acting_of(request)
+        if not acting.across:
+            rows = rows.filter(pk=acting.tenant_id) if acting.tenant_id else rows.none()
         # As a subquery, which Django leaves out where it only counts tenants.
         members = Membership.objects.filter(tenant=OuterRef("pk")).order_by().values("tenant")
         return rows.annotate(member_count=Coalesce(Subquery(members.annotate(count=Count("pk")).values("count")), 0))
 
     def has_add_permission(self, request: HttpRequest, _obj: Any = None) -> bool:
         return is_operator(request)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        if is_operator(request):
-            return True
-        owned = tenants_of(request, as_owner=True)
-        return any(tenant == obj for tenant in owned) if isinstance(obj, Tenant) else bool(owned)
 
     def has_delete_permission(self, *_: Any) -> bool:
         # Deactivating stops a tenant at once and can be undone; its rows are too many for one request.
@@ -139,6 +163,11 @@ class TenantsAdmin(Page):
 
     def get_fields(self, request: HttpRequest, _obj: Any = None) -> Any:
         return self.fields if is_operator(request) else ("name", "slug", "time_zone", "state")
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.new_id = None if obj else acting_of(request).tenant_id
+        return form
 
     def get_prepopulated_fields(self, _request: HttpRequest, obj: Any = None) -> Any:
         return {} if obj else self.prepopulated_fields  # a slug is in use once it was given
@@ -166,6 +195,7 @@ class TenantsAdmin(Page):
 
 @admin.register(EndUser)
 class EndUserAdmin(ReadOnlyTenantAdmin):
+    read_by = ANALYSTS
     list_display = ("name", "first_seen")
     search_fields = ("external_id",)
     fields = ("name", "first_seen")

@@ -8,8 +8,17 @@ from django.contrib.admin.options import BaseModelAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from apps.tenants.admin_acting import acting_of
 from apps.tenants.models import Membership, Tenant
 from apps.tenants.scoping import TenantOwned
+
+OWNERS = frozenset({Membership.Role.OWNER})
+# Who builds assistants and what they know.
+BUILDERS = OWNERS | {Membership.Role.EDITOR}
+# Who reads what end users asked.
+ANALYSTS = OWNERS | {Membership.Role.ANALYST}
+# Who helps an end user who names one conversation.
+SUPPORT = frozenset({Membership.Role.SUPPORT})
 
 
 def is_operator(request: HttpRequest) -> bool:
@@ -18,68 +27,53 @@ def is_operator(request: HttpRequest) -> bool:
 
 
 def tenants_of(request: HttpRequest, *, as_owner: bool = False) -> QuerySet[Tenant]:
-    """The tenants that the logged-in user may act for, read once a request; `as_owner` leaves out mere memberships."""
-    name = "_tenants_as_owner" if as_owner else "_tenants"
-    if not hasattr(request, name):
-        setattr(request, name, _tenants(request, as_owner=as_owner))
-    found: QuerySet[Tenant] = getattr(request, name)
-    return found
-
-
-def _tenants(request: HttpRequest, *, as_owner: bool) -> QuerySet[Tenant]:
-    user = request.user
-    if not user.is_authenticated or not user.is_active:
+    """The tenant for which the page acts, or all of them; none where the person is a lesser member and `as_owner`."""
+    acting = acting_of(request)
+    if acting.across:
+        return Tenant.objects.all()
+    if acting.tenant is None or (as_owner and not is_operator(request) and acting.role not in OWNERS):
         return Tenant.objects.none()
-    tenants = Tenant.objects.of(user)
-    if as_owner and not user.is_superuser:
-        # Of the same membership: a filter after of() would join a second one.
-        owned = Membership.objects.filter(user=user, role=Membership.Role.OWNER)
-        return tenants.filter(pk__in=owned.values("tenant"))
-    return tenants
+    return Tenant.objects.filter(pk=acting.tenant.pk)
 
 
 def acts_for_several(request: HttpRequest) -> bool:
     """Whether pages must say whose a row is."""
-    return is_operator(request) or len(tenants_of(request)) > 1
+    return acting_of(request).several
 
 
 class Access(BaseModelAdmin):  # type: ignore[type-arg]
     """Permissions of pages and inlines.
 
-    owner_only: members who are not owners of the tenant see nothing. operators_only: nobody else sees anything.
+    read_by, written_by: roles; operators do what owners do. operators_only: nobody else sees anything.
     writable: False for rows that other doors write and people only read.
     """
 
-    owner_only = False
+    read_by = OWNERS
+    written_by = OWNERS
     operators_only = False
     writable = True
 
-    def scope(self, request: HttpRequest) -> QuerySet[Tenant]:
-        """The tenants whose rows this page shows."""
-        return tenants_of(request, as_owner=self.owner_only)
-
-    def permits(self, request: HttpRequest, obj: Any = None) -> bool:
+    def permits(self, request: HttpRequest, roles: frozenset[str], obj: Any = None) -> bool:
         """`obj` is a row, a tenant, an inline's parent, or (from unfold's actions) an id, left to the queryset."""
         if is_operator(request) or self.operators_only:
             return is_operator(request)
-        tenant_ids = {tenant.pk for tenant in self.scope(request)}
-        if isinstance(obj, Tenant):
-            return obj.pk in tenant_ids
-        if isinstance(obj, TenantOwned):
-            return obj.tenant_id in tenant_ids
-        return bool(tenant_ids)
+        acting = acting_of(request)
+        if isinstance(obj, Tenant | TenantOwned):
+            owner = obj.pk if isinstance(obj, Tenant) else obj.tenant_id
+            return acting.role in roles and owner == acting.tenant_id
+        return acting.role in roles
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.permits(request, obj)
+        return self.permits(request, self.read_by, obj)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.writable and self.permits(request, obj)
+        return self.writable and self.permits(request, self.written_by, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.writable and self.permits(request, obj)
+        return self.writable and self.permits(request, self.written_by, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.writable and self.permits(request, obj)
+        return self.writable and self.permits(request, self.written_by, obj)

@@ -31,6 +31,7 @@ MOST_LISTED = 10_000
 PHRASES = {
     "member.role_changed": "changed the role of",
     "operator.entered": "entered, as an operator,",
+    "operator.looked_across": "looked, as an operator, at all tenants",
     "login.succeeded": "logged in",
     "login.failed": "failed to log in",
     "webhook.secret_rotated": "made a new secret for",
@@ -120,7 +121,6 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyTenantAdmin):
-    owner_only = True
     paginator = BoundedPaginator
     empty_title = "Nothing has been recorded yet"
     empty_hint = "Who changes keys, members, assistants, prompts, documents or webhooks is written down here."

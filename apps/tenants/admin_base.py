@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import BadRequest, ValidationError
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.db.models import Field, ForeignKey, ManyToManyField, Model, QuerySet
 from django.forms import ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,10 +20,11 @@ from django.utils.text import capfirst
 from unfold.admin import ModelAdmin, StackedInline, TabularInline
 from unfold.views import ChangeList
 
-from apps.tenants.admin_access import Access, acts_for_several, is_operator, tenants_of
+from apps.tenants.admin_access import Access, acts_for_several, tenants_of
+from apps.tenants.admin_acting import acting_of
 from apps.tenants.admin_auditing import Audited
 from apps.tenants.admin_choices import offered_filters, within
-from apps.tenants.admin_deletion import summary_of_deletion
+from apps.tenants.admin_deletion import delete_for_all_tenants, summary_of_deletion
 from apps.tenants.models import Tenant
 
 __all__ = [
@@ -35,6 +36,9 @@ __all__ = [
     "TenantTabularInline",
     "tenants_of",
 ]
+
+
+MOST_OFFERED = 500  # tenants in a drop-down
 
 
 class TenantForm(ModelForm):  # type: ignore[type-arg]
@@ -78,8 +82,11 @@ class Page(Access, Audited, ModelAdmin):  # type: ignore[misc]
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         return List
 
-    def row(self, request: HttpRequest, object_id: str) -> Any:
-        """The row that an own page or action is about. Raises Http404, for an unknown id as for a foreign one."""
+    def row(self, request: HttpRequest, object_id: str, *, to_write: bool = False) -> Any:
+        """The row that an own page or action is about. Raises Http404, for an unknown id as for a foreign one, and
+        PermissionDenied, whatever the id, where the person's role may not read or write such rows."""
+        if not (self.permits(request, self.written_by) if to_write else self.has_view_permission(request)):
+            raise PermissionDenied
         row = self.get_object(request, object_id)
         if row is None:
             raise Http404
@@ -122,9 +129,20 @@ class Page(Access, Audited, ModelAdmin):  # type: ignore[misc]
 
 
 class OperatorAdmin(Page):
-    """The admin of what belongs to the platform and not to a tenant."""
+    """The admin of what belongs to the platform and not to a tenant. Its pages read across all tenants."""
 
     operators_only = True
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # What tenants' rows refer to must be found among all of them.
+        return acting_of(request).across and super().has_delete_permission(request, obj)
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        delete_for_all_tenants(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for row in queryset:
+            self.delete_model(request, row)
 
 
 class TenantScope(Access):
@@ -134,15 +152,15 @@ class TenantScope(Access):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)
-        if is_operator(request):
+        acting = acting_of(request)
+        if acting.across:
             return rows
-        # Ids and not a subquery, so that the indexes that begin with the tenant give the order, too.
-        return rows.filter(tenant__in=[tenant.pk for tenant in self.scope(request)])
+        return rows.filter(tenant=acting.tenant_id) if acting.tenant_id else rows.none()
 
     def form_tenants(self, request: HttpRequest) -> Sequence[Tenant] | QuerySet[Tenant]:
         """Whose rows the form may refer to: its own tenant's, as soon as that is known."""
         tenant = getattr(request, "_form_tenant", None)
-        return self.scope(request) if tenant is None else [tenant]
+        return tenants_of(request) if tenant is None else [tenant]
 
     def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
         kwargs.setdefault("queryset", self.choices(db_field, request))
@@ -161,7 +179,7 @@ class TenantScope(Access):
 class TenantAdmin(TenantScope, Page):  # type: ignore[misc]
     """The admin of a TenantOwned model; forms derive from TenantForm.
 
-    Whoever acts for several tenants chooses one before the add form opens; it never changes afterwards.
+    An operator who looks at all tenants chooses one before the add form opens; it never changes afterwards.
     """
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
@@ -179,11 +197,8 @@ class TenantAdmin(TenantScope, Page):  # type: ignore[misc]
         return [*offered_filters(self.model, ["tenant"]), *own] if acts_for_several(request) else own
 
     def chosen_tenant(self, request: HttpRequest) -> Tenant | None:
-        """Whose the row to be added will be: the only possible one, or the one that the URL names."""
-        tenants = list(self.scope(request).order_by("name")[:2])
-        if len(tenants) == 1:
-            return tenants[0]
-        return self.scope(request).filter(slug=request.GET.get("tenant", "")).first()
+        """Whose the row to be added will be: the one that the person acts for, or that an operator's URL names."""
+        return acting_of(request).tenant
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if self.has_add_permission(request) and self.chosen_tenant(request) is None:
@@ -196,7 +211,7 @@ class TenantAdmin(TenantScope, Page):  # type: ignore[misc]
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": f"Add {self.opts.verbose_name}",
-            "tenants": self.scope(request).order_by("name"),
+            "tenants": tenants_of(request).order_by("name")[:MOST_OFFERED],
             "kept": [(name, value) for name, value in request.GET.items() if name != "tenant"],
             "is_popup": "_popup" in request.GET,
         }

@@ -11,6 +11,7 @@ from django.db.models import Field, Model, Q, QuerySet
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 
+from apps.tenants.admin_access import tenants_of
 from apps.tenants.models import Tenant, User
 from apps.tenants.scoping import TenantOwned
 
@@ -38,7 +39,7 @@ class OwnRelatedFilter(RelatedDropdownFilter):
 
     def field_choices(self, field: Field[Any, Any], request: HttpRequest, model_admin: Any) -> list[Any]:
         remote: type[Model] = field.remote_field.model  # type: ignore[union-attr]
-        rows = within(remote._default_manager.all(), model_admin.scope(request))
+        rows = within(remote._default_manager.all(), tenants_of(request))
         return [(str(row.pk), str(row)) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""What a delete confirmation says, counted in SQL: Django would load every row that goes with it."""
+"""Deleting: what a confirmation says, counted in SQL and not loaded, and rows of the platform that tenants refer to."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.contrib.admin.utils import quote
-from django.db.models import CASCADE, PROTECT, RESTRICT, Model
+from django.db import transaction
+from django.db.models import CASCADE, PROTECT, RESTRICT, SET_NULL, Model
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.text import capfirst
+
+from apps.tenants.models import PLATFORM
+from apps.tenants.routing import OPERATOR
+from apps.tenants.scoping import TenantOwned, tenant_scope
 
 NAMED = 100  # rows that a confirmation names; the rest is counted
 
@@ -56,13 +61,13 @@ def _dependants(model: type[Model], rows: list[Model]) -> Iterator[tuple[Any, in
             waiting.extend((each, f"{each.field.name}__{way}") for each in _relations(dependant))
 
 
-def _relations(model: type[Model]) -> list[Any]:
-    """What points at the model and does not merely forget it when it goes."""
+def _relations(model: type[Model], *more: Any) -> list[Any]:
+    """What points at the model and does not merely forget it when it goes; those that do with SET_NULL as `more`."""
     fields: list[Any] = [*model._meta.get_fields(include_hidden=True)]
     return [
         field
         for field in fields
-        if getattr(field, "on_delete", None) in (CASCADE, PROTECT, RESTRICT) and field.auto_created
+        if getattr(field, "on_delete", None) in (CASCADE, PROTECT, RESTRICT, *more) and field.auto_created
     ]
 
 
@@ -73,3 +78,20 @@ def _link(row: Model) -> str:
     except NoReverseMatch:
         return f"{kind}: {row}"
     return format_html('{}: <a href="{}">{}</a>', kind, url, row)
+
+
+@transaction.atomic
+def delete_for_all_tenants(row: Model) -> None:
+    """Delete a row of the platform: each tenant's rows that hang on it go, or forget it, in that tenant's scope."""
+    for relation in _relations(type(row), SET_NULL):
+        model, name = relation.related_model, relation.field.name
+        if not issubclass(model, TenantOwned) or relation.on_delete in (PROTECT, RESTRICT):
+            continue
+        found = model._base_manager.using(OPERATOR).filter(**{name: row}).order_by().values_list("tenant_id", flat=True)
+        for tenant_id in found.distinct():
+            with tenant_scope(tenant_id):
+                rows = model._base_manager.filter(**{name: row})
+                rows.update(**{name: None}) if relation.on_delete is SET_NULL else rows.delete()
+    # In a scope that has no rows: Django looks for them once more.
+    with tenant_scope(PLATFORM):
+        row.delete()

@@ -65,7 +65,6 @@ class MemberInline(TenantTabularInline):
     model = Membership
     form = MemberForm
     formset = MemberFormSet
-    owner_only = True
     fields = ("email", "role", "since")
     readonly_fields = ("since",)
     verbose_name = "member"

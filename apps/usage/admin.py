@@ -16,6 +16,7 @@ from django.utils.html import format_html
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 
+from apps.tenants.admin_access import ANALYSTS
 from apps.tenants.admin_base import ReadOnlyTenantAdmin
 from apps.tenants.admin_words import NOTHING, ago, number
 from apps.usage.models import UsageRecord
@@ -59,6 +60,7 @@ class PeriodFilter(DropdownFilter):
 
 @admin.register(UsageRecord)
 class UsageRecordAdmin(ReadOnlyTenantAdmin):
+    read_by = ANALYSTS
     list_display = ("when", "bill_label", "tokens", "end_user", "key", "endpoint")
     list_select_related = ("end_user", "api_key", "endpoint")
     list_filter = (PeriodFilter, "bill", "state")

@@ -23,7 +23,6 @@ STATES = {"Delivered": "success", "Pending": "info", "Retrying": "warning", "Fai
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyTenantAdmin):
-    owner_only = True
     empty_title = "No deliveries yet"
     empty_hint = "Each event that a webhook is told of appears here, for 30 days."
     list_display = ("happened", "webhook", "state", "answer", "tried", "took", "created_ago")

@@ -13,7 +13,7 @@ from apps.tenants.models import ApiKey, User
 from tests.apps.admin_world import World, logged_in, make_world, row_of
 from tests.apps.tenants.test_admin_isolation import contents, pages_about
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ KEY = "sk-meant-for-the-old-host"
 
 
 @pytest.fixture
-def endpoint(db: None) -> Endpoint:
+def endpoint(database: None) -> Endpoint:
     factories.make_endpoint("http://tgi:8080", name="chat", api_key=KEY)
     return Endpoint.objects.get(name="chat")
 

@@ -212,8 +212,7 @@ async def test_sockets_elsewhere_are_refused(database: None) -> None:
 ADMIN_QUERIES = ("q=%00", "p=-1", "o=x", "e=1", "_to_field=password", "status__exact=%00", "id__in=%00", "term=%00")
 
 
-@pytest.mark.django_db
-def test_admin(db: None) -> None:
+def test_admin(database: None) -> None:
     operator: User = factories.make_user("operator@example.com", is_superuser=True)
     client: Any = logged_in(operator)
     lists = [

@@ -13,12 +13,12 @@ from apps.assistants.models import Assistant
 from apps.conversations.admin_talk import parts
 from apps.conversations.models import Conversation, Turn
 from apps.inference.models import Endpoint
-from apps.tenants.models import EndUser
+from apps.tenants.models import EndUser, Membership
 from chatbot.events import Source
 from tests import factories
 from tests.apps.admin_world import World, logged_in, make_turn, make_world
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("database")
 
 ASK = "admin:conversations_playground"
 
@@ -31,6 +31,12 @@ def world() -> World:
 @pytest.fixture
 def bob(world: World) -> Client:
     return logged_in(world.bob)
+
+
+@pytest.fixture
+def dora(world: World) -> Client:
+    """An analyst of acme: bob, an editor, builds assistants and reads no end user's questions."""
+    return logged_in(factories.make_member(tenant=world.acme, role=Membership.Role.ANALYST))
 
 
 def source(n: int) -> dict[str, Any]:
@@ -63,8 +69,8 @@ def test_only_markers_of_cited_passages_become_chips() -> None:
     ]
 
 
-def test_conversation_shows_answer_citations_and_the_rest(world: World, bob: Client) -> None:
-    page = page_of(bob, turn_of(world, "Prime it [2].", cited=(2,)))
+def test_conversation_shows_answer_citations_and_the_rest(world: World, dora: Client) -> None:
+    page = page_of(dora, turn_of(world, "Prime it [2].", cited=(2,)))
     assert 'class="p-chip" href="#source-' in page
     assert "Use, page 12" in page
     assert "2 more passages that the model received" in page
@@ -72,49 +78,49 @@ def test_conversation_shows_answer_citations_and_the_rest(world: World, bob: Cli
     assert "Done after 900 ms" in page
 
 
-def test_markup_in_questions_answers_and_passages_stays_text(world: World, bob: Client) -> None:
+def test_markup_in_questions_answers_and_passages_stays_text(world: World, dora: Client) -> None:
     hostile = "<img src=x onerror=alert(1)>"
     turn = turn_of(world, f"{hostile} [1]", cited=(1,))
     turn.question.text = turn.answer.citations[0]["title"] = turn.answer.citations[0]["text"] = hostile
     turn.question.save()
     turn.answer.save()
-    page = page_of(bob, turn)
+    page = page_of(dora, turn)
     assert hostile not in page
     assert page.count("&lt;img src=x") >= 4
 
 
-def test_failure_is_told_in_words(world: World, bob: Client) -> None:
+def test_failure_is_told_in_words(world: World, dora: Client) -> None:
     message = "The model server took too long."
     turn = turn_of(world, state=Turn.State.FAILED, error_code="model_timeout", error_message=message)
-    assert message in page_of(bob, turn)
-    detail = bob.get(reverse("admin:conversations_turn_change", args=[turn.pk])).content.decode()
+    assert message in page_of(dora, turn)
+    detail = dora.get(reverse("admin:conversations_turn_change", args=[turn.pk])).content.decode()
     assert message in detail
     assert "model_timeout" in detail
 
 
-def test_long_conversation_opens_at_its_end(world: World, bob: Client, django_assert_max_num_queries: Any) -> None:
+def test_long_conversation_opens_at_its_end(world: World, dora: Client, django_assert_max_num_queries: Any) -> None:
     conversation = Conversation.objects.for_tenant(world.acme).select_related("tenant", "assistant__prompt").get()
     endpoint = Endpoint.objects.get(name="acme chat")
     for number in range(64):
         make_turn(conversation, text=f"Question {number:03}", endpoint=endpoint)
     with django_assert_max_num_queries(20):
-        page = page_of(bob, Turn.objects.for_tenant(world.acme).first())
+        page = page_of(dora, Turn.objects.for_tenant(world.acme).first())
     assert "61 to 65 of 65" in page
     assert "Question 063" in page
     assert "Question 003" not in page
 
 
-def test_nothing_can_be_changed(world: World, bob: Client) -> None:
+def test_nothing_can_be_changed(world: World, dora: Client) -> None:
     turn = turn_of(world)
     for model, pk in (("conversation", turn.conversation_id), ("turn", turn.pk)):
-        assert bob.post(reverse(f"admin:conversations_{model}_change", args=[pk]), {"title": "X"}).status_code == 403
-        assert bob.post(reverse(f"admin:conversations_{model}_delete", args=[pk]), {"post": "yes"}).status_code == 403
-        assert bob.get(reverse(f"admin:conversations_{model}_add")).status_code == 403
+        assert dora.post(reverse(f"admin:conversations_{model}_change", args=[pk]), {"title": "X"}).status_code == 403
+        assert dora.post(reverse(f"admin:conversations_{model}_delete", args=[pk]), {"post": "yes"}).status_code == 403
+        assert dora.get(reverse(f"admin:conversations_{model}_add")).status_code == 403
 
 
 @pytest.mark.parametrize("model", ["conversation", "turn"])
 def test_lists_cost_the_same_for_many_rows(
-    world: World, bob: Client, django_assert_max_num_queries: Any, model: str
+    world: World, dora: Client, django_assert_max_num_queries: Any, model: str
 ) -> None:
     assistant = Assistant.objects.for_tenant(world.acme).select_related("prompt__published").get()
     endpoint = Endpoint.objects.get(name="acme chat")
@@ -122,7 +128,7 @@ def test_lists_cost_the_same_for_many_rows(
         conversation = factories.make_conversation(tenant=world.acme, assistant=assistant)
         make_turn(conversation, text=f"Question {number}", endpoint=endpoint)
     with django_assert_max_num_queries(15):
-        bob.get(reverse(f"admin:conversations_{model}_changelist"))
+        dora.get(reverse(f"admin:conversations_{model}_changelist"))
 
 
 def test_member_asks_own_tenants_assistants_only(world: World, bob: Client) -> None:

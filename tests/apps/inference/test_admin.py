@@ -19,7 +19,7 @@ SECRET = "sk-never-shown-again"
 
 
 @pytest.fixture
-def client(db: None) -> Client:
+def client(database: None) -> Client:
     return logged_in(factories.make_user("operator@example.com", is_superuser=True))
 
 

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
 from apps.webhooks import registration
 from apps.webhooks.models import Delivery, Event, Webhook
 from tests.apps.admin_world import World, logged_in, make_world
@@ -185,11 +186,13 @@ def test_a_long_log_is_read_by_its_indexes(world: World, alice: Client) -> None:
 
 
 def test_the_dashboard_tells_owners_of_a_webhook_that_was_switched_off(world: World, alice: Client) -> None:
-    registration.disable(own(world), "Its receiver answered 410 Gone.")
+    with tenant_scope(world.acme):
+        registration.disable(own(world), "Its receiver answered 410 Gone.")
     text = alice.get(reverse("admin:index")).content.decode()
     assert "Its receiver answered 410 Gone." in text
     assert page("webhook_change", own(world)) in text
     for other in (world.bob, world.charlie):
         assert "410 Gone" not in logged_in(other).get(reverse("admin:index")).content.decode()
-    registration.change(own(world), enabled=True)
+    with tenant_scope(world.acme):
+        registration.change(own(world), enabled=True)
     assert "410 Gone" not in alice.get(reverse("admin:index")).content.decode()
