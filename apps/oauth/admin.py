@@ -58,7 +58,6 @@ class ApplicationForm(TenantForm):
 
 @admin.register(Application)
 class ApplicationAdmin(TenantAdmin):
-    owner_only = True
     form = ApplicationForm
     empty_hint = "An application of others gets tokens of its own, by OAuth2: for itself or in a member's name."
     list_display = ("name", "acts", "kind", "beginning", "registered")
