@@ -1,4 +1,5 @@
-"""A session's cookie opens a socket for pages of ours alone: a foreign, missing or `null` origin is refused."""
+"""A session's cookie opens a socket for pages of ours alone, a visitor's token for pages of its own origin alone: a
+foreign, missing or `null` one is refused."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import pytest
 
 from apps.tenants.scoping import platform_unit
 from tests import factories
+from tests.apps.access.visiting import SHOP, token_for
 from tests.apps.conversations.conftest import World
 from tests.apps.conversations.test_websocket import Socket
 from tests.browser.conftest import session_of
@@ -66,3 +68,51 @@ async def test_a_key_needs_no_origin(world: World) -> None:
     await socket.connect()
     assert (await socket.hear())["type"] == "ready"
     await socket.disconnect()
+
+
+# --- Visitors: their token is good for pages of one origin ------------------------------------------------------------
+
+SHOP_REFUSED = [
+    *REFUSED,
+    "http://testserver",
+    "https://shop.example:444",
+    "http://shop.example",
+    "https://shop.example/",
+    "https://SHOP.example",
+    "https://shop.example.evil.example",
+]
+
+
+async def enter(token: str, **headers: str) -> tuple[str, int]:
+    """What a socket is told that gives this token, and what it is closed with."""
+    socket = Socket(**headers)
+    await socket.connect()
+    await socket.say(type="auth", key=token)
+    told = await socket.hear()
+    code = 0 if told["type"] == "ready" else (await socket.receive_output(1))["code"]
+    await socket.disconnect()
+    return told.get("code", told["type"]), code
+
+
+async def test_the_page_that_a_visitor_was_let_in_on_may_open_a_socket(world: World) -> None:
+    assert await enter(await token_for(world), Host="testserver", Origin=SHOP) == ("ready", 0)
+
+
+@pytest.mark.parametrize("origin", SHOP_REFUSED)
+async def test_other_pages_may_not_open_a_visitors_socket(world: World, origin: str) -> None:
+    token = await token_for(world)
+    assert await enter(token, Host="testserver", Origin=origin) == ("not_authenticated", 4401)
+
+
+async def test_a_visitors_socket_without_an_origin_is_refused(world: World) -> None:
+    token = await token_for(world)
+    assert await enter(token, Host="testserver") == ("not_authenticated", 4401)
+    socket = Socket(Authorization=f"Bearer {token}", Host="testserver")
+    await socket.connect()
+    assert (await socket.hear())["code"] == "not_authenticated"
+    assert (await socket.receive_output(1))["code"] == 4401
+
+
+async def test_a_session_opens_nothing_for_the_page_of_a_visitor(world: World, session: str) -> None:
+    await token_for(world)
+    assert await ask(world, Cookie=f"sessionid={session}", Host="testserver", Origin=SHOP) == "not_authenticated"
