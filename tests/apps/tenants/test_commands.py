@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from apps.tenants import keys
-from apps.tenants.models import AuditEntry, Membership, Tenant
+from apps.tenants.models import ApiKey, AuditEntry, Membership, Tenant
 from apps.tenants.scoping import tenant_scope
 from tests import factories
 
@@ -77,3 +77,36 @@ def test_both_are_recorded_with_who_ran_them(db: None) -> None:
     assert [entry.actor_id for entry in entries] == ["create_tenant", "create_tenant", "issue_key"]
     assert {entry.actor_kind for entry in entries} == {"command"}
     assert text not in str([vars(entry) for entry in entries])
+
+
+def test_issue_key_narrows_as_told(db: None) -> None:
+    tenant = factories.make_tenant("acme")
+    assistant = factories.make_assistant(tenant=tenant, slug="guide")
+    text = run(
+        *("issue_key", "--tenant", "acme", "--name", "Shop", "--service-account", "Web"),
+        *("--scope", "chat:read", "--scope", "chat:write", "--assistant", "guide", "--ip", "203.0.113.0/24"),
+    )
+    parts = keys.parse(text)
+    assert parts is not None
+    key = ApiKey.objects.select_related("service_account").get(key_id=parts.key_id)
+    assert (key.name, key.scopes, key.ip_ranges) == ("Shop", ["chat:read", "chat:write"], ["203.0.113.0/24"])
+    assert key.assistant_ids == [assistant.pk]
+    assert key.service_account is not None
+    assert (key.service_account.name, key.member) == ("Web", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--scope", "chat:everything"], "invalid choice"),
+        (["--assistant", "foreign"], "Acme has no assistant 'foreign'"),
+        (["--ip", "203.0.113.7/24"], "write the range as"),
+        (["--days", "0"], "at least 1"),
+    ],
+)
+def test_issue_key_refuses(db: None, arguments: list[str], says: str) -> None:
+    factories.make_tenant("acme")
+    factories.make_assistant(tenant=factories.make_tenant("globex"), slug="foreign")
+    with pytest.raises(CommandError, match=says):
+        run("issue_key", "--tenant", "acme", *arguments)
+    assert not ApiKey.objects.exists()
