@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest
+from django.urls import reverse_lazy
 
 
 def _static(name: str) -> Callable[[HttpRequest], str]:
@@ -31,6 +32,9 @@ UNFOLD: dict[str, Any] = {
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": [_static("brand/admin.css")],
     "DASHBOARD_CALLBACK": "apps.ops.dashboard.dashboard",
+    "ACCOUNT": {
+        "navigation": [{"title": "Security", "link": reverse_lazy("mfa_index")}],
+    },
     "LOGIN": {"image": _static("brand/login.svg")},
     "COMMAND": {"search_models": False, "show_history": False},
     "SIDEBAR": {

@@ -153,8 +153,8 @@ def is_on(name: str, default: bool) -> bool:
     return _WORDS[raw] if raw else default
 
 
-def choice(name: str, default: str, meaning: str, *allowed: str) -> str:
-    declare(name, meaning, default)
+def choice(name: str, default: str, meaning: str, *allowed: str, says: str = "") -> str:
+    declare(name, meaning, says or default)
     value = _value(name) or default
     if value not in allowed:
         refuse(f"{name} must be one of {', '.join(allowed)}, but is {value!r}.")

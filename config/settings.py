@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from config import admin, api, oauth
+from config import admin, api, logins, oauth
 from config.contradictions import refuse_contradictions
 from config.databases import database, owning, pooled
 from config.env import (
@@ -145,6 +145,11 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "axes",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.usersessions",
     "oauth2_provider",
     "apps.edge",
     "apps.access",
@@ -173,6 +178,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "apps.access.logins.second_factor.lead_to_second_factor",
 ]
 
 UNFOLD = admin.UNFOLD
@@ -344,6 +351,20 @@ AXES_USERNAME_FORM_FIELD = "username"
 AXES_USERNAME_CALLABLE = "apps.access.sessions.login_name"
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
+globals().update(logins.ALLAUTH)
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 600  # seconds for which having shown who one is lets second factors be changed
+section("Logins")
+PARLEY_REQUIRE_SECOND_FACTOR = choice(
+    "PARLEY_REQUIRE_SECOND_FACTOR",
+    "off" if LOCAL else "operators",
+    "Who must have a second factor, an authenticator app or a passkey: `off`, `operators` or `everybody`. Whoever has"
+    " none sets one up at the next login.",
+    "off",
+    "operators",
+    "everybody",
+    says="operators; off when `PARLEY_ENV` is `local`",
+)
+PARLEY_OIDC = logins.single_sign_on(local=LOCAL)
 
 # --- E-mail -----------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ handler500 = "apps.edge.errors.handler500"
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("favicon.ico", RedirectView.as_view(url="/static/brand/mark.svg")),
-    path("admin/", include("apps.access.urls")),
+    path("", include("apps.access.urls")),
     path("admin/", admin.site.urls),
     path("api/v1/", include("apps.usage.api")),
     path("api/v1/", include("apps.webhooks.api")),

@@ -171,6 +171,7 @@ def _fingerprint() -> str:
         *sorted(ROOT.glob("apps/*/migrations/*.py")),
         ROOT / "apps/ops/management/commands/setup_database.py",
         ROOT / "apps/tenants/row_security.py",
+        ROOT / "config/settings.py",
         ROOT / "local/postgres.py",
         ROOT / "tests/all_tenants.py",
         ROOT / "requirements/base.txt",

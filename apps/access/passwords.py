@@ -23,6 +23,7 @@ from django.views.generic.edit import FormView
 from django_redis.exceptions import ConnectionInterrupted
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminPasswordWidget
 
+from apps.access.logins import proof
 from apps.edge import broker
 from apps.tenants.models import User
 
@@ -138,6 +139,7 @@ class Choose(Framed, views.PasswordResetConfirmView):
 
     def form_valid(self, form: Any) -> HttpResponse:
         response = super().form_valid(form)
+        proof.prove(form.user, keep_password=True)
         reset(username=form.user.email)  # wrong guesses at the old password lock nobody out of the new one
         return response
 

@@ -13,6 +13,7 @@ from django.http import HttpRequest, parse_cookie
 
 from apps.access.authentication import Caller
 from apps.access.logins.second_factor import is_missing
+from apps.tenants import rights
 from apps.tenants.models import Membership, Tenant, User
 
 

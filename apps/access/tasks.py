@@ -1,10 +1,11 @@
-"""What workers do for people: sending mail."""
+"""What workers do for people: sending mail, and writing down what no request may take the time for."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
-from apps.access import passwords
+from apps.access import invitations, passwords
+from apps.access.logins import record
 
 
 @shared_task(
@@ -12,3 +13,16 @@ from apps.access import passwords
 )
 def mail_new_password(email: str) -> None:
     passwords.mail_new_password(email)
+
+
+@shared_task(
+    name="access.mail_invitation", autoretry_for=(OSError,), retry_backoff=5, max_retries=4, ignore_result=True
+)
+def mail_invitation(tenant_id: str, invitation_id: str, sealed: str) -> None:
+    """sealed: the link's token, encrypted with the keyring."""
+    invitations.mail_invitation(tenant_id, invitation_id, sealed)
+
+
+@shared_task(name="access.record_failed_login", ignore_result=True)
+def record_failed_login(email: str, address: str, way: str) -> None:
+    record.login_failed(email, address, way)

@@ -18,11 +18,12 @@ from tests.architecture.test_routes import ROUTES
 # The rest of the API is walked in tests/architecture/test_routes.py.
 PUBLIC_ADMIN = {"admin/login/", "admin/logout/"}
 # tests/abuse/test_16_password_reset.py attacks these.
+PUBLIC_ADMIN |= {f"admin/login/{page}" for page in ("code/", "passkey/", "sso/", "sso/callback/")}
 PUBLIC_ADMIN |= {f"admin/password_reset/{page}" for page in ("", "sent/", "<uidb64>/<token>/", "done/")}
 
 
 def address(route: str) -> str:
-    path = route.replace("(?P<url>.*)$", "nowhere").replace("<path:content_type_id>", "1")
+    path = route.replace("(?P<url>.*)$", "nowhere").replace("<path:content_type_id>", "1").replace("<int:pk>", "1")
     path = re.sub(r"\^\(\?P<app_label>(\w+)[^/]*\)/\$", r"\1/", path)
     return "/" + re.sub(r"<\w*:?\w+>", str(uuid.uuid4()), path)
 

@@ -37,7 +37,9 @@ def posted(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[str]:
     """The worker, in this process: the addresses that requests were made for."""
     asked: list[str] = []
 
-    def work(task: str, email: str, *, expires: float) -> bool:
+    def work(task: str, email: str, *_: str, expires: float) -> bool:
+        if task == tasks.record_failed_login.name:
+            return True
         assert (task, expires > 0) == (tasks.mail_new_password.name, True)
         asked.append(email)
         passwords.mail_new_password(email)

@@ -15,6 +15,8 @@ PUBLIC = {"", "favicon.ico", "api/schema", "api/docs", "healthz/live", "healthz/
 # They have clients and people authenticate in other ways than the API: see tests/apps/oauth.
 PUBLIC |= {f"oauth/{page}" for page in ("authorize", "token", "revoke", "introspect")}
 PUBLIC |= {".well-known/oauth-authorization-server"}
+# What they hold is shown to whoever has the link: see tests/apps/access/test_invitations.py.
+PUBLIC |= {f"invitations/{page}" for page in ("opened/", "account/", "<str:token>/")}
 STREAMING = {
     "api/v1/conversations/<uuid:conversation_id>/turns",
     "api/v1/turns/<uuid:turn_id>",

@@ -1,0 +1,1 @@
+"""How people come in: passwords, second factors, passkeys, single sign-on, and what guards each of them."""

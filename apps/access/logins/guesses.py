@@ -1,0 +1,58 @@
+"""Counts guesses: by address for all who come in, by account for passwords and codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from axes.handlers.proxy import AxesProxyHandler
+from django.contrib.auth.signals import user_login_failed
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+
+from apps.access.rates import Rate, network_of, take
+from apps.edge import broker
+from apps.edge.errors import ServiceUnavailable
+from apps.tenants import audit
+from apps.tenants.models import User
+from chatbot.errors import RateLimited
+
+# An office behind one address logs in in the morning; a program that guesses is held to one try in two seconds.
+OF_ADDRESS = Rate(burst=30, every=2.0)
+# From all addresses together, right codes included: 960 of a million in a day.
+CODES_OF_USER = Rate(burst=10, every=90.0)
+LATER = "Too many attempts. Try again in a few minutes."
+_RECORD_WITHIN = 3600.0  # seconds
+
+
+def is_flood(request: HttpRequest) -> bool:
+    """Whether too many attempts come from one address; this one counts."""
+    return not _admits(OF_ADDRESS, "login", network_of(audit.address_of(request)))
+
+
+def refuse_guessing(request: HttpRequest, user: User) -> None:
+    """Raises ValidationError where codes of this account are being guessed, or its password is."""
+    locked = AxesProxyHandler.is_locked(request, {"username": user.email})
+    if locked or not _admits(CODES_OF_USER, "code", str(user.pk)):
+        raise ValidationError(LATER, code="guessing")
+
+
+def _admits(rate: Rate, what: str, *who: str) -> bool:
+    try:
+        async_to_sync(take)(rate, what, *who)
+    except RateLimited:
+        return False
+    except ServiceUnavailable:  # without Redis there is still axes, which counts in PostgreSQL
+        return True
+    return True
+
+
+def count_wrong_code(request: HttpRequest, user: User) -> None:
+    """It counts like a wrong password, so that both together lock."""
+    user_login_failed.send(sender=__name__, credentials={"username": user.email}, request=request)
+    record_failure(request, user.email, "code")
+
+
+def record_failure(request: HttpRequest, email: Any, way: str) -> None:
+    """Let a worker write it into the audit log: finding whose it is would take longer where there is an account."""
+    broker.send("access.record_failed_login", str(email)[:254], audit.address_of(request), way, expires=_RECORD_WITHIN)
