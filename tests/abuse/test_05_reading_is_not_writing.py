@@ -73,10 +73,10 @@ def test_deeds_are_not_done_by_get(world: World) -> None:
 
 
 def test_a_member_that_may_look_may_not_write(world: World) -> None:
-    """What is read-only for all (conversations, turns, bills), and what owners alone change (keys, members)."""
+    """What is read-only for all (conversations, turns, bills), and end users."""
     client = logged_in(world.bob)
     before = contents()
-    for page in ("conversations_turn", "usage_usagerecord", "tenants_apikey", "tenants_enduser"):
+    for page in ("conversations_turn", "usage_usagerecord", "tenants_enduser"):
         app, name = page.split("_")
         (model,) = [m for m in admin.site._registry if (m._meta.app_label, m._meta.model_name) == (app, name)]
         row = row_of(model, world.acme)

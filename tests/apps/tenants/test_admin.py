@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
@@ -31,7 +33,7 @@ def key_page(name: str, *arguments: object) -> str:
 
 def test_key_is_shown_once_and_kept_nowhere(world: World, caplog: pytest.LogCaptureFixture) -> None:
     client = logged_in(world.alice)
-    response = client.post(key_page("add"), {"name": "Web shop"})
+    response = client.post(key_page("add"), {"name": "Web shop", "scopes": ["chat:read"]})
     text = response.context["key"]
     assert text in response.content.decode()
     assert "no-store" in response.headers["Cache-Control"]
@@ -61,17 +63,108 @@ def test_revoking_asks_first(world: World) -> None:
     assert "Revoked" in client.get(key_page("changelist")).content.decode()
 
 
-def test_member_cannot_revoke(world: World) -> None:
+def test_member_cannot_revoke_anothers(world: World) -> None:
     key = ApiKey.objects.for_tenant(world.acme).get()
     response = logged_in(world.bob).post(
         reverse("admin:tenants_apikey_revoke", args=(key.pk,)), {"_form_submitted": "1"}
     )
     key.refresh_from_db()
-    assert (response.status_code, key.revoked_at) == (403, None)
+    assert (response.status_code, key.revoked_at) == (404, None)
+
+
+def issue(user: User, **fields: object) -> ApiKey | None:
+    logged_in(user).post(key_page("add"), {"name": "New", "scopes": ["chat:read"], **fields})
+    return ApiKey.objects.select_related("service_account").filter(name="New").first()
+
+
+def test_a_member_has_keys_of_their_own_within_their_role(world: World) -> None:
+    client = logged_in(world.bob)
+    page = client.get(key_page("add")).content.decode()
+    assert ("chat:write" in page, "admin:*" in page, "usage:read" in page) == (True, False, False)
+    assert issue(world.bob, scopes=["chat:read", "admin:*"]) is None
+    key = issue(world.bob, program="Shop")  # which the form does not offer them
+    assert key is not None
+    assert (key.member, key.service_account) == (world.bob, None)
+    listed = client.get(key_page("changelist")).content.decode()
+    assert ("New" in listed, "acme key" in listed) == (True, False)
+    revoke = reverse("admin:tenants_apikey_revoke", args=(key.pk,))
+    assert client.post(revoke, {"_form_submitted": "1"}).status_code == 200
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+
+
+def test_owners_see_and_revoke_their_members_keys(world: World) -> None:
+    key = issue(world.bob)
+    assert key is not None
+    client = logged_in(world.alice)
+    listed = client.get(key_page("changelist")).content.decode()
+    assert "New" in listed
+    assert str(world.bob) in listed
+    client.post(reverse("admin:tenants_apikey_revoke", args=(key.pk,)), {"_form_submitted": "1"})
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+
+
+def test_support_and_analysts(world: World) -> None:
+    support = factories.make_member(tenant=world.acme, role=Membership.Role.SUPPORT)
+    assert logged_in(support).get(key_page("add")).status_code == 403
+    analyst = factories.make_member(tenant=world.acme, role=Membership.Role.ANALYST)
+    assert issue(analyst, scopes=["chat:write"]) is None
+    assert issue(analyst, scopes=["chat:read", "usage:read"]) is not None
+
+
+def test_an_owner_issues_a_programs_key_with_limits(world: World) -> None:
+    assistant = Assistant.objects.for_tenant(world.acme).get()
+    key = issue(
+        world.alice,
+        program="Shop",
+        scopes=["chat:read", "chat:write"],
+        assistant_ids=[str(assistant.pk)],
+        ip_ranges="203.0.113.7\n2001:db8::/32",
+    )
+    assert key is not None
+    assert key.service_account is not None
+    assert (key.service_account.name, key.member, key.created_by) == ("Shop", None, world.alice)
+    assert (key.scopes, key.assistant_ids) == (["chat:read", "chat:write"], [assistant.pk])
+    assert key.ip_ranges == ["203.0.113.7/32", "2001:db8::/32"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("ip_ranges", "203.0.113.7/24", "write the range as 203.0.113.0/24"),
+        ("ip_ranges", "everywhere", "is no address or range"),
+        ("scopes", [], "required"),
+        ("scopes", ["chat:everything"], "not one of the available choices"),
+    ],
+)
+def test_a_key_with_nonsense_is_not_issued(world: World, field: str, value: object, says: str) -> None:
+    response = logged_in(world.alice).post(key_page("add"), {"name": "New", "scopes": ["chat:read"], field: value})
+    assert says in response.content.decode()
+    assert not ApiKey.objects.filter(name="New").exists()
+
+
+def test_a_key_reaches_no_assistant_of_another_tenant(world: World) -> None:
+    foreign = Assistant.objects.for_tenant(world.globex).get()
+    assert str(foreign.pk) not in logged_in(world.alice).get(key_page("add")).content.decode()
+    assert issue(world.alice, assistant_ids=[str(foreign.pk)]) is None
+
+
+def test_a_key_can_be_narrowed_and_stays_narrow_when_its_assistant_goes(world: World) -> None:
+    assistant = Assistant.objects.for_tenant(world.acme).get()
+    key = issue(world.alice, scopes=["chat:read", "chat:write"], assistant_ids=[str(assistant.pk)])
+    assert key is not None
+    ApiKey.objects.filter(pk=key.pk).update(assistant_ids=[uuid.UUID(int=7)])
+    page = logged_in(world.alice).get(key_page("change", key.pk)).content.decode()
+    assert "A deleted assistant" in page
+    narrowed = {"name": "New", "scopes": ["chat:read"], "assistant_ids": [str(uuid.UUID(int=7))], "ip_ranges": "::1"}
+    assert logged_in(world.alice).post(key_page("change", key.pk), narrowed).status_code == 302
+    key.refresh_from_db()
+    assert (key.scopes, key.assistant_ids, key.ip_ranges) == (["chat:read"], [uuid.UUID(int=7)], ["::1/128"])
 
 
 def test_key_cannot_expire_in_the_past(world: World) -> None:
-    data = {"name": "Late", "expires_at_0": "2020-01-01", "expires_at_1": "00:00:00"}
+    data = {"name": "Late", "scopes": ["chat:read"], "expires_at_0": "2020-01-01", "expires_at_1": "00:00:00"}
     response = logged_in(world.alice).post(key_page("add"), data)
     assert "in the future" in response.content.decode()
     assert not ApiKey.objects.filter(name="Late").exists()
@@ -81,20 +174,21 @@ def test_key_cannot_expire_in_the_past(world: World) -> None:
 
 
 def test_member_of_one_tenant_is_not_asked_for_it(world: World) -> None:
-    logged_in(world.alice).post(key_page("add") + "?tenant=globex", {"name": "Mine", "tenant": str(world.globex.pk)})
+    asked = {"name": "Mine", "scopes": ["chat:read"], "tenant": str(world.globex.pk)}
+    logged_in(world.alice).post(key_page("add") + "?tenant=globex", asked)
     assert ApiKey.objects.get(name="Mine").tenant == world.acme
 
 
 def test_operator_chooses_the_tenant_before_the_form(world: World) -> None:
     client = logged_in(world.operator)
     assert "For which tenant?" in client.get(key_page("add")).content.decode()
-    client.post(key_page("add") + "?tenant=globex", {"name": "Theirs"})
+    client.post(key_page("add") + "?tenant=globex", {"name": "Theirs", "scopes": ["chat:read"]})
     assert ApiKey.objects.get(name="Theirs").tenant == world.globex
 
 
 def test_foreign_tenant_cannot_be_chosen(world: World) -> None:
     Membership.objects.create(tenant=factories.make_tenant("initech"), user=world.alice, role=Membership.Role.OWNER)
-    logged_in(world.alice).post(key_page("add") + "?tenant=globex", {"name": "Stolen"})
+    logged_in(world.alice).post(key_page("add") + "?tenant=globex", {"name": "Stolen", "scopes": ["chat:read"]})
     assert ApiKey.objects.get(name="Stolen").tenant != world.globex
 
 
