@@ -14,38 +14,23 @@ from functools import partial
 from typing import Any
 
 import structlog
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest
 
 from apps.access import authentication, visitors
 from apps.edge import bus
-from apps.tenants import rights
+from apps.tenants import rights, taking_back
 from apps.tenants.models import ApiKey, Membership, Tenant, User
 from apps.tenants.scoping import unit
 from chatbot.errors import NotAuthenticated, NotPermitted, ParleyError
 
 log = structlog.get_logger(__name__)
 
-TOPIC = "ended"
 RECHECK_SECONDS = 2.0
 # Of further kinds: given the tenant and the ids in words of that kind, those that still stand. Called in its scope.
 STANDING: dict[str, Callable[[uuid.UUID, set[str]], set[str]]] = {}
 # What else remembers callers, and forgets them when something ended.
 FORGET: list[Callable[[], None]] = [visitors.forget]
-
-
-# --- Announcing -------------------------------------------------------------------------------------------------------
-
-
-def announce(*words: str) -> None:
-    """Tell every process that these have ended, once this transaction commits."""
-    # Robust: the rows are committed by then, and whatever happens to a message does not undo that.
-    transaction.on_commit(partial(_announce, words), robust=True)
-
-
-def _announce(words: tuple[str, ...]) -> None:
-    _hear(words)  # here at once, also while Redis is away
-    bus.publish(TOPIC, words)
 
 
 def _hear(words: Iterable[str]) -> None:
@@ -58,7 +43,7 @@ def _hear(words: Iterable[str]) -> None:
             watch.wake()
 
 
-bus.subscribe(TOPIC, _hear)
+bus.subscribe(taking_back.TOPIC, _hear)
 
 
 # --- Looking out ------------------------------------------------------------------------------------------------------

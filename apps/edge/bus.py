@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import uuid
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -23,6 +24,7 @@ from redis.exceptions import RedisError
 log = structlog.get_logger(__name__)
 
 CHANNEL = "parley:bus"
+ME = uuid.uuid4().hex  # this process
 SECONDS = 1.0  # that connecting and publishing may take
 QUIET_SECONDS = 5.0  # after which the connection is tried
 BACKOFF = (0.1, 0.5, 1.0, 2.0)
@@ -50,9 +52,10 @@ def listen() -> None:
 
 
 def publish(topic: str, message: Any) -> bool:
-    """Tell every process. False where Redis did not take it: then they find out for themselves, later. Blocks."""
+    """Tell every process, this one at once. False where Redis did not take it: the others find out later. Blocks."""
+    _tell(topic, message)
     try:
-        _publisher().publish(CHANNEL, orjson.dumps([topic, message]))
+        _publisher().publish(CHANNEL, orjson.dumps([ME, topic, message]))
     except (RedisError, OSError) as error:
         log.warning("bus.not_published", topic=topic, error=type(error).__name__)
         return False
@@ -103,8 +106,13 @@ def _cancelled() -> bool:
 
 def _hand_out(data: bytes) -> None:
     try:
-        topic, message = orjson.loads(data)
+        sender, topic, message = orjson.loads(data)
     except ValueError:  # not ours
         return
+    if sender != ME:  # which has heard it already
+        _tell(topic, message)
+
+
+def _tell(topic: str, message: Any) -> None:
     for handler in _handlers.get(topic, ()):
         handler(message)

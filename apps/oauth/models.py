@@ -19,8 +19,7 @@ from oauth2_provider.models import (
     AbstractRefreshToken,
 )
 
-from apps.access import revocation
-from apps.tenants import keys
+from apps.tenants import keys, taking_back
 from apps.tenants.models import User
 from apps.tenants.scoping import TenantOwned
 
@@ -161,7 +160,7 @@ class AccessToken(OfApplication, AbstractAccessToken):  # type: ignore[misc]
 
     def revoke(self) -> None:
         """Delete it, and end what was let in with it."""
-        revocation.announce(f"token:{self.pk}")
+        taking_back.announce(f"token:{self.pk}")
         self.delete()
 
 
@@ -176,7 +175,7 @@ class RefreshToken(OfApplication, AbstractRefreshToken):  # type: ignore[misc]
         """End all that came of one consent."""
         ended = list(AccessToken.objects.filter(refresh_token__token_family=token_family).values_list("pk", flat=True))
         super().revoke_family(token_family)
-        revocation.announce(*(f"token:{pk}" for pk in ended))
+        taking_back.announce(*(f"token:{pk}" for pk in ended))
 
 
 class IDToken(OfApplication, AbstractIDToken):  # type: ignore[misc]

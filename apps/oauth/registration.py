@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps.access import revocation
 from apps.oauth import texts
 from apps.oauth.models import Application
+from apps.tenants import taking_back
 from apps.tenants.models import Tenant, User
 from apps.tenants.scoping import tenant_scope
 
@@ -28,11 +28,11 @@ def delete(application: Application) -> None:
     """Delete it with its tokens, and end what was let in with one."""
     with tenant_scope(application):
         Application.objects.for_tenant(application.tenant_id).filter(pk=application.pk).delete()
-        revocation.announce(f"oauth:{application.pk}")
+        taking_back.announce(f"oauth:{application.pk}")
 
 
 def change(application: Application) -> None:
     """Save what was changed. Its tokens may do no more than it may ask for now."""
     with tenant_scope(application):
         application.save()
-        revocation.announce(f"oauth:{application.pk}")
+        taking_back.announce(f"oauth:{application.pk}")

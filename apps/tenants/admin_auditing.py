@@ -10,7 +10,7 @@ from django.contrib.admin.options import ModelAdmin
 from django.db.models import Model
 from django.http import HttpRequest
 
-from apps.tenants import audit
+from apps.tenants import audit, taking_back
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import TenantOwned, Whose
 
@@ -89,6 +89,8 @@ def _record_deletions(request: HttpRequest) -> None:
 
 def _record(request: HttpRequest, row: Model, verb: str, **facts: Any) -> None:
     audit.record(whose(row), action_on(row, verb), audit.actor_of(request), row, **facts)
+    if verb != "added":
+        taking_back.announce(*taking_back.words_of(row))
 
 
 def _changed_fields(message: Any) -> list[str]:

@@ -12,8 +12,8 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from apps.access import authentication, revocation, taking_back
-from apps.tenants import audit
+from apps.access import authentication, revocation
+from apps.tenants import audit, taking_back
 from apps.tenants.models import ApiKey, Membership, Tenant, User
 from apps.tenants.scoping import platform_unit
 from tests import factories

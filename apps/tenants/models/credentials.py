@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from apps.tenants.models.tenant import Membership
 from apps.tenants.models.users import User
-from apps.tenants.scoping import TenantOwned, TenantQuerySet, tenant_scope
+from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 
 class ServiceAccount(TenantOwned):
@@ -87,12 +87,6 @@ class ApiKey(TenantOwned):
 
     def __str__(self) -> str:
         return self.name
-
-    def revoke(self) -> None:
-        """End the key; every process forgets it within authentication.CACHE_SECONDS."""
-        self.revoked_at = self.revoked_at or timezone.now()
-        with tenant_scope(self):
-            self.save(update_fields=["revoked_at"])
 
 
 class Invitation(TenantOwned):

@@ -14,8 +14,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.sessions.backends.db import SessionStore
 
 from apps.conversations.models import Message
-from apps.access import taking_back
-from apps.tenants import audit, keys
+from apps.tenants import audit, keys, taking_back
 from apps.tenants.models import ApiKey, User
 from apps.tenants.scoping import platform_unit
 from config.asgi import application

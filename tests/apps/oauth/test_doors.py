@@ -8,9 +8,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 
-from apps.access import taking_back
 from apps.oauth import bearers, registration
-from apps.tenants import audit
+from apps.tenants import audit, taking_back
 from apps.tenants.models import Membership, Tenant, User
 from apps.tenants.scoping import tenant_scope
 from tests.abuse.test_13_one_key_through_every_door import opened

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.access import authentication
-from apps.tenants import keys, rights
+from apps.tenants import audit, keys, rights, taking_back
 from apps.tenants.models import ApiKey, Tenant
 from apps.tenants.scoping import platform_unit
 from chatbot.errors import NotAuthenticated
@@ -89,7 +89,7 @@ async def test_a_key_that_ended_is_refused(database: None, forgetful: None, how:
     def end() -> None:
         row = ApiKey.objects.get()
         if how == "revoked":
-            row.revoke()
+            taking_back.revoke_key(row, audit.SYSTEM)
         elif how == "expired":
             ApiKey.objects.update(expires_at=timezone.now() - dt.timedelta(seconds=1))
         elif how == "suspended":
@@ -110,7 +110,7 @@ async def test_a_remembered_key_is_forgotten_in_time(
     tenant = await platform_unit(factories.make_tenant)
     text = await platform_unit(lambda: factories.make_key(tenant=tenant))
     await authentication.authenticate(text)
-    await platform_unit(lambda: ApiKey.objects.get().revoke())
+    await platform_unit(lambda: ApiKey.objects.update(revoked_at=timezone.now()))
     assert (await authentication.authenticate(text)).tenant == tenant
     known = next(iter(authentication._known.values()))
     monkeypatch.setattr(authentication.time, "monotonic", lambda: known.until + 0.01)

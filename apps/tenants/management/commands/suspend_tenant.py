@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from apps.access import taking_back
+from apps.tenants import taking_back
 from apps.tenants.audit import actor_of_command
 from apps.tenants.lookups import find_tenant
 

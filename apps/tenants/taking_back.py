@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Model, QuerySet
 from django.utils import timezone
 
-from apps.access.revocation import announce
+from apps.edge import bus
 from apps.tenants import audit, lookups
 from apps.tenants.audit import Actor
 from apps.tenants.models import ApiKey, Membership, Tenant, User
 from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, NotFound
+
+TOPIC = "ended"
+
+
+def announce(*words: str) -> None:
+    """Tell every process what has ended, once this transaction commits: "tenant:<id>", "key:<id>", "user:<id>",
+    "member:<tenant>:<user>" and what else stands in a caller's `ends_with`."""
+    # Robust: the rows are committed by then, and whatever happens to a message does not undo that.
+    if words:
+        transaction.on_commit(partial(bus.publish, TOPIC, words), robust=True)
+
+
+def words_of(row: Model) -> list[str]:
+    """What may have ended where this row was changed or deleted."""
+    match row:
+        case Tenant():
+            return [f"tenant:{row.pk}"]
+        case User():
+            return [f"user:{row.pk}"]
+        case ApiKey():
+            return [f"key:{row.pk}"]
+        case Membership():
+            return [f"{kind}:{row.tenant_id}:{row.user_id}" for kind in ("member", "asker")]
+    return []
 
 
 def suspend_tenant(tenant: Tenant, actor: Actor) -> None:
@@ -52,7 +78,7 @@ def change_role(membership: Membership, role: str, actor: Actor) -> None:
         before, current.role = current.role, role
         current.save(update_fields=["role"])
         audit.record(current, "member.role_changed", actor, current, before=before, after=role)
-        announce(f"member:{current.tenant_id}:{current.user_id}", f"asker:{current.tenant_id}:{current.user_id}")
+        announce(*words_of(current))
     membership.role = role
 
 
@@ -64,11 +90,17 @@ def remove_member(membership: Membership, actor: Actor) -> None:
     with tenant_scope(membership):
         current = _locked(membership)
         _keep_an_owner(current)
-        for key in ApiKey.objects.for_tenant(current.tenant_id).filter(member=current.user_id, revoked_at=None):
+        for key in keys_of(current):
             revoke_key(key, actor)
         audit.record(current, "member.removed", actor, current, role=current.role)
         current.delete()
-        announce(f"member:{membership.tenant_id}:{membership.user_id}")
+        announce(*words_of(membership))
+
+
+def keys_of(membership: Membership) -> QuerySet[ApiKey]:
+    """A member's own keys that are not revoked: they must not come back to life should the person return."""
+    rows: QuerySet[ApiKey] = ApiKey.objects.for_tenant(membership.tenant_id)
+    return rows.filter(member=membership.user_id, revoked_at=None)
 
 
 def _locked(membership: Membership) -> Membership:
