@@ -1,29 +1,103 @@
-"""API keys in the admin: issued and shown once on a page of its own, found again by name, revoked by a dialog."""
+"""API keys in the admin: issued and shown once on a page of its own, found again by name, revoked by a dialog.
+
+Owners see all keys of their tenant; other members issue keys of their own, within their role, and see those.
+"""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
+from django import forms
+from django.apps import apps
 from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from unfold.decorators import action, display
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
 
-from apps.tenants import audit, keys, rights, taking_back
+from apps.tenants import addresses, audit, keys, rights, taking_back
+from apps.tenants.admin_access import OWNERS, is_operator
+from apps.tenants.admin_acting import acting_of
 from apps.tenants.admin_base import TenantAdmin, TenantForm
 from apps.tenants.admin_words import ago
-from apps.tenants.models import ApiKey
+from apps.tenants.models import ApiKey, Membership, User
+
+OWN_FIELDS = ("name", "scopes", "assistant_ids", "ip_ranges", "expires_at")
+ISSUERS = frozenset(Membership.Role(role) for role, scopes in rights.OF_ROLE.items() if scopes)
 
 
 class ApiKeyForm(TenantForm):
+    """Set on the class like the tenant: user, who fills it in and gives no more than they have; for_programs, whether
+    the key may be a program's."""
+
+    user: User
+    for_programs = False
+
+    program = forms.CharField(
+        label="For a program",
+        max_length=100,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Its name, where the key is a service account's; leave empty for a key of your own.",
+    )
+    scopes = forms.MultipleChoiceField(
+        label="It may",
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="Never more than whoever issued it may do at the time of use.",
+    )
+    assistant_ids = forms.TypedMultipleChoiceField(
+        label="Assistants",
+        coerce=uuid.UUID,
+        required=False,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="The only ones that it reaches; choose none for all.",
+    )
+    ip_ranges = forms.CharField(
+        label="Addresses",
+        max_length=5000,
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Where it may come from, one to a line, such as 203.0.113.0/24; leave empty for everywhere.",
+    )
+
     class Meta:
         model = ApiKey
-        fields = ("name", "expires_at")
+        fields = OWN_FIELDS
         labels = {"expires_at": "Expires"}
         help_texts = {"expires_at": "Leave empty for a key that works until it is revoked."}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.for_programs:
+            del self.fields["program"]
+        if "scopes" not in self.fields:  # a page that only shows the key
+            return
+        key: ApiKey = self.instance
+        offered = rights.of(self.user, key.tenant_id) | {*key.scopes}
+        self.fields["scopes"].choices = [  # type: ignore[attr-defined]
+            (scope, f"{meaning} ({scope})") for scope, meaning in rights.SCOPES.items() if scope in offered
+        ]
+        # Of an upper app, so by name. A deleted one is kept: without any, the key would reach all.
+        assistants = apps.get_model("assistants.Assistant")._default_manager.filter(tenant=key.tenant_id)
+        named = dict(assistants.order_by("name").values_list("pk", "name"))
+        gone = {pk: "A deleted assistant" for pk in key.assistant_ids if pk not in named}
+        self.fields["assistant_ids"].choices = list({**named, **gone}.items())  # type: ignore[attr-defined]
+        self.initial["ip_ranges"] = "\n".join(key.ip_ranges)
+
+    def clean_ip_ranges(self) -> list[str]:
+        try:
+            return [addresses.ip_range(line) for line in self.cleaned_data["ip_ranges"].split()]
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from error
 
     def clean_expires_at(self) -> Any:
         expires_at = self.cleaned_data["expires_at"]
@@ -34,18 +108,33 @@ class ApiKeyForm(TenantForm):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(TenantAdmin):
-    owner_only = True
+    read_by = written_by = ISSUERS
     form = ApiKeyForm
     empty_hint = "A program authenticates with a key. Issue one and give it to your application."
-    list_display = ("name", "state", "beginning", "last_used", "made_by", "issued")
-    list_select_related = ("created_by",)
+    list_display = ("name", "state", "beginning", "may", "holder", "last_used", "issued")
+    list_select_related = ("member", "service_account")
     search_fields = ("name", "key_id")
-    readonly_fields = ("state", "beginning", "last_used", "made_by", "issued")
+    readonly_fields = ("state", "beginning", "holder", "last_used", "made_by", "issued")
     actions_detail: Any = ("revoke",)
     actions_row: Any = ("revoke",)
 
-    def get_fields(self, _request: HttpRequest, obj: ApiKey | None = None) -> Any:
-        return ("name", "expires_at", *self.readonly_fields) if obj else ("name", "expires_at")
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
+        rows = super().get_queryset(request)
+        return rows if self._sees_all(request) else rows.filter(member=request.user)
+
+    def _sees_all(self, request: HttpRequest) -> bool:
+        return is_operator(request) or acting_of(request).role in OWNERS
+
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
+        if obj:
+            return (*OWN_FIELDS, *self.readonly_fields)
+        # Programs are the tenant's, and their keys stay when people go.
+        return ("name", "program", *OWN_FIELDS[1:]) if self._sees_all(request) else OWN_FIELDS
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.user, form.for_programs = request.user, obj is None and self._sees_all(request)
+        return form
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # A revoked key stays, since turns and the ledger name it.
@@ -62,13 +151,12 @@ class ApiKeyAdmin(TenantAdmin):
         if change:
             super().save_model(request, obj, form, change)
             return
+        program = form.cleaned_data.get("program")
         issued, text = keys.issue(
             obj.tenant,
-            name=obj.name,
-            scopes=rights.ALL,
-            service_account=keys.service_account(obj.tenant, obj.name),
+            service_account=keys.service_account(obj.tenant, program) if program else None,
             created_by=request.user,  # type: ignore[arg-type]
-            expires_at=obj.expires_at,
+            **{name: form.cleaned_data[name] for name in OWN_FIELDS},
         )
         obj.__dict__.update(issued.__dict__)
         request._issued_key = text  # type: ignore[attr-defined]
@@ -119,6 +207,14 @@ class ApiKeyAdmin(TenantAdmin):
     @display(description="Begins with")
     def beginning(self, key: ApiKey) -> str:
         return f"parley_{key.key_id}_…"
+
+    @display(description="May")
+    def may(self, key: ApiKey) -> str:
+        return "everything" if {*key.scopes} >= rights.ALL else ", ".join(key.scopes)
+
+    @display(description="Belongs to")
+    def holder(self, key: ApiKey) -> str:
+        return str(key.service_account or key.member)
 
     @display(description="Last used", ordering="last_used_at")
     def last_used(self, key: ApiKey) -> str:
