@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
@@ -66,6 +67,13 @@ def report_errors(dsn: str, *, environment: str) -> None:
             send_default_pii=False,
             include_local_variables=False,
             max_request_body_size="never",
+            before_send=_without_query,
         )
     except BadDsn:
         refuse("SENTRY_DSN is not an address that Sentry gave: https://key@host/project.")
+
+
+def _without_query(event: Any, _hint: Any) -> Any:
+    """What people typed, and tokens that somebody put into an address against all advice."""
+    event.get("request", {}).pop("query_string", None)
+    return event

@@ -152,14 +152,17 @@ def test_tasks_are_told_no_secret(world: World) -> None:
 
 # --- Error reports ----------------------------------------------------------------------------------------------------
 
-# A view that fails with everything secret at hand: in the headers, the cookies, the body and its own variables.
+# A view that fails with everything secret at hand: in the address, the headers, the cookies, the body and its own
+# variables. It is asked as a server asks it.
 FAILING = """
+import asyncio
 import sys
 import django
 django.setup()
 import sentry_sdk
+from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
-from django.test import Client
+from django.core.asgi import get_asgi_application
 from django.urls import path
 
 def fail(request):
@@ -169,10 +172,21 @@ def fail(request):
 urlpatterns = [path("fail", fail)]
 settings.ROOT_URLCONF = sys.modules[__name__]
 settings.SECURE_SSL_REDIRECT = False
-headers = {"Authorization": "Bearer canary-bearer", "X-Api-Key": "canary-key"}
-client = Client(raise_request_exception=False, headers=headers)
-client.cookies["sessionid"] = "canary-session"
-client.post("/fail", {"password": "canary-password", "text": "canary-question"})
+settings.MIDDLEWARE = []
+
+async def ask():
+    body = b"password=canary-password&text=canary-question"
+    headers = {"host": "127.0.0.1", "authorization": "Bearer canary-bearer", "x-api-key": "canary-key",
+               "cookie": "sessionid=canary-session", "content-type": "application/x-www-form-urlencoded",
+               "content-length": str(len(body))}
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/fail",
+             "query_string": b"token=canary-in-an-address", "client": ["127.0.0.1", 1], "server": ["127.0.0.1", 80],
+             "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    talk = ApplicationCommunicator(get_asgi_application(), scope)
+    await talk.send_input({"type": "http.request", "body": body, "more_body": False})
+    assert (await talk.receive_output(10))["status"] == 500
+
+asyncio.run(ask())
 sentry_sdk.flush(10)
 """
 
