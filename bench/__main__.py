@@ -1,7 +1,7 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `idle` or `scope`; PARLEY_ASGI_SERVER picks the server, as
-in `make up`.
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `idle`, `scope` or `authenticate`; PARLEY_ASGI_SERVER picks
+the server, as in `make up`.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -25,7 +25,7 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import fixture, machine, report, scope
+from bench import authentication, fixture, machine, report, scope
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -121,7 +121,9 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
     """Start what is measured (`started` tells the caller what to stop), measure it and report."""
     if not only or "scope" in only:
         scope.tell()
-    if set(only) == {"scope"}:
+    if not only or "authenticate" in only:
+        authentication.tell(servers)
+    if only and set(only) <= {"scope", "authenticate"}:
         return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
@@ -165,7 +167,7 @@ def tell(rows: Sequence[report.Row], sockets: Mapping[str, Mapping[str, float]],
 
 
 def main(only: Sequence[str]) -> None:
-    if unknown := set(only) - {*(profile.name for profile in PROFILES), "idle", "scope"}:
+    if unknown := set(only) - {*(profile.name for profile in PROFILES), "idle", "scope", "authenticate"}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()
     servers = Backends()

@@ -38,10 +38,10 @@ def row(profile: Profile, door: str, tally: Tally, meter: Meter) -> Row:
         streams=profile.streams,
         tokens=tally.tokens,
         errors=len(tally.errors),
-        first_p50=_percentile(tally.first_us, 50) / 1000,
-        first_p99=_percentile(tally.first_us, 99) / 1000,
-        late_p50=_percentile(tally.late_us, 50) / 1000,
-        late_p99=_percentile(tally.late_us, 99) / 1000,
+        first_p50=percentile(tally.first_us, 50) / 1000,
+        first_p99=percentile(tally.first_us, 99) / 1000,
+        late_p50=percentile(tally.late_us, 50) / 1000,
+        late_p99=percentile(tally.late_us, 99) / 1000,
         cpu_us_a_token=cpu / max(tally.tokens, 1) * 1e6,
         cpu_ms_an_answer=cpu / profile.questions * 1000,
         tokens_a_read=tally.tokens / max(len(tally.arrivals), 1),
@@ -59,7 +59,7 @@ def _steady(profile: Profile, tally: Tally, meter: Meter) -> float:
     return sum(count for at, count in tally.arrivals if start < at <= end) / cpu if cpu else 0.0
 
 
-def _percentile(values: Sequence[float], percent: int) -> float:
+def percentile(values: Sequence[float], percent: int) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) * percent // 100, len(ordered) - 1)] if ordered else float("nan")
 

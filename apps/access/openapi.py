@@ -12,8 +12,9 @@ class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call
     name = ["bearer", "x-api-key"]
 
     def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:
-        """Either of them; one requirement with both would ask for both."""
-        return [{name: []} for name in self.name]
+        """Either of them, with the scope that the operation takes; one requirement with both would ask for both."""
+        scope = auto_schema.view.scopes.get(auto_schema.method)
+        return [{name: [scope] if scope else []} for name in self.name]
 
     def get_security_definition(self, auto_schema: Any) -> list[dict[str, Any]]:
         return [

@@ -132,6 +132,7 @@ class EmbeddingsAnswerSerializer(_Shape):
 _MEANINGS = {
     400: "The request is not valid; `message` and `param` say why.",
     401: "No valid credentials.",
+    403: "The credentials lack the scope that this takes.",
     404: "There is no such model.",
     413: "The body is larger than allowed.",
     415: "The body is not JSON.",
@@ -163,7 +164,7 @@ def _body(kind: type[ParleyError], status: int) -> dict[str, Any]:
     return {**body_of(error), "request_id": REQUEST_ID}
 
 
-READING = {status: _refusal(status) for status in (400, 401, 500, 503)}
+READING = {status: _refusal(status) for status in (400, 401, 403, 500, 503)}
 NAMING = {**READING, 404: _refusal(404)}
 SENDING = {**NAMING, **{status: _refusal(status) for status in _BODY}}
 ASKING = {**SENDING, 422: _refusal(422)}

@@ -31,7 +31,8 @@ TAGS = {
 ABOUT = """Ask assistants, manage the documents that they answer from, search.
 
 **Authentication.** `Authorization: Bearer <key>`, or the same key as `x-api-key`. Operators issue keys in the admin. A
-key belongs to one tenant; what belongs to another one answers 404, as what does not exist.
+key belongs to one tenant; what belongs to another one answers 404, as what does not exist. Each operation takes one
+scope of the key, which its security requirement names; without it the answer is 403.
 
 **Errors** have one body whatever their status: a `code` for programs, a `message` for people, the `request_id`.
 
@@ -117,6 +118,8 @@ def _refusals(path: str, operation: dict[str, Any]) -> list[str]:
     """The statuses that follow from a route's shape."""
     found = ["400", "401", "406", "500", "503"]
     listed = any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ()))
+    if operation.get("security"):
+        found.append("403")
     if "{" in path or listed:
         found.append("404")
     if "requestBody" in operation:

@@ -24,6 +24,7 @@ class ErrorSerializer(serializers.Serializer[Any]):
 MEANINGS = {
     400: "The request is not valid; `fields` says why.",
     401: "No valid credentials.",
+    403: "The credentials lack the scope that this takes.",
     404: "There is no such thing, or it is not yours.",
     406: "`Accept` names no type that this address answers with.",
     413: "The body is larger than allowed.",

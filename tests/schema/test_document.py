@@ -18,6 +18,7 @@ from referencing.jsonschema import DRAFT202012
 from apps.edge.event_schemas import component_of, turn_events
 from apps.edge.openapi import Generator
 from apps.ops.api_examples import EXAMPLES
+from apps.tenants import rights
 from chatbot.events import Failed, Restarted, Source, Sources, Timings, Token, TurnFinished, TurnStarted, Usage
 
 DOCUMENT: dict[str, Any] = Generator().fresh()
@@ -59,8 +60,13 @@ def test_every_operation_says_what_a_client_needs() -> None:
         assert operation["description"], name
         assert len(operation["tags"]) == 1, name
         assert name.isidentifier(), name
-        required = None if name in PUBLIC else [{"bearer": []}, {"x-api-key": []}]
-        assert operation.get("security") == required, name
+        if name in PUBLIC:
+            assert "security" not in operation, name
+        else:
+            (scope,) = operation["security"][0]["bearer"]
+            assert operation["security"] == [{"bearer": [scope]}, {"x-api-key": [scope]}], name
+            assert scope in rights.SCOPES, name
+            assert "403" in operation["responses"], name
         assert {"401", "500", "503"} <= set(operation["responses"]), name
     assert len(OPERATIONS) == sum(len(operations) for operations in DOCUMENT["paths"].values())
 
