@@ -13,7 +13,7 @@ from apps.assistants.models import Assistant, Prompt, PromptVersion
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection
-from apps.tenants.models import Tenant
+from apps.tenants.models import AuditEntry, Tenant
 from chatbot.templates import DEFAULT_TEMPLATE, VARIABLES
 from tests.apps.admin_world import World, logged_in, make_world
 
@@ -57,6 +57,12 @@ def test_web_sites_are_kept_as_browsers_name_them(world: World, bob: Client) -> 
     assert assistant.visitor_origins == ["https://shop.example", "http://localhost:3000"]
     page = bob.get(reverse("admin:assistants_assistant_change", args=[assistant.pk])).content.decode()
     assert "https://shop.example\nhttp://localhost:3000</textarea>" in page
+    bob.post(
+        reverse("admin:assistants_assistant_change", args=[assistant.pk]),
+        {**FORM, "prompt": str(assistant.prompt_id), "visitor_origins": "https://other.example"},
+    )
+    entry = AuditEntry.objects.filter(row_id=str(assistant.pk)).order_by("-seq").first()
+    assert entry.facts == {"fields": ["Web sites"]}
 
 
 @pytest.mark.parametrize("site", ["http://shop.example", "https://shop.example/page", "*", "null"])
