@@ -129,6 +129,7 @@ def watch_over(request: HttpRequest, caller: authentication.Caller) -> Watch:
         authentication.still_valid,
         authentication.credential_of(request),
         origin=request.headers.get("Origin", ""),
+        address=authentication.address_of(request),
         scopes=caller.scopes,
     )
     return Watch(caller.tenant_id, caller.ends_with, still=still)

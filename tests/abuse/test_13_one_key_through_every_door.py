@@ -11,7 +11,7 @@ from apps.tenants.models import ApiKey, Tenant
 from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.abuse.conftest import send
-from tests.apps.conversations.conftest import World
+from tests.apps.conversations.conftest import Api, World
 from tests.apps.conversations.test_websocket import Socket
 from tests.browser.conftest import session_of
 
@@ -123,3 +123,27 @@ async def frames(socket: Socket) -> tuple[bool, bool]:
 async def test_scopes_hold_alike_through_every_door(world: World, scopes: list[str], may: tuple[bool, bool]) -> None:
     key = await platform_unit(lambda: factories.make_key(tenant=world.tenant, scopes=scopes))
     assert set((await deeds(world, key)).values()) == {may}
+
+
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [("owner", (True, True)), ("editor", (True, True)), ("analyst", (True, False)), ("support", (False, False))],
+)
+async def test_a_session_may_what_its_role_permits(world: World, role: str, may: tuple[bool, bool]) -> None:
+    session = await platform_unit(lambda: session_of(factories.make_member(tenant=world.tenant, role=role)))
+    where = {"Host": "testserver", "Origin": "http://testserver", "Cookie": f"sessionid={session}"}
+    turn = (await Api(world.key).ask(world.turns, "pump?")).json()["id"]
+    permitted = []
+    for frame in (
+        {"type": "resume", "turn": turn},
+        {"type": "ask", "text": "?", "conversation": str(world.conversation.pk)},
+    ):
+        socket = Socket(**where)
+        await socket.connect()
+        await socket.say(**frame)
+        answer = await socket.hear()
+        # A turn of somebody else's is not theirs to see, whatever their role.
+        assert answer["code"] in {"not_permitted", "not_found"}
+        permitted.append(answer["code"] != "not_permitted")
+        await socket.disconnect()
+    assert (permitted[0], permitted[1]) == may
