@@ -160,6 +160,7 @@ def test_key_is_shown_once_and_reloading_issues_no_other(
     page, watch = open_page(browser, web, session)
     page.goto(reverse("admin:tenants_apikey_add"))
     page.get_by_label("Name").fill("Web shop")
+    page.get_by_label("Ask assistants").check()
     page.get_by_role("button", name="Save", exact=True).click()
     key = page.locator("#key").inner_text()
     assert key.startswith("parley_")
