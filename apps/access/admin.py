@@ -43,7 +43,6 @@ class InvitationForm(TenantForm):
 
 @admin.register(Invitation)
 class InvitationAdmin(TenantAdmin):
-    owner_only = True
     form = InvitationForm
     empty_hint = "Members come by invitation: a link for one e-mail address that works once, for a week."
     list_display = ("email", "state", "role", "made_by", "made")

@@ -40,6 +40,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
         "Tenant",
         [
             ("Tenants", "apartment", "tenants.tenant", ""),
+            ("Invitations", "mail", "tenants.invitation", ""),
             ("API keys", "key", "tenants.apikey", ""),
             ("Applications", "apps", "oauth.application", ""),
             ("Webhooks", "webhook", "webhooks.webhook", ""),

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
+from allauth.mfa.models import Authenticator
 from django.apps import apps
 from django.db import connection, transaction
 from psycopg import sql
@@ -27,7 +28,7 @@ _STALE = """
     WHERE {column} <> '' AND left({column}, {length}) <> %(first)s AND {mine} {beyond}
     ORDER BY {pk} LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 """
-_UPDATE = "UPDATE {table} SET {column} = %(new)s WHERE {pk} = %(pk)s AND {column} = %(old)s"
+_UPDATE = "UPDATE {table} SET {assignment} WHERE {pk} = %(pk)s AND {column} = %(old)s"
 _IN_USE = """
     SELECT CASE WHEN strpos({column}, ':') > 0 THEN split_part({column}, ':', 1) ELSE '' END, count(*)
     FROM {table} WHERE {column} <> '' AND {mine} GROUP BY 1
@@ -36,22 +37,26 @@ _IN_USE = """
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A column of secrets. owned: of a table whose rows belong to tenants."""
+    """A column of secrets. owned: of a table whose rows belong to tenants. key: under which a JSON column has them."""
 
     table: str
     column: str
     pk: str
     owned: bool
+    key: str = ""
 
     def __str__(self) -> str:
-        return f"{self.table}.{self.column}"
+        return ".".join(part for part in (self.table, self.column, self.key) if part)
 
     def statement(self, text: LiteralString, tenant: uuid.UUID | None, after: Any = None) -> sql.Composed:
         """tenant: whose rows, where they are anybody's. after: only rows with a greater key."""
-        pk = sql.Identifier(self.pk)
+        pk, column = sql.Identifier(self.pk), sql.Identifier(self.column)
+        inside = "jsonb_set({column}, ARRAY[{key}], to_jsonb(%(new)s::text))"
         return sql.SQL(text).format(
             table=sql.Identifier(self.table),
-            column=sql.Identifier(self.column),
+            column=sql.SQL("({} ->> {})").format(column, self.key) if self.key else column,
+            assignment=sql.SQL("{} = ").format(column)
+            + sql.SQL(inside if self.key else "%(new)s").format(column=column, key=self.key),
             pk=pk,
             length=sql.Literal(KEY_ID_CHARS + 1),
             mine=sql.SQL("tenant_id = {}").format(tenant) if tenant else sql.SQL("true"),
@@ -68,8 +73,10 @@ class Done:
 
 
 def places() -> list[Place]:
-    """Every column of every model that keeps a secret."""
-    return [
+    """Every column of every model that keeps a secret; those of second factors are allauth's, in JSON."""
+    factors = Authenticator._meta.db_table
+    in_json = [Place(factors, "data", "id", owned=False, key=key) for key in ("secret", "seed")]
+    return in_json + [
         Place(model._meta.db_table, str(field.column), str(model._meta.pk.column), issubclass(model, TenantOwned))
         for model in apps.get_models()
         for field in model._meta.concrete_fields

@@ -34,6 +34,10 @@ PHRASES = {
     "operator.looked_across": "looked, as an operator, at all tenants",
     "login.succeeded": "logged in",
     "login.failed": "failed to log in",
+    "invitation.accepted": "accepted the invitation and became",
+    "second_factor.added": "added a second factor",
+    "second_factor.removed": "removed a second factor",
+    "second_factor.recovery_codes_made": "made new recovery codes",
     "webhook.secret_rotated": "made a new secret for",
     "audit.verified": "verified the audit log",
 }

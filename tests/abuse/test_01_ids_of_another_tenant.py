@@ -203,6 +203,7 @@ OTHER = {
     "admin/r/<path:content_type_id>/<path:object_id>/": "a content type and a row",
     "admin/tenants/user/<id>/password/": "a user, for operators only",
     "admin/password_reset/<uidb64>/<token>/": "a user with the secret that was mailed: test_16_password_reset.py",
+    "admin/security/passkeys/<int:pk>/remove/": "a passkey of one's own: tests/apps/access/test_login.py",
     "admin/^(?P<app_label>…)/$": "an app",
     "admin/(?P<url>.*)$": "anything: the admin's own 404",
 }

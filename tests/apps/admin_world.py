@@ -10,10 +10,11 @@ from django.core.files.storage import default_storage
 from django.test import Client
 from django.utils import timezone
 
+from apps.access import invitations
 from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
 from apps.tenants import audit, keys, rights
-from apps.tenants.models import Membership, Tenant, User
+from apps.tenants.models import Invitation, Membership, Tenant, User
 from apps.tenants.scoping import TenantOwned
 from apps.usage.models import UsageRecord
 from apps.webhooks.models import Delivery
@@ -67,6 +68,13 @@ def fill(tenant: Tenant, owner: User) -> None:
     webhook = register(tenant, name=f"{name} webhook", url=f"https://{name}.example/hook", events=["turn.finished"])
     Delivery.objects.create(tenant=tenant, webhook=webhook, event="turn.finished", data={"assistant": name})
     make_service(tenant, name=f"{name} application")
+    Invitation.objects.create(
+        tenant=tenant,
+        email=f"invited@{name}.example",
+        digest=invitations.digest(name),
+        invited_by=owner,
+        expires_at=timezone.now() + invitations.LASTS,
+    )
     conversation = factories.make_conversation(
         tenant=tenant, assistant=assistant, end_user=end_user, title=f"{name} conversation"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from django.db import transaction
-from django.db.models import F
 
+from apps.tenants import taking_back
 from apps.tenants.models import User
 
 
@@ -30,7 +30,6 @@ def prove(user: User, *, keep_password: bool) -> None:
     if not keep_password:
         user.set_unusable_password()
         user.save(update_fields=["password"])
-    User.objects.filter(pk=user.pk).update(session_epoch=F("session_epoch") + 1)
-    user.refresh_from_db(fields=["session_epoch"])
+    taking_back.end_sessions(user)
     address.verified = True
     address.save(update_fields=["verified"])

@@ -60,6 +60,9 @@ class Session(requests.Session):
 
 
 class Provider(OpenIDConnectProvider):
+    def get_oauth2_adapter(self, request: HttpRequest) -> Adapter:
+        return Adapter(request)
+
     def redirect_from_request(self, request: HttpRequest) -> HttpResponse:
         """To the provider. Raises OAuth2Error and requests' exceptions."""
         nonce = secrets.token_urlsafe(32)

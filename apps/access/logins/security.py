@@ -35,6 +35,7 @@ from apps.access.logins import record
 from apps.access.logins.forms import PENDING, NewAppForm, NewPasskeyForm, ShowCodeForm, ShowPasskeyForm
 from apps.access.logins.frame import Framed
 from apps.access.logins.second_factor import is_required_of
+from apps.tenants import audit, taking_back
 from apps.tenants.models import User
 
 AFTERWARDS = "second_factor.next"
@@ -76,8 +77,7 @@ def security(request: HttpRequest) -> HttpResponse:
 def sign_out_elsewhere(request: HttpRequest) -> HttpResponse:
     """End every session of this user but the one that asks."""
     user = cast("User", request.user)
-    end_sessions(user)
-    user.refresh_from_db(fields=["session_epoch"])
+    taking_back.sign_out_everywhere(user, audit.actor_of(request))
     update_session_auth_hash(request, user)
     UserSession.objects.create_from_request(request)  # the session has a new key
     record.sessions_ended(request, user)

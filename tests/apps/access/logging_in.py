@@ -20,7 +20,7 @@ CODE = "/admin/login/code/"
 SET_UP = "/admin/security/start/"
 
 
-def log_in(client: Client, user: User | str, password: str = PASSWORD, **extra: Any) -> HttpResponse:
+def log_in(client: Client, user: User | str, password: str = PASSWORD, **extra: Any) -> Any:
     email = user.email if isinstance(user, User) else user
     return client.post(LOGIN, {"username": email, "password": password}, **extra)  # type: ignore[return-value]
 
@@ -31,7 +31,7 @@ def is_in(client: Client) -> bool:
 
 def code_of(secret: str, *, steps: int = 0) -> str:
     """What an authenticator app shows now, or `steps` half minutes later."""
-    return format_hotp_value(hotp_value(secret, int(time.time()) // 30 + steps))
+    return str(format_hotp_value(hotp_value(secret, int(time.time()) // 30 + steps)))
 
 
 def give_app(user: User) -> str:
@@ -44,7 +44,7 @@ def give_app(user: User) -> str:
 def set_up_app(client: Client) -> str:
     """The same by the page; returns its secret."""
     page = client.get("/admin/security/app/").content.decode()
-    [secret] = re.findall(r'id="secret">(\w+)<', page)
+    secret = str(re.findall(r'id="secret">(\w+)<', page)[0])
     done = client.post("/admin/security/app/", {"code": code_of(secret)})
     assert (done.status_code, done["Location"]) == (302, "/admin/security/codes/"), done.content
     stored = Authenticator.objects.get(type=Authenticator.Type.TOTP).data["secret"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings as configured
 from django.contrib.sessions.models import Session
 from django.core import signing
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 from apps.access import sessions, tasks
@@ -322,7 +324,7 @@ def test_signing_out_everywhere_else_ends_the_other_sessions(alice: User) -> Non
     here.post("/admin/security/sign-out/")
     assert is_in(here)
     assert not is_in(there)
-    assert "sessions.ended" in actions()
+    assert "user.signed_out" in actions()
 
 
 def test_a_new_password_ends_the_other_sessions(alice: User) -> None:
@@ -351,6 +353,21 @@ def test_an_old_session_shows_who_it_is_before_factors_change(alice: User) -> No
     assert not Authenticator.objects.filter(type="totp").exists()  # what was wanted went on
     assert not Authenticator.objects.exists()
     assert actions()[-1] == "second_factor.removed"
+
+
+def test_an_operator_takes_lost_factors_away(alice: User) -> None:
+    client = Client()
+    log_in(client, alice)
+    set_up_app(client)
+    out = StringIO()
+    call_command("remove_second_factors", "ALICE@acme.example", stdout=out)
+    assert out.getvalue() == "alice@acme.example: 2 removed.\n"
+    assert not is_in(client)
+    assert log_in(Client(), alice)["Location"] == "/admin/"
+    entry = AuditEntry.objects.get(action="second_factor.removed")
+    assert (entry.actor_kind, entry.row_label) == ("command", alice.email)
+    with pytest.raises(CommandError, match="Nobody has an account"):
+        call_command("remove_second_factors", "nobody@example.com")
 
 
 def test_nobody_removes_anothers_passkey(alice: User, operator: User) -> None:

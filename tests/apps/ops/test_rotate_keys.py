@@ -11,6 +11,8 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from cryptography.fernet import Fernet
 from django.core.management import call_command
 from django.db import connection, connections
@@ -24,6 +26,7 @@ from apps.tenants.scoping import tenant_scope
 from apps.webhooks.models import Webhook
 from apps.webhooks.registration import register, rotate_secret
 from tests import factories
+from tests.apps.access.logging_in import code_of, give_app
 
 OLD, NEW = (base64.urlsafe_b64encode(bytes([number]) * 32).decode() for number in (201, 202))
 
@@ -193,3 +196,18 @@ def test_readers_and_writers_go_on_meanwhile(settings: Any) -> None:
     settings.PARLEY_ENCRYPTION_KEYS = [NEW]
     now = dict(Endpoint.objects.values_list("pk", "api_key"))
     assert now == {pk: f"sk-{saved.get(pk, 0)}" for pk in now}
+
+
+def test_second_factors_work_after_their_key_is_gone(settings: Any) -> None:
+    alice = factories.make_user()
+    secret = give_app(alice)
+    codes = RecoveryCodes.activate(alice).generate_codes()
+    settings.PARLEY_ENCRYPTION_KEYS = [NEW, OLD]
+    rotate("--check", code=1)
+    rotate()
+    settings.PARLEY_ENCRYPTION_KEYS = [NEW]
+    app, recovery = (Authenticator.objects.get(user=alice, type=kind) for kind in ("totp", "recovery_codes"))
+    assert app.data["secret"].startswith(f"{key_id(NEW)}:")
+    assert app.wrap().validate_code(code_of(secret))
+    assert recovery.wrap().generate_codes() == codes
+    assert recovery.data["used_mask"] == 0

@@ -15,7 +15,7 @@ from django.urls import URLPattern, reverse
 from apps.conversations.models import Conversation, Turn
 from apps.inference.models import Endpoint
 from apps.oauth.models import Application
-from apps.tenants.models import ApiKey, AuditEntry, EndUser, Tenant, User
+from apps.tenants.models import ApiKey, AuditEntry, EndUser, Invitation, Tenant, User
 from apps.tenants.scoping import TenantOwned
 from apps.usage.models import UsageRecord
 from apps.webhooks.models import Delivery, Webhook
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("database")
 OPERATORS_ONLY = (User, Endpoint)
 # What an editor does not see.
 NOT_BUILT = (
-    ApiKey, Application, AuditEntry, Conversation, Delivery, EndUser, Tenant, Turn, UsageRecord, Webhook,
+    ApiKey, Application, AuditEntry, Conversation, Delivery, EndUser, Invitation, Tenant, Turn, UsageRecord, Webhook,
 )  # fmt: skip
 
 
