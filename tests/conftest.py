@@ -3,6 +3,9 @@
 A sync test that only reads and writes rows takes pytest-django's `db` (or its `django_db` marker): it runs in a
 transaction that is rolled back. Async tests, and those with threads, commits or row locks, take `database`: what they
 write is committed, seen by every thread, and deleted afterwards. Both work as the app's restricted role.
+
+A test's own statements see the rows of all tenants, the product's what production would show them: all_tenants.py tells
+how. Whatever expects its caller to be in a tenant's scope is called in one: `with tenant_scope(acme): ...`.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def nothing_private() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("url", HOSTILE)
-def test_the_admin_stores_no_such_address(db: None, url: str) -> None:
+def test_the_admin_stores_no_such_address(database: None, url: str) -> None:
     endpoint = factories.make_endpoint("https://api.example.com")
     operator: Client = logged_in(factories.make_user("operator@example.com", is_superuser=True))
     page = reverse("admin:inference_endpoint_change", args=(endpoint.pk,))
@@ -62,7 +62,7 @@ def test_the_admin_stores_no_such_address(db: None, url: str) -> None:
     assert Endpoint.objects.get(pk=endpoint.pk).base_url == "https://api.example.com"
 
 
-def test_the_refusal_names_the_setting_that_allows_it(db: None) -> None:
+def test_the_refusal_names_the_setting_that_allows_it(database: None) -> None:
     endpoint = factories.make_endpoint("https://api.example.com")
     operator = logged_in(factories.make_user("operator@example.com", is_superuser=True))
     page = reverse("admin:inference_endpoint_change", args=(endpoint.pk,))

@@ -17,7 +17,7 @@ from apps.conversations.parties import assistant_of
 from apps.conversations.question import Question, Sampling
 from apps.conversations.tasks import ABANDONED_AFTER, close_abandoned_turns
 from apps.conversations.turn import Opened
-from apps.tenants.models import EndUser
+from apps.tenants.models import EndUser, Membership
 from apps.tenants.scoping import platform_unit, unit
 from apps.usage.models import UsageRecord
 from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound
@@ -170,7 +170,8 @@ async def test_the_admin_shows_it(world: World) -> None:
     turn = await finished(world, Question(text="how do I start it?", user="zoe"))
 
     def pages() -> tuple[str, str]:
-        client: Client = logged_in(factories.make_member(tenant=world.tenant, email="bob@example.com"))
+        analyst = factories.make_member(tenant=world.tenant, email="bob@example.com", role=Membership.Role.ANALYST)
+        client: Client = logged_in(analyst)
         listed = client.get(reverse("admin:conversations_turn_changelist"))
         shown = client.get(reverse("admin:conversations_turn_change", args=[turn.pk]))
         assert (listed.status_code, shown.status_code) == (200, 200)

@@ -1,0 +1,19 @@
+"""Each tenant's rows are shown in its own scope alone, and point to no other's."""
+
+from __future__ import annotations
+
+from django.db import migrations
+
+from apps.tenants.row_security import Protect
+
+
+class Migration(migrations.Migration):
+    dependencies = [("tenants", "0005_row_level_security"), ("knowledge", "0007_search")]
+
+    operations = [
+        Protect("knowledge", "EmbeddingIndex"),
+        Protect("knowledge", "Collection"),
+        Protect("knowledge", "Document"),
+        Protect("knowledge", "Chunk"),
+        Protect("knowledge", "Embedding"),
+    ]
