@@ -132,6 +132,13 @@ class AssistantAdmin(TenantAdmin):
         columns = super().get_list_display(request)
         return columns if self.has_ask_permission(request) else [name for name in columns if name != "ask_link"]
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        sections = super().get_fieldsets(request, obj)
+        if self.has_change_permission(request, obj):
+            return sections
+        shown = {"knowledge": "knows"}  # a field of the form alone, and what says the same
+        return [(title, {**rest, "fields": [shown.get(n, n) for n in rest["fields"]]}) for title, rest in sections]
+
     def get_prepopulated_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return {} if obj else super().get_prepopulated_fields(request, obj)
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import uuid
 import zoneinfo
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelect2Widget
 
 from apps.tenants import admin_audit as admin_audit  # noqa: PLC0414 - registers the audit log
 from apps.tenants import admin_keys as admin_keys  # noqa: PLC0414 - registers the admin of keys
-from apps.tenants import lookups
+from apps.tenants import lookups, taking_back
 from apps.tenants.admin_access import ANALYSTS, is_operator
 from apps.tenants.admin_acting import acting_of
 from apps.tenants.admin_base import OperatorAdmin, Page, ReadOnlyTenantAdmin
 from apps.tenants.admin_members import MemberInline
 from apps.tenants.admin_words import ago, number
-from apps.tenants.models import EndUser, Membership, Tenant, User
+from apps.tenants.audit import actor_of
+from apps.tenants.models import PLATFORM, EndUser, Membership, Tenant, User
+from apps.tenants.scoping import tenant_scope
+from chatbot.errors import ParleyError
 
 admin.site.unregister(Group)  # rights follow from memberships
 
@@ -83,6 +86,29 @@ class UserAdmin(OperatorAdmin, DjangoUserAdmin):  # type: ignore[type-arg, misc]
         """Whose members they are is asked through the operators' login."""
         return [name for name in fields if name != "member_of" or acting_of(request).across]
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if not change:
+            return
+        with tenant_scope(PLATFORM):  # which reads what was written just now
+            if "is_active" in form.changed_data and not obj.is_active:
+                taking_back.deactivate_user(obj, actor_of(request))
+            elif "is_superuser" in form.changed_data and not obj.is_superuser:
+                taking_back.sign_out_everywhere(obj, actor_of(request))
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        response: HttpResponse = super().user_change_password(request, id, form_url)
+        if isinstance(response, HttpResponseRedirect) and request.method == "POST":
+            self._sign_out(request, self.row(request, id))
+        return response
+
+    def _sign_out(self, request: HttpRequest, user: User) -> None:
+        with tenant_scope(PLATFORM):
+            user.refresh_from_db()
+            taking_back.sign_out_everywhere(user, actor_of(request))
+        if user == request.user:
+            update_session_auth_hash(request, user)
+
     @display(description="Kind", label={"Operator": "primary"}, ordering="is_superuser")
     def kind(self, user: User) -> str:
         return "Operator" if user.is_superuser else "Member"
@@ -110,21 +136,15 @@ class TenantFieldsForm(ModelForm):  # type: ignore[type-arg]
         help_text="In which its days begin and end.",
     )
 
-    new_id: uuid.UUID | None = None  # the site has entered the scope of the tenant that is to be
-
     class Meta:
         model = Tenant
         fields = ("name", "slug", "time_zone", "is_active")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.instance._state.adding and self.new_id is not None:
-            self.instance.pk = self.new_id
-
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"]
         # Other tenants' rows cannot be seen from here.
-        if lookups.tenant_named(slug) not in (None, self.instance.pk):
+        own = None if self.instance._state.adding else self.instance.pk
+        if lookups.tenant_named(slug) not in (None, own):
             raise forms.ValidationError("A tenant with this slug exists already.")
         return slug
 
@@ -164,17 +184,43 @@ class TenantsAdmin(Page):
     def get_fields(self, request: HttpRequest, _obj: Any = None) -> Any:
         return self.fields if is_operator(request) else ("name", "slug", "time_zone", "state")
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.new_id = None if obj else acting_of(request).tenant_id
-        return form
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if not change:
+            obj.pk = acting_of(request).tenant_id  # in whose scope the page runs already
+        switched = change and "is_active" in form.changed_data
+        if switched:
+            obj.is_active = not obj.is_active  # as it is until the deed
+        super().save_model(request, obj, form, change)
+        if switched:
+            switch = taking_back.suspend_tenant if obj.is_active else taking_back.resume_tenant
+            switch(obj, actor_of(request))
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        formset.save(commit=False)
+        # Owners come before owners go: a tenant always has one.
+        for membership in formset.new_objects:
+            membership.save()
+        changed = [membership for membership, _ in formset.changed_objects]
+        for membership in sorted(changed, key=lambda each: each.role != Membership.Role.OWNER):
+            taking_back.change_role(membership, membership.role, actor_of(request))
+        for membership in formset.deleted_objects:
+            taking_back.remove_member(membership, actor_of(request))
+        # The deeds have written these down.
+        formset.changed_objects, formset.deleted_objects = [], []
+        self._tell_of_new(request, formset.new_objects)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except ParleyError as error:  # the last owner went between the form's check and the deed
+            messages.error(request, error.message)
+            return HttpResponseRedirect(request.get_full_path())
 
     def get_prepopulated_fields(self, _request: HttpRequest, obj: Any = None) -> Any:
         return {} if obj else self.prepopulated_fields  # a slug is in use once it was given
 
-    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        super().save_formset(request, form, formset, change)
-        for membership in formset.new_objects:
+    def _tell_of_new(self, request: HttpRequest, members: list[Membership]) -> None:
+        for membership in members:
             if not membership.user.has_usable_password():
                 messages.info(
                     request, f"{membership.user.email} has no password yet: an operator sets one under Users."

@@ -134,6 +134,11 @@ def tenant_with(tenant_id: uuid.UUID) -> Tenant | None:
         return Tenant.objects.filter(pk=tenant_id).first()
 
 
+def tenant_called(slug: str) -> uuid.UUID | None:
+    """The id of the tenant with this slug, which a person typed."""
+    return None if "\0" in slug else lookups.tenant_named(slug)
+
+
 def _url_name(request: HttpRequest) -> str:
     match = request.resolver_match
     return (match.url_name or "") if match else ""
@@ -146,7 +151,7 @@ def _whose(request: HttpRequest, page: ModelAdmin[Any]) -> uuid.UUID | None:
     if named is not None:
         return next(iter(_tenants_of(page.model, [unquote(str(named))])), None)
     if _url_name(request).endswith("_add"):
-        return lookups.tenant_named(request.GET.get("tenant", ""))
+        return tenant_called(request.GET.get("tenant", ""))
     if request.method != "POST":
         return None
     if request.POST.get("select_across") == "1":

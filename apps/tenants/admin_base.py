@@ -220,6 +220,8 @@ class TenantAdmin(TenantScope, Page):  # type: ignore[misc]
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         tenant = obj.tenant if obj is not None else self.chosen_tenant(request)
         request._form_tenant = tenant  # type: ignore[attr-defined]
+        if change and not self.has_change_permission(request, obj):
+            kwargs["form"] = TenantForm  # a page's own form expects fields that are shown and not edited here
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.tenant = tenant
         return form

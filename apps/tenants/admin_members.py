@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.utils import timezone
 from unfold.decorators import display
 from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import UnfoldAdminEmailInputWidget
 
-from apps.tenants import taking_back
 from apps.tenants.admin_base import TenantForm, TenantTabularInline
 from apps.tenants.admin_words import ago
 from apps.tenants.models import Membership, User
@@ -48,10 +46,6 @@ class MemberForm(TenantForm):
 
 
 class MemberFormSet(PaginationInlineFormSet):
-    def delete_existing(self, obj: Any, commit: bool = True) -> None:
-        taking_back.keys_of(obj).update(revoked_at=timezone.now())
-        super().delete_existing(obj, commit)
-
     def clean(self) -> None:
         super().clean()
         if any(self.errors):

@@ -13,15 +13,16 @@ from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.sites import UnfoldAdminSite
 
-from apps.tenants import lookups
 from apps.tenants.admin_acting import (
     CHOSEN,
     NoOperatorLogin,
     SeveralTenants,
     act,
+    enters_alone,
     memberships_of,
     note,
     note_entry,
+    tenant_called,
     tenant_with,
 )
 from apps.tenants.models import Tenant
@@ -67,6 +68,7 @@ class Site(UnfoldAdminSite):
     def extra_urls(self) -> list[URLPattern]:
         return [path("acting-for/", self.admin_view(self.acting_for), name="acting_for")]
 
+    @enters_alone  # tenants are named here that are not the chosen one
     def acting_for(self, request: HttpRequest) -> HttpResponse:
         """GET: what there is to choose, as a page or, for the header's menu, a part of one. POST: `tenant`, a slug, is
         the one that the session acts for from now on; empty for all, which is an operator's choice."""
@@ -118,7 +120,7 @@ def _rendered(response: HttpResponseBase) -> HttpResponseBase:
 
 def _permitted(request: HttpRequest, slug: str) -> Tenant | None:
     """The tenant of that slug, if the person may act for it: a foreign one is an unknown one."""
-    tenant_id = lookups.tenant_named(slug)
+    tenant_id = tenant_called(slug)
     if tenant_id is None:
         return None
     if not request.user.is_superuser and tenant_id not in {each.tenant_id for each in memberships_of(request)}:

@@ -34,13 +34,13 @@ def across_tenants() -> Iterator[None]:
 class Router:
     """Django's question which database a query goes to."""
 
-    def db_for_read(self, _model: type[Model], **_hints: Any) -> str | None:
+    def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
         scoped = getattr(connections[DEFAULT_DB_ALIAS], "_parley_tenant", "")
-        return OPERATOR if _across.get() and not scoped else None
+        return OPERATOR if _across.get() and not scoped else self.db_for_write(model, **hints)
 
     def db_for_write(self, _model: type[Model], **hints: Any) -> str | None:
         instance = hints.get("instance")
-        # Django writes a row where it was read, and nobody writes with the operators' login.
+        # Left to itself, Django stays where a row was read, and nobody writes with the operators' login.
         return DEFAULT_DB_ALIAS if instance is not None and instance._state.db == OPERATOR else None
 
     def allow_relation(self, one: Model, other: Model, **_hints: Any) -> bool | None:

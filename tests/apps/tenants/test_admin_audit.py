@@ -99,8 +99,9 @@ def test_keys_issued_and_revoked_and_passwords_set_are_recorded(world: World) ->
     logged_in(world.alice).post(url, {"_form_submitted": "1"})
     password = {"usable_password": "true", "password1": "canary-battery-staple", "password2": "canary-battery-staple"}
     logged_in(world.operator).post(reverse("admin:auth_user_password_change", args=[world.bob.pk]), password)
-    assert [(action, label) for action, label, _ in recorded(world.acme)] == [("key.revoked", "acme key")]
-    assert [(action, label) for action, label, _ in recorded(PLATFORM)] == [("user.changed", "bob@acme.example")]
+    ended = ("user.signed_out", "bob@acme.example")
+    assert [(action, label) for action, label, _ in recorded(world.acme)] == [("key.revoked", "acme key"), ended]
+    assert [(action, label) for action, label, _ in recorded(PLATFORM)] == [("user.changed", ended[1]), ended]
 
 
 def _of(tenant: Tenant, app: str, model: str) -> Any:
