@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -68,16 +69,23 @@ def database(redis: None, transactional_db: None) -> None:
 @pytest.fixture(scope="session")
 def web(servers: Backends) -> Iterator[str]:
     """The address of a web process as `make up` starts it, on this process's database and Redis."""
+    with serving() as address:
+        yield address
+
+
+@contextmanager
+def serving(host: str = "127.0.0.1", **environment: str) -> Iterator[str]:
+    """The address of one more web process, by this name and with these settings."""
     subprocess.run(
         [sys.executable, "manage.py", "collectstatic", "--noinput"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
     )
     port = free_port()
-    log = HOME / "web.log"
-    address = f"http://127.0.0.1:{port}"
+    log = HOME / f"web-{port}.log"
+    address = f"http://{host}:{port}"
     process = spawn(
         [sys.executable, "-m", "daphne", "-e", f"tcp:port={port}:interface=127.0.0.1", "config.asgi:application"],
         log=log,
-        env={**os.environ, "PARLEY_BASE_URL": address},
+        env={**os.environ, "PARLEY_BASE_URL": address, **environment},
     )
     wait_until(lambda: healthy(f"{address}/healthz/ready"), name="web", process=process, log=log)
     yield address

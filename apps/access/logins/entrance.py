@@ -17,7 +17,7 @@ from unfold.forms import AuthenticationForm
 
 from apps.access.logins import sso
 from apps.access.logins.forms import CodeForm, PasskeyForm, PasskeyLoginForm
-from apps.access.logins.frame import Framed
+from apps.access.logins.frame import Framed, dress
 from apps.access.logins.guesses import record_failure
 
 
@@ -61,7 +61,8 @@ class SecondStep(Framed, AuthenticateView):
     def get_context_data(self, **context: Any) -> dict[str, Any]:
         found: dict[str, Any] = super().get_context_data(**context)
         kinds = set(self.stage.login.user.authenticator_set.values_list("type", flat=True))
-        return {**found, "by_code": kinds - {"webauthn"}, "by_passkey": "webauthn" in kinds}
+        dress(self.auth_form)
+        return {**found, "by_app": "totp" in kinds, "by_passkey": "webauthn" in kinds}
 
 
 class PasskeyLogin(Framed, LoginWebAuthnView):

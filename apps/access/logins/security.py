@@ -14,6 +14,7 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.views import GenerateRecoveryCodesView, ViewRecoveryCodesView
 from allauth.mfa.totp.internal import flows as totp
 from allauth.mfa.totp.views import ActivateTOTPView, DeactivateTOTPView
+from allauth.mfa.webauthn.internal import auth as webauthn
 from allauth.mfa.webauthn.views import AddWebAuthnView, ReauthenticateWebAuthnView, RemoveWebAuthnView
 from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
@@ -145,6 +146,11 @@ class AddPasskey(Framed, AddWebAuthnView):
     title = "New passkey"
     deed = "Make a passkey"
 
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        found = super().get_context_data(**context)
+        options = webauthn.begin_registration(cast("User", self.request.user), passwordless=True)
+        return {**found, "js_data": {"creation_options": options}}
+
     def form_valid(self, form: Any) -> HttpResponse:
         with transaction.atomic():
             response: HttpResponse = super().form_valid(form)
@@ -196,10 +202,6 @@ class _Again(Framed):
     title = "Is it you?"
     deed = "Continue"
     template_name = "admin/security/again.html"
-
-    def get_context_data(self, **context: Any) -> dict[str, Any]:
-        kinds = Authenticator.objects.filter(user=self.request.user)  # type: ignore[attr-defined]
-        return super().get_context_data(has=set(kinds.values_list("type", flat=True)), **context)
 
 
 @method_decorator(login_required, name="dispatch")

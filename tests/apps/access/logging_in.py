@@ -9,7 +9,6 @@ from typing import Any
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, generate_totp_secret, hotp_value
 from allauth.mfa.utils import decrypt
-from django.http import HttpResponse
 from django.test import Client
 
 from apps.tenants.models import User
@@ -22,7 +21,7 @@ SET_UP = "/admin/security/start/"
 
 def log_in(client: Client, user: User | str, password: str = PASSWORD, **extra: Any) -> Any:
     email = user.email if isinstance(user, User) else user
-    return client.post(LOGIN, {"username": email, "password": password}, **extra)  # type: ignore[return-value]
+    return client.post(LOGIN, {"username": email, "password": password}, **extra)
 
 
 def is_in(client: Client) -> bool:
