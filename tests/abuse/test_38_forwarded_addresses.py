@@ -7,6 +7,7 @@ from django.conf import settings as django_settings
 from django.test import Client
 
 from tests import factories
+from tests.environment import Backends
 
 pytestmark = pytest.mark.django_db
 HEADERS = ("X-Forwarded-For", "X-Real-Ip", "Forwarded", "True-Client-Ip", "Cf-Connecting-Ip", "X-Client-Ip")
@@ -20,7 +21,8 @@ def login(name: str, password: str, **headers: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def people() -> None:
+def people(servers: Backends) -> None:
+    servers.empty_redis()  # which counts what came from this address
     factories.make_user(ALICE)
     factories.make_user(BOB)
 
