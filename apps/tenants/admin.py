@@ -198,8 +198,6 @@ class TenantsAdmin(Page):
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         formset.save(commit=False)
         # Owners come before owners go: a tenant always has one.
-        for membership in formset.new_objects:
-            membership.save()
         changed = [membership for membership, _ in formset.changed_objects]
         for membership in sorted(changed, key=lambda each: each.role != Membership.Role.OWNER):
             taking_back.change_role(membership, membership.role, actor_of(request))
@@ -207,7 +205,6 @@ class TenantsAdmin(Page):
             taking_back.remove_member(membership, actor_of(request))
         # The deeds have written these down.
         formset.changed_objects, formset.deleted_objects = [], []
-        self._tell_of_new(request, formset.new_objects)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -219,12 +216,10 @@ class TenantsAdmin(Page):
     def get_prepopulated_fields(self, _request: HttpRequest, obj: Any = None) -> Any:
         return {} if obj else self.prepopulated_fields  # a slug is in use once it was given
 
-    def _tell_of_new(self, request: HttpRequest, members: list[Membership]) -> None:
-        for membership in members:
-            if not membership.user.has_usable_password():
-                messages.info(
-                    request, f"{membership.user.email} has no password yet: an operator sets one under Users."
-                )
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        messages.info(request, f"{obj.name} has no members yet: invite its owner under Invitations.")
+        response: HttpResponse = super().response_add(request, obj, post_url_continue)
+        return response
 
     @display(description="State", label={"Active": "success", "Suspended": "danger"}, ordering="is_active")
     def state(self, tenant: Tenant) -> str:
