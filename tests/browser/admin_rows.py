@@ -13,7 +13,7 @@ from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, Document
 from apps.oauth.models import Application
-from apps.tenants.models import ApiKey, EndUser, Tenant, User
+from apps.tenants.models import ApiKey, EndUser, Invitation, ServiceAccount, Tenant, User
 from apps.usage.models import UsageRecord
 from apps.webhooks.models import Delivery, Webhook
 from apps.webhooks.registration import MOST_WEBHOOKS
@@ -44,7 +44,24 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
     )
     _create(User, [User(email=f"colleague.{n}@acme.example", name=f"Colleague {n}", password="!") for n in numbers])
     _create(Tenant, [Tenant(name=f"Customer {n}", slug=f"customer-{n}", is_active=n % 7 != 2) for n in numbers])
+    _create(
+        Invitation,
+        [
+            Invitation(
+                tenant=tenant,
+                email=f"person-{n}@a-company-with-a-rather-long-name.example",
+                digest=f"{n:032d}".encode(),
+                invited_by=owner,
+                created=age,
+                expires_at=now + dt.timedelta(days=7),
+                withdrawn_at=now if n % 3 == 1 else None,
+                accepted_at=age if n % 3 == 2 else None,
+            )
+            for n, age in zip(numbers, ages, strict=True)
+        ],
+    )
     people = _create(EndUser, [EndUser(tenant=tenant, external_id=f"person-{n}@customers.example") for n in numbers])
+    ServiceAccount.objects.create(tenant=tenant, name="Web shop", created_by=owner)
     keys = _create(
         ApiKey,
         [
@@ -53,6 +70,7 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
                 name=f"Web shop {n}",
                 key_id=f"{n:012d}",
                 digest=b"x" * 32,
+                member=owner,
                 created_by=owner,
                 created=age,
                 revoked_at=now if n % 3 == 1 else None,

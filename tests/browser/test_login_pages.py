@@ -46,7 +46,7 @@ def log_in(page: Page, user: User) -> None:
     page.goto("/admin/login/")
     page.locator("#id_username").fill(user.email)
     page.locator("#id_password").fill(factories.PASSWORD)
-    page.get_by_role("button", name="Log in", exact=False).first.click()
+    page.get_by_role("button", name="Log in").click()
 
 
 def test_a_passkey_is_made_and_opens_the_admin_without_a_password(
@@ -72,7 +72,7 @@ def test_a_passkey_is_made_and_opens_the_admin_without_a_password(
 
     page.context.clear_cookies()
     assert not look(page, watch, "/admin/login/?next=/admin/security/", "login-with-passkey", PICTURES)
-    page.get_by_role("button", name="Log in with a passkey").click()
+    page.get_by_role("button", name="Use a passkey").click()
     page.get_by_text("My laptop").wait_for()  # where one wanted to go, with nothing more asked
 
     page.context.clear_cookies()
