@@ -13,6 +13,7 @@ from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, Document
 from apps.oauth.models import Application
+from apps.tenants import audit
 from apps.tenants.models import ApiKey, EndUser, Invitation, ServiceAccount, Tenant, User
 from apps.usage.models import UsageRecord
 from apps.webhooks.models import Delivery, Webhook
@@ -61,6 +62,7 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
         ],
     )
     people = _create(EndUser, [EndUser(tenant=tenant, external_id=f"person-{n}@customers.example") for n in numbers])
+    audit.record(tenant, "tenant.created", audit.Actor("user", str(owner.pk), owner.email), tenant)
     ServiceAccount.objects.create(tenant=tenant, name="Web shop", created_by=owner)
     keys = _create(
         ApiKey,

@@ -26,6 +26,7 @@ UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
 # Dialogs, files, and what is only posted to.
 NOT_PAGES = {
     "revoke",
+    "withdraw",
     "test_now",
     "adopt",
     "wake_up",
