@@ -19,7 +19,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from apps.edge.errors import ServiceUnavailable
-from apps.tenants import addresses, keys, lookups, rights
+from apps.tenants import addresses, keys, lookups
 from apps.tenants.models import ApiKey, Tenant
 from apps.tenants.scoping import platform_unit, tenant_scope
 from chatbot.errors import NotAuthenticated, NotPermitted
@@ -40,7 +40,7 @@ class Caller:
     """
 
     tenant: Tenant
-    scopes: frozenset[str] = rights.ALL
+    scopes: frozenset[str] = frozenset()
     api_key_id: uuid.UUID | None = None
     user_id: uuid.UUID | None = None
     user_email: str = ""

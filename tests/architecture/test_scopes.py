@@ -44,7 +44,7 @@ def test_what_declares_nothing_lets_nobody_in(method: str) -> None:
         pass
 
     with pytest.raises(NotPermitted):
-        Forgotten.admit(Caller(tenant=Tenant()), method)
+        Forgotten.admit(Caller(tenant=Tenant(), scopes=rights.ALL), method)
 
 
 def test_every_frame_declares_its_scope() -> None:

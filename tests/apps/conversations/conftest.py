@@ -17,6 +17,7 @@ from apps.conversations import runner
 from apps.conversations.models import Conversation, Turn
 from apps.inference import gateway
 from apps.inference.models import Endpoint
+from apps.tenants import rights
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
@@ -39,7 +40,7 @@ class World:
 
     @property
     def caller(self) -> Caller:
-        return Caller(tenant=self.tenant)
+        return Caller(tenant=self.tenant, scopes=rights.ALL)
 
     @property
     def turns(self) -> str:

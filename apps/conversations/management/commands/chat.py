@@ -15,7 +15,7 @@ from rest_framework.exceptions import ValidationError
 from apps.access.authentication import Caller
 from apps.conversations import asking, following, runner
 from apps.edge.errors import translate
-from apps.tenants import lookups
+from apps.tenants import lookups, rights
 from apps.tenants.scoping import platform_unit, unit
 from chatbot.errors import ParleyError
 from chatbot.events import START, Event, Failed, Sources, Token, TurnFinished
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         tenant = await platform_unit(lookups.find_tenant, options["tenant"])
         if tenant is None:
             raise CommandError(f"There is no tenant {options['tenant']!r}.")
-        caller = Caller(tenant=tenant)
+        caller = Caller(tenant=tenant, scopes=rights.ALL)
         try:
             conversation = await unit(asking.begin, caller, options["assistant"], user=options["user"])
         except ParleyError as error:
