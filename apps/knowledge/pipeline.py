@@ -183,22 +183,27 @@ def _store_passages(document: Document, title: str, pages: int, passages: list[P
 
 def _reuse_vectors(document: Document) -> int:
     """Give passages that the live version has too, word for word, its vectors; how many."""
+    passages = Chunk.objects.for_tenant(document.tenant_id).filter(document=document).values_list("digest", "pk")
+    live = dict(passages.filter(live=True))
+    # Paired here and not by a join: its plan is quadratic while the statistics still say that the table is empty.
+    pairs = [(pk, live[digest]) for digest, pk in passages.filter(live=False) if digest in live]
+    if not pairs:
+        return 0
     with connection.cursor() as cursor:
         cursor.execute(
             """
             INSERT INTO knowledge_embedding
                 (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
-            SELECT DISTINCT ON (new.id)
-                gen_random_uuid(), new.tenant_id, e.index_id, new.id, new.collection_id, false, e.dimension, e.vector
-            FROM knowledge_chunk new
-            JOIN knowledge_chunk old ON old.document_id = new.document_id AND old.live AND old.digest = new.digest
-            JOIN knowledge_embedding e ON e.chunk_id = old.id AND e.index_id = %(index)s
-            WHERE new.tenant_id = %(tenant)s AND new.document_id = %(document)s AND NOT new.live
+            SELECT gen_random_uuid(), e.tenant_id, e.index_id, pair.new, e.collection_id, false, e.dimension, e.vector
+            FROM unnest(%(new)s::uuid[], %(old)s::uuid[]) AS pair (new, old)
+            JOIN knowledge_embedding e ON e.chunk_id = pair.old AND e.index_id = %(index)s
+            WHERE e.tenant_id = %(tenant)s
             """,
             {
                 "tenant": document.tenant_id,
-                "document": document.pk,
                 "index": document.collection.index_id,
+                "new": [new for new, _ in pairs],
+                "old": [old for _, old in pairs],
             },
         )
         return int(cursor.rowcount)

@@ -13,6 +13,7 @@ from django.contrib import admin
 from django.contrib.contenttypes.models import ContentType
 from django.urls import reverse
 
+from apps.conversations.consumers import ChatConsumer
 from apps.conversations.models import Conversation, Turn
 from apps.knowledge.ingest import ingest
 from apps.knowledge.models import Chunk, Collection, Document
@@ -20,6 +21,7 @@ from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
 from apps.webhooks.models import Delivery, Event, Webhook
 from apps.webhooks.registration import register
+from config.celery import app
 from tests import factories
 from tests.abuse.conftest import bearer, send
 from tests.apps.admin_world import logged_in, make_world, row_of
@@ -185,6 +187,30 @@ async def test_ingesting_anothers_document_does_nothing(world: World, asked: dic
     before = await platform_unit(everything, world.tenant)
     await asyncio.to_thread(ingest, globex.pk, asked["document"])
     assert await platform_unit(everything, world.tenant) == before
+
+
+# What the worker is sent, and where its ids are tried as a stranger's.
+TASKS = {
+    "knowledge.ingest": "test_ingesting_anothers_document_does_nothing",
+    "access.mail_invitation": "takes an invitation and its tenant: tests/apps/access/test_invitations.py",
+    "access.mail_new_password": "takes an address",
+    "access.record_failed_login": "takes an address",
+    "conversations.close_abandoned_turns": "takes nothing",
+    "knowledge.resend_documents": "takes nothing",
+    "oauth.prune_tokens": "takes nothing",
+    "webhooks.deliver": "takes nothing",
+    "webhooks.prune_deliveries": "takes nothing",
+}
+
+
+def test_every_task_is_known() -> None:
+    app.loader.import_default_modules()
+    assert {name for name in app.tasks if not name.startswith("celery.")} == set(TASKS)
+
+
+def test_every_frame_is_known() -> None:
+    """test_frames asks as a stranger by each of them."""
+    assert set(ChatConsumer.scopes) == {"ask", "resume", "stop"}
 
 
 def everything(tenant: Tenant) -> dict[str, Any]:

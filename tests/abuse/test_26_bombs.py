@@ -22,8 +22,8 @@ from tests.chatbot.test_golden import GOLDEN
 
 __all__ = ["acme", "embeddings", "endpoint", "manuals"]
 WITHIN = 30.0  # seconds
-# KiB, of the largest child: its limit, and what it takes between two looks at it, which come late on a busy machine.
-MEMORY = Limits().memory_mb * 1024 * 3 // 2
+# KiB, of the largest child: its limit, and what it takes between two looks at it.
+MEMORY = Limits().memory_mb * 1024 * 5 // 4
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
 
@@ -174,6 +174,12 @@ def processor_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
+def assert_small_children() -> None:
+    # One that was forked begins with as much as this process has.
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(MEMORY, ours + 1)
+
+
 def assert_soon_over(tenant: Tenant, collection: Collection, name: str, content: bytes) -> None:
     """Within the limits of processor time and memory, with nothing of our files in what was read."""
     before = processor_seconds()
@@ -186,7 +192,7 @@ def assert_soon_over(tenant: Tenant, collection: Collection, name: str, content:
     else:
         assert document.status == Document.Status.READY
         assert "root:" not in "".join(live_texts(document))
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MEMORY
+    assert_small_children()
 
 
 @pytest.mark.parametrize("bomb", [flate_bomb, deep_pdf])
@@ -204,7 +210,7 @@ def test_a_pdf_bomb_fails_while_its_neighbour_is_ingested(
     assert hostile.status == Document.Status.FAILED
     assert hostile.failure_code in {"too_large", "parser", "empty"}
     assert hostile.failure_message.endswith(".")
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MEMORY
+    assert_small_children()
 
 
 @pytest.mark.parametrize("name", ["bomb.zip", "bomb.docx", "bomb.pdf", "bomb.md", "bomb.txt"])
