@@ -114,8 +114,8 @@ def key_in(authorization: str | None, x_api_key: str | None) -> str:
     return (x_api_key or "").strip()
 
 
-def forget(_words: frozenset[str] | None = None) -> None:
-    """Look up anew what one of these words, or with None anything, may have ended."""
+def forget() -> None:
+    """Look every key up anew."""
     _known.clear()
 
 

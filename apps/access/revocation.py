@@ -30,12 +30,11 @@ RECHECK_SECONDS = 2.0
 # Of further kinds: given the tenant and the ids in words of that kind, those that still stand. Called in its scope.
 STANDING: dict[str, Callable[[uuid.UUID, set[str]], set[str]]] = {}
 # What else remembers callers, and forgets them when something ended.
-FORGET: list[Callable[[], None]] = [visitors.forget]
+FORGET: list[Callable[[], None]] = [authentication.forget, visitors.forget]
 
 
 def _hear(words: Iterable[str]) -> None:
     ended = frozenset(words)
-    authentication.forget(ended)
     for forget in FORGET:
         forget()
     for watch in tuple(_watches):
@@ -104,11 +103,12 @@ class Watch:
     async def _refused(self, *, woken: bool) -> ParleyError | None:
         # A word may wake thousands at once: one look at their words answers most of them.
         ended = await ended_of(self._tenant_id, self.words) if woken or self._still is None else set()
-        if not ended and self._still and not await self._still():
-            ended = await ended_of(self._tenant_id, self.words) | {""}
-        if f"tenant:{self._tenant_id}" in ended:
-            return NotPermitted("This tenant is suspended.")
-        return NotAuthenticated() if ended else None
+        if not ended:
+            if self._still is None or await self._still():
+                return None
+            ended = await ended_of(self._tenant_id, self.words)
+        suspended = f"tenant:{self._tenant_id}" in ended
+        return NotPermitted("This tenant is suspended.") if suspended else NotAuthenticated()
 
     async def _wait(self) -> bool:
         """Whether a word has come, before it was time to look."""

@@ -30,7 +30,7 @@ def issue(tenant: Tenant, maker: User, scopes: Any, *, for_program: bool = False
 
 def scopes_of(text: str) -> frozenset[str]:
     """What the key may do at this moment; nothing where it is refused."""
-    authentication.forget(None)
+    authentication.forget()
     parts = keys.parse(text)
     assert parts is not None
     try:

@@ -15,7 +15,7 @@ from tests.apps.conversations.conftest import Api, World, read_sse
 from tests.environment import HOME, Backends
 
 TRANSACTIONS = 2
-STATEMENTS = 10  # the first of each transaction enters the tenant
+STATEMENTS = 8
 _LINE = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
 
 
