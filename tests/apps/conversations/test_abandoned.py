@@ -96,8 +96,10 @@ async def test_a_turn_that_another_process_runs_is_waited_for(world: World, monk
     monkeypatch.setattr(following, "POLL_SECONDS", 0.02)
     opened = await _open(world)
 
+    silence = asyncio.Event()
+
     async def elsewhere() -> None:
-        await asyncio.sleep(0.1)
+        await silence.wait()
         outcome = turn.Outcome(
             state=Turn.State.FINISHED, bill=turn.UsageRecord.Bill.ONCE, text="from elsewhere", finish_reason="stop"
         )
@@ -107,10 +109,12 @@ async def test_a_turn_that_another_process_runs_is_waited_for(world: World, monk
         )  # fmt: skip
 
     closing = asyncio.create_task(elsewhere())
-    batches = [batch async for batch in following.follow(opened.tenant, opened.turn_id, START, idle=0.04)]
+    latest = []
+    async for latest in following.follow(opened.tenant, opened.turn_id, START, idle=0.04):
+        if not latest:
+            silence.set()
     await closing
-    assert [] in batches
-    assert batches[-1][-1].event.type == "turn.finished"
+    assert latest[-1].event.type == "turn.finished"
 
 
 async def test_a_bill_without_its_turn_is_settled_as_a_loss(world: World) -> None:
