@@ -20,7 +20,7 @@ from apps.access.authentication import Caller
 from apps.access.doors import Door, TenantView, read_body
 from apps.access.revocation import watch_over
 from apps.assistants.models import Assistant
-from apps.conversations import asking, following, runner
+from apps.conversations import asking, draining, following, stopping
 from apps.conversations.feedback import GiveFeedback
 from apps.conversations.models import Conversation, Message
 from apps.conversations.parties import assistants_of, conversation_of, delete_conversation, within_reach
@@ -32,14 +32,14 @@ from apps.conversations.serializers import (
     MessageSerializer,
     TurnSerializer,
 )
-from apps.edge.errors import STATUS_OF_CODE, NotAcceptable
+from apps.edge.errors import STATUS_OF_CODE, NotAcceptable, ServiceUnavailable, json_error
 from apps.edge.frames import KEEP_ALIVE, sse
 from apps.edge.pagination import ByCursor
 from apps.edge.request_ids import current_request_id
 from apps.edge.schema import CONFLICT, ERRORS
 from apps.tenants.scoping import unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotPermitted
-from chatbot.events import START, Cursor, Failed
+from chatbot.events import START, Cursor, Event, Failed
 
 USER = OpenApiParameter("user", str, description="Your name for an end user: 404 unless it is theirs.")
 CURSOR = {"type": "string", "pattern": r"^([0-9]+-[0-9]+)?$", "maxLength": 24, "example": "1-12"}
@@ -226,8 +226,11 @@ class StopTurn(Door):
     async def post(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """End a running turn; what it has said is kept. Answers with the turn, which may have ended by itself."""
         await unit(following.turn_of, caller, turn_id, user=request.GET.get("user", ""))
-        if runner.stop(turn_id):
-            await following.last_event(following.follow(caller.tenant, turn_id, START))
+        if await stopping.stop(caller.tenant, turn_id):
+            try:
+                await _ended(caller, turn_id)
+            except ServiceUnavailable as error:
+                return json_error(error, turn=str(turn_id))
         return JsonResponse(await unit(_turn_body, caller, turn_id))
 
 
@@ -244,11 +247,19 @@ def _turn_body(caller: Caller, turn_id: uuid.UUID, user: str = "") -> dict[str, 
 
 async def finished(caller: Caller, turn_id: uuid.UUID) -> JsonResponse:
     """Wait for the turn to end; its failure is this response's failure."""
-    end = await following.last_event(following.follow(caller.tenant, turn_id, START))
+    try:
+        end = await _ended(caller, turn_id)
+    except ServiceUnavailable as error:
+        return json_error(error, turn=str(turn_id))
     if isinstance(end, Failed):
         headers = {"Retry-After": str(max(1, round(end.retry_after)))} if end.retry_after else {}
         return JsonResponse(end.payload(), status=STATUS_OF_CODE.get(end.code, 500), headers=headers)
     return JsonResponse(await unit(_turn_body, caller, turn_id))
+
+
+async def _ended(caller: Caller, turn_id: uuid.UUID) -> Event:
+    """The turn's last event. Raises ServiceUnavailable where this process ends before."""
+    return await following.last_event(following.follow(caller.tenant, turn_id, START, idle=following.LOOK_SECONDS))
 
 
 def stream(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, after: Cursor) -> StreamingHttpResponse:
@@ -264,6 +275,9 @@ async def _blocks(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, afte
     watch = watch_over(request, caller)
     try:
         async for batch in following.heard(caller.tenant, turn_id, after, watch):
+            if word := draining.word_for_reader():
+                yield sse(word, None)
+                return
             yield b"".join(sse(event, cursor) for cursor, event in batch) or KEEP_ALIVE
     except (NotAuthenticated, NotPermitted) as error:
         yield sse(Failed(error.code, error.message, str(turn_id), current_request_id()), None)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from apps.access.authentication import Caller
-from apps.conversations import runner
+from apps.conversations import draining, replicas, runner, takeover
 from apps.conversations.models import Conversation
 from apps.conversations.opening import open_lone_turn, open_turn
 from apps.conversations.parties import assistant_of, start_conversation, user_for
@@ -46,24 +46,33 @@ async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) ->
     question = _of(caller, question)
 
     async def ask_whole() -> uuid.UUID:
-        return _running(await open_turn(caller, conversation_id, question, replica=runner.REPLICA))
+        await _may_ask()
+        return await _running(await open_turn(caller, conversation_id, question, replica=replicas.ME))
 
     return await asyncio.shield(asyncio.ensure_future(ask_whole()))
 
 
 async def ask_alone(caller: Caller, assistant: str, question: Question) -> uuid.UUID:
     """The same without a conversation, of an assistant named by slug or id; it must not be cancelled."""
-    return _running(await open_lone_turn(caller, assistant, _of(caller, question), replica=runner.REPLICA))
+    await _may_ask()
+    return await _running(await open_lone_turn(caller, assistant, _of(caller, question), replica=replicas.ME))
+
+
+async def _may_ask() -> None:
+    """Raises ServiceUnavailable while this process cannot answer for what it accepts."""
+    draining.refuse_questions()
+    lease = await replicas.join(takeover.claim_orphans)
+    await lease.joined()
 
 
 def _of(caller: Caller, question: Question) -> Question:
     return replace(question, user=user_for(caller, question.user))
 
 
-def _running(opened: Opened | uuid.UUID) -> uuid.UUID:
+async def _running(opened: Opened | uuid.UUID) -> uuid.UUID:
     if isinstance(opened, uuid.UUID):
         return opened
-    runner.start(opened)
+    await runner.start(opened)
     return opened.turn_id
 
 

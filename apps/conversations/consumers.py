@@ -22,14 +22,14 @@ from django.http.request import validate_host
 from apps.access.authentication import Caller, authenticate, key_in, still_valid
 from apps.access.revocation import Watch
 from apps.access.sessions import member_caller, user_of
-from apps.conversations import asking, following, runner
+from apps.conversations import asking, draining, following, stopping
 from apps.edge.errors import body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.request_ids import accept_request_id
 from apps.tenants import lookups
 from apps.tenants.scoping import platform_unit, tenant_scope, unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotFound, ParleyError
-from chatbot.events import START, Cursor
+from chatbot.events import START, Cursor, Reconnect
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +51,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.request_id = accept_request_id(self.headers.get("x-request-id"))
         self.credential = key_in(self.headers.get("authorization"), self.headers.get("x-api-key"))
         self.following: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self.beside: set[asyncio.Task[None]] = set()
+        self.drained = (self._send_away, self._refuse)
         # Accepted before it may be closed: closed earlier, a browser sees 1006 and no reason.
         await self.accept()
+        draining.SOCKETS.add(self.drained)
         self.watch: Watch | None = None
         self.granted: dict[uuid.UUID, frozenset[str]] = {}  # what a session could do in each tenant
         self.late = asyncio.get_running_loop().call_later(AUTH_SECONDS, self._end)
@@ -61,6 +64,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         # The readers end; the turns do not.
+        draining.SOCKETS.discard(self.drained)
         for task in self.following.values():
             task.cancel()
         self.late.cancel()
@@ -136,7 +140,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         turn_id = _uuid_in(data, "turn")
         caller = await self._caller("stop", turn=turn_id)
         await unit(following.turn_of, caller, turn_id)
-        runner.stop(turn_id)
+        self._aside(stopping.stop(caller.tenant, turn_id))
 
     async def _resume(self, data: dict[str, Any]) -> None:
         turn_id = _uuid_in(data, "turn")
@@ -260,6 +264,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await sending
         except Exception as raised:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
             await self._send_error(translate(raised))
+
+    def _aside(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do something that the next frame need not wait for."""
+        task = asyncio.create_task(self._spoken(work))
+        self.beside.add(task)
+        task.add_done_callback(self.beside.discard)
+
+    async def _send_away(self, word: Reconnect) -> None:
+        await self.send(text_data=frame(word, None))
 
     async def _send_error(self, error: ParleyError, *, client_id: Any = None) -> None:
         body = {"type": "error", **body_of(error)}

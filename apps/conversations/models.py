@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from apps.assistants.models import Assistant, PromptVersion
@@ -93,6 +94,10 @@ class Turn(TenantOwned):
     # The process that runs it, and how often it was taken over: together they fence off a runner that lost it.
     replica = models.UUIDField()
     epoch = models.PositiveIntegerField(default=1)
+    claimed_at = models.DateTimeField(null=True, help_text="When a replica took it over from another, last.")
+    ends_with = models.JSONField(default=list, db_default=[], help_text="What, announced as ended, stops the answer.")
+    stopping = models.BooleanField(default=False, db_default=False, help_text="Somebody asked it to stop.")
+    partial = models.TextField(blank=True, default="", db_default="", help_text="What was said at the last checkpoint.")
     client_id = models.CharField(max_length=100, blank=True, help_text="The client's own name for the question.")
     request_id = models.CharField(max_length=64, blank=True)
     finish_reason = models.CharField(max_length=20, blank=True)
@@ -138,6 +143,24 @@ class Turn(TenantOwned):
 
     def __str__(self) -> str:
         return self.question.text[:80]
+
+
+class Replica(models.Model):
+    """A process that runs turns. It lives as long as it renews its beat and, where it holds one, its advisory lock;
+    without a row it is dead, and its open turns are whoever's claims them."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    name = models.CharField(max_length=200, help_text="Host and process.")
+    lock = models.BigIntegerField(null=True, help_text="Key of the advisory lock that it holds.")
+    started = models.DateTimeField(db_default=Now())
+    beat = models.DateTimeField(db_default=Now())
+    draining = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        ordering = ("started",)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Feedback(TenantOwned):

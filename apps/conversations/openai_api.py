@@ -187,6 +187,7 @@ def _left_early(opening: asyncio.Future[uuid.UUID], *, asked: Asked) -> None:
 
 def _leaving(turn_id: uuid.UUID, asked: Asked) -> Callable[[], object]:
     """What to do when the client is gone. Who names an idempotency key may come back for the answer."""
+    # Here it runs, unless it was left to another process, which ends it.
     return (lambda: None) if asked.question.idempotency_key else partial(runner.stop, turn_id)
 
 

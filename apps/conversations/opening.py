@@ -6,7 +6,9 @@ Every question waits for it, so it is plain SQL (apps/tenants/statements.py says
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 from django.utils import timezone
@@ -26,6 +28,7 @@ from apps.tenants.pool import Connection
 from apps.tenants.statements import Columns, insert, transaction
 from apps.usage import ledger
 from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound, TurnInProgress
+from chatbot.events import Source
 
 # More turns than any context window holds; the packing decides how many of them the model sees.
 HISTORY_TURNS = 20
@@ -277,6 +280,7 @@ async def _write(
         prompt_version=opened.prompt,
         replica=replica,
         epoch=opened.epoch,
+        ends_with=sorted(opened.ends_with),
         client_id=question.client_id,
         request_id=question.request_id,
     )
@@ -305,3 +309,64 @@ async def _write(
         api_key_id=caller.api_key_id,
         assistant_id=opened.assistant.pk,
     )
+
+
+# --- What another process left ----------------------------------------------------------------------------------------
+
+_TENANT = Columns(Tenant, "n")
+_LEFT = f"""
+    SELECT t.epoch, t.conversation_id, t.question_id, t.stopping, t.partial, t.sources, t.ends_with, q.text,
+        {_TENANT}, {_END_USER}, {_ASSISTANT}, {_PROMPT}
+    FROM conversations_turn t
+    JOIN conversations_message q ON q.id = t.question_id
+    JOIN tenants_tenant n ON n.id = t.tenant_id
+    JOIN tenants_enduser e ON e.id = t.end_user_id
+    JOIN assistants_assistant a ON a.id = t.assistant_id
+    JOIN assistants_promptversion v ON v.id = t.prompt_version_id
+    WHERE t.tenant_id = %s AND t.id = %s
+"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A turn that another process began. opened: None where only that process could answer it, since its client brought
+    the history. partial, sources: its latest checkpoint."""
+
+    tenant: Tenant
+    turn_id: uuid.UUID
+    epoch: int
+    conversation_id: uuid.UUID | None
+    stopping: bool
+    partial: str
+    sources: Sequence[Source]
+    opened: Opened | None
+
+
+async def reopen(connection: Connection, tenant_id: uuid.UUID, turn_id: uuid.UUID) -> Left:
+    """An open turn with all that answering needs, as it was opened."""
+    row = await (await connection.execute(_LEFT, (tenant_id, turn_id))).fetchone()
+    if row is None:
+        raise NotFound("There is no such turn.")
+    values = iter(row)
+    epoch, conversation_id, question_id, stopping, partial, sources, ends_with, text = islice(values, 8)
+    tenant, end_user, assistant = _TENANT.read(values), _END_USER.read(values), _ASSISTANT.read(values)
+    prompt = _PROMPT.read(values)
+    opened = None
+    if conversation_id is not None:
+        opened = Opened(
+            tenant=tenant,
+            turn_id=turn_id,
+            epoch=epoch,
+            conversation_id=conversation_id,
+            question_id=question_id,
+            text=text,
+            end_user=end_user,
+            assistant=assistant,
+            prompt=prompt,
+            collections=await _collections(connection, tenant, assistant) if assistant.passages else [],
+            history=await _history(connection, tenant, conversation_id),
+            endpoints=gateway.chat_endpoints(tenant, assistant.endpoint_id),
+            ends_with=frozenset(ends_with),
+        )
+    kept = [Source(**source) for source in sources]
+    return Left(tenant, turn_id, epoch, conversation_id, stopping, partial, kept, opened)
