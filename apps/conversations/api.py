@@ -30,6 +30,7 @@ from apps.conversations.serializers import (
     BeginSerializer,
     ConversationSerializer,
     MessageSerializer,
+    PolledTurnSerializer,
     TurnSerializer,
 )
 from apps.edge.errors import STATUS_OF_CODE, NotAcceptable, ServiceUnavailable, json_error
@@ -182,10 +183,23 @@ class Turns(Door):
 class OneTurn(Door):
     scopes = {"GET": "chat:read"}
 
-    @extend_schema(parameters=[USER], responses={200: TurnSerializer, **ERRORS})
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("after", CURSOR, description="A cursor like 1-12: add the `events` beyond it."),
+            USER,
+        ],
+        responses={200: PolledTurnSerializer, **ERRORS},
+    )
     async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
-        """A turn as it stands."""
-        return JsonResponse(await unit(_turn_body, caller, turn_id, request.GET.get("user", "")))
+        """A turn as it stands. With `after` it tells what came since, for clients that ask again and again."""
+        body = await unit(_turn_body, caller, turn_id, request.GET.get("user", ""))
+        if "after" not in request.GET:
+            return JsonResponse(body)
+        after = _cursor_of(request)
+        entries = await following.so_far(caller.tenant, turn_id, after)
+        body["events"] = [{"id": str(cursor), "type": event.type, **event.payload()} for cursor, event in entries]
+        body["cursor"] = str(entries[-1].cursor if entries else after)
+        return JsonResponse(body)
 
 
 class TurnEvents(Door):

@@ -74,6 +74,17 @@ async def _heard(entries: AsyncIterator[list[Entry]], watch: Watch) -> AsyncIter
             yield batch
 
 
+async def so_far(tenant: Tenant, turn_id: uuid.UUID, after: Cursor) -> list[Entry]:
+    """What lies beyond `after` by now, without waiting for more. The caller has checked whose turn it is."""
+    if log := runner.log_of(turn_id):
+        return log.entries[log.place(after) :]
+    turn = await unit(stored.turn_with, tenant, turn_id)
+    if turn.state not in Turn.OPEN:
+        return [entry async for batch in _told(turn, after) for entry in batch]
+    written = Log(turn.epoch, await journal.whole(tenant.pk, turn_id))
+    return written.entries[written.place(after) :]
+
+
 async def last_event(entries: AsyncIterator[list[Entry]]) -> Event:
     """Wait for the turn to end. Raises ServiceUnavailable where this process ends before; `entries` tell of silence."""
     latest: Sequence[Entry] = ()

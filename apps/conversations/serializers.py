@@ -120,3 +120,14 @@ class TurnSerializer(serializers.ModelSerializer[Turn]):
 
     def get_error(self, turn: Turn) -> dict[str, Any] | None:
         return dict(TurnErrorSerializer(turn).data) if turn.error_code else None
+
+
+class PolledTurnSerializer(TurnSerializer):
+    """A turn, and with `after` what came since: `events`, each with its `id` and `type`, and the `cursor` to ask with
+    next time."""
+
+    events = serializers.ListField(child=serializers.DictField(), required=False, read_only=True)
+    cursor = serializers.CharField(required=False, read_only=True)
+
+    class Meta(TurnSerializer.Meta):
+        fields = (*TurnSerializer.Meta.fields, "events", "cursor")  # type: ignore[assignment]  # two more
