@@ -57,8 +57,8 @@ class Pool:
         self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
 
     def continues(self, ids: Sequence[str]) -> bool:
-        """Whether one of these can go on from a prefix. It may still refuse, as llama.cpp does while its model thinks:
-        then chat() raises before the first token, and the answer is begun again without one."""
+        """Whether one of these can go on from a prefix. It may still refuse, as llama.cpp may with models that
+        think: then chat() raises before the first token, and the answer is to be begun again without one."""
         return any(protocol_of(self._endpoints[key]).continues for key in ids if key in self._endpoints)
 
     @asynccontextmanager

@@ -2,8 +2,8 @@
 
 A last message of the assistant's is continued since April 2025 (ggml-org/llama.cpp#13174), unless the server was
 started with --no-prefill-assistant; continue_final_message overrides that since May 2026 (#23012). Streams bring what
-follows, answers in one piece begin with the prefix. While the model thinks, which its template decides, continuing is
-refused (400).
+follows, answers in one piece begin with the prefix. Where its template lets the model think, releases up to May 2026
+refuse to continue (400); the one of October closes its thoughts first.
 
 Source: tools/server/README.md and server.cpp, seen answering in the release that xllamacpp builds.
 """
