@@ -15,7 +15,7 @@ from apps.inference import gateway
 from apps.knowledge.search import search
 from apps.usage.models import UsageRecord
 from chatbot.citations import MarkerFilter
-from chatbot.errors import ModelError, ModelUnavailable
+from chatbot.errors import ModelError, ModelUnavailable, PromptTooLong
 from chatbot.events import Restarted, Source, Sources, Timings, Token, Usage
 from chatbot.inference.wire import ChatRequest
 from chatbot.prompt import Packed
@@ -64,7 +64,10 @@ async def _begins(running: Running, found: Sequence[Source]) -> None:
 async def _goes_on(running: Running, begun: turn.Begun, found: Sequence[Source]) -> bool:
     """Answer from where it was left. False where no model server can, before anything new was said."""
     opened, outcome, log = running.opened, running.outcome, running.log
-    packed = _packed(opened, found, begun.text)
+    try:
+        packed = _packed(opened, found, begun.text)
+    except PromptTooLong:  # its beginning leaves no room for the rest
+        return False
     pool = await gateway.pool()
     if list(packed.sources) != list(found) or not pool.continues([endpoint.id for endpoint in opened.endpoints]):
         return False
@@ -113,7 +116,7 @@ def _request(opened: turn.Opened, packed: Packed, prefix: str = "") -> ChatReque
     sampling = opened.sampling
     return ChatRequest(
         messages=packed.messages,
-        max_tokens=max(1, packed.max_tokens - estimate(prefix)) if prefix else packed.max_tokens,
+        max_tokens=max(1, packed.max_tokens),
         temperature=opened.assistant.temperature if sampling.temperature is None else sampling.temperature,
         top_p=sampling.top_p,
         stop=sampling.stop,
