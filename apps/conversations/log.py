@@ -63,9 +63,13 @@ class Log:
     async def follow(self, after: Cursor, *, idle: float | None = None) -> AsyncIterator[list[Entry]]:
         """Everything beyond `after` as it comes, to the terminal event; [] after `idle` seconds of silence."""
         place = self.place(after)
+        behind = self.last < after  # a mirror begins empty, and the reader has seen what will come first
         silence = _Silence(idle)
         try:
             while True:
+                if behind:
+                    place = self.place(after)
+                    behind = self.last < after
                 batch = self.entries[place:]
                 if batch:
                     place += len(batch)
