@@ -61,7 +61,9 @@ class Reader(threading.Thread):
                 request = http.build_request("GET", f"turns/{self.turn}/events", params={"after": str(self.cursor)})
             else:
                 url = f"conversations/{self.conversation}/turns"
-                request = http.build_request("POST", url, json={"text": "pump?"}, headers={"Idempotency-Key": self.conversation})
+                request = http.build_request(
+                    "POST", url, json={"text": "pump?"}, headers={"Idempotency-Key": self.conversation}
+                )
             response = http.send(request, stream=True)
             response.raise_for_status()
             block: dict[str, str] = {}
