@@ -14,6 +14,7 @@ from apps.conversations import runner
 from apps.conversations.log import Entry
 from apps.conversations.models import Turn
 from apps.conversations.parties import within_reach
+from apps.edge.frames import HEARTBEAT_SECONDS
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import NotFound
@@ -34,8 +35,7 @@ from chatbot.events import (
 
 # How often a turn that another process runs is looked at.
 POLL_SECONDS = 0.5
-# A silent stream says that it lives, and looks whether its reader is still let in.
-HEARTBEAT_SECONDS = 15.0
+# How often a silent stream looks whether its reader is still let in.
 LOOK_SECONDS = 1.0
 
 

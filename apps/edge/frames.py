@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import orjson
 
 from chatbot.events import Cursor, Event
 
+Item = TypeVar("Item")
+
 KEEP_ALIVE = b": keep-alive\n\n"
+# A stream that is silent for so long says that it lives. Sockets are pinged as often (config/run.py).
+HEARTBEAT_SECONDS = 25.0
+# How long an EventSource waits before it comes back. A block with nothing but this breaks OpenAI's SDK and others.
+RETRY = b"retry: 2000\n"
+# Events that leave as one piece: a reader far behind holds the turn's log by its cursor, not as bytes of its own.
+EVENTS_A_PIECE = 100
 
 
 def sse(event: Event, cursor: Cursor | None) -> bytes:
@@ -23,3 +32,9 @@ def frame(event: Event, cursor: Cursor | None, **context: str) -> str:
     if cursor:
         body["id"] = str(cursor)
     return orjson.dumps(body | context | event.payload()).decode()
+
+
+def pieces(batch: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """A batch of a log in pieces to be sent one by one. Of an empty one, which is a heartbeat, one that is empty."""
+    for start in range(0, len(batch) or 1, EVENTS_A_PIECE):
+        yield batch[start : start + EVENTS_A_PIECE]
