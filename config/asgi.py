@@ -24,6 +24,8 @@ from django.urls import path, re_path
 from servestatic import ServeStaticASGI
 
 from apps.conversations.consumers import ChatConsumer
+from apps.edge.backpressure import BackPressure
+from apps.edge.inbound import bound_daphne
 
 
 class Handler(ASGIHandler):
@@ -53,7 +55,8 @@ def leave_forms_alone() -> None:
 
 
 leave_forms_alone()
-application = ProtocolTypeRouter(
+bound_daphne()
+routes = ProtocolTypeRouter(
     {
         "http": ServeStaticASGI(
             Handler(), root=settings.STATIC_ROOT, prefix=settings.STATIC_URL, max_age=31_536_000, autorefresh=False
@@ -63,3 +66,4 @@ application = ProtocolTypeRouter(
         ),
     }
 )
+application = BackPressure(routes)

@@ -265,10 +265,11 @@ async def _blocks(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, afte
     lead = RETRY  # part of the first event's block
     try:
         async for batch in following.heard(caller.tenant, turn_id, after, watch):
-            for piece in pieces(batch):
-                blocks = b"".join(sse(event, cursor) for cursor, event in piece)
-                yield lead + blocks if blocks else KEEP_ALIVE
-                lead = b"" if blocks else lead
+            if not batch:
+                yield KEEP_ALIVE
+            for piece in pieces(sse(event, cursor) for cursor, event in batch):
+                yield lead + piece
+                lead = b""
     except (NotAuthenticated, NotPermitted) as error:
         yield sse(Failed(error.code, error.message, str(turn_id), current_request_id()), None)
     finally:

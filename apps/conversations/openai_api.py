@@ -30,7 +30,7 @@ from apps.conversations.openai_embeddings import embeddings
 from apps.conversations.openai_shapes import Asked, ChatSerializer, EmbeddingsSerializer, ModelNotFound, asked_in
 from apps.conversations.parties import assistant_of, assistants_of
 from apps.edge.errors import STATUS_OF_CODE, body_of, openai_error, openai_refusal, status_of, translate
-from apps.edge.frames import KEEP_ALIVE, pieces
+from apps.edge.frames import KEEP_ALIVE
 from apps.edge.middleware import ahead_of_middleware
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
@@ -246,8 +246,7 @@ async def _parts(answer: Answer, first: bytes, entries: AsyncIterator[list[Entry
     yield answer.opening + first
     try:
         async for batch in entries:
-            for piece in pieces(batch):
-                yield answer.chunks(piece) or KEEP_ALIVE
+            yield answer.chunks(batch) or KEEP_ALIVE
     except Exception as raised:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
         error: ParleyError = translate(raised)
         yield failure(body_of(error, turn=str(answer.turn_id)), status_of(error))
