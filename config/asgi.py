@@ -26,6 +26,8 @@ from servestatic import ServeStaticASGI
 
 from apps.conversations.consumers import ChatConsumer
 from apps.conversations.draining import serve
+from apps.edge.backpressure import BackPressure
+from apps.edge.inbound import bound_daphne
 
 
 class Handler(ASGIHandler):
@@ -83,7 +85,8 @@ def begin_with_daphne() -> None:
 
 leave_forms_alone()
 begin_with_daphne()
-application = ProtocolTypeRouter(
+bound_daphne()
+routes = ProtocolTypeRouter(
     {
         "http": ServeStaticASGI(
             Handler(), root=settings.STATIC_ROOT, prefix=settings.STATIC_URL, max_age=31_536_000, autorefresh=False
@@ -94,3 +97,4 @@ application = ProtocolTypeRouter(
         ),
     }
 )
+application = BackPressure(routes)

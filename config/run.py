@@ -24,6 +24,12 @@ def web(*, host: str, port: int) -> list[str]:
     return [sys.executable, "-m", server, *options, "config.asgi:application"]
 
 
+# What docs/websocket.md promises of sockets. Pings as often as streams say that they live (apps/edge/frames.py); the
+# answer has to come before the next one, since Daphne waits for one at a time.
+FRAME_BYTES = 64 * 1024
+PING_SECONDS = 25
+PONG_SECONDS = 20
+
 # Their own backlogs turn a reconnecting crowd away. Behind a proxy both take the client's address from
 # X-Forwarded-For, whoever sends it: only the proxy may reach them then.
 
@@ -31,13 +37,19 @@ def web(*, host: str, port: int) -> list[str]:
 def _daphne(host: str, port: int, behind_proxy: bool) -> list[str]:
     interface = host.replace(":", r"\:")  # Twisted separates an endpoint's parts by colons
     endpoint = f"tcp:port={port}:interface={interface}:backlog=4096"
-    return ["-e", endpoint, "--access-log", os.devnull, *(["--proxy-headers"] if behind_proxy else [])]
+    options = (
+        f"--ping-interval {PING_SECONDS} --ping-timeout {PONG_SECONDS}"
+        f" --websocket-max-frame-size {FRAME_BYTES} --websocket-max-message-size {FRAME_BYTES}"
+    )
+    trust = ["--proxy-headers"] if behind_proxy else []
+    return ["-e", endpoint, "--access-log", os.devnull, *options.split(), *trust]
 
 
 def _uvicorn(host: str, port: int, behind_proxy: bool) -> list[str]:
     options = (
         f"--host {host} --port {port} --backlog 4096 --loop uvloop --http httptools --no-access-log"
         " --ws websockets-sansio --ws-per-message-deflate false --timeout-keep-alive 60 --timeout-graceful-shutdown 5"
+        f" --ws-max-size {FRAME_BYTES} --ws-ping-interval {PING_SECONDS} --ws-ping-timeout {PONG_SECONDS}"
     )
     # Left to itself it believes whoever connects from this machine.
     trust = ["--proxy-headers", "--forwarded-allow-ips", "*"] if behind_proxy else ["--no-proxy-headers"]

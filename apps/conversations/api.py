@@ -34,7 +34,7 @@ from apps.conversations.serializers import (
     TurnSerializer,
 )
 from apps.edge.errors import STATUS_OF_CODE, NotAcceptable, ServiceUnavailable, json_error
-from apps.edge.frames import KEEP_ALIVE, sse
+from apps.edge.frames import KEEP_ALIVE, RETRY, pieces, sse
 from apps.edge.pagination import ByCursor
 from apps.edge.request_ids import current_request_id
 from apps.edge.schema import CONFLICT, ERRORS
@@ -287,12 +287,17 @@ def stream(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, after: Curs
 
 async def _blocks(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, after: Cursor) -> AsyncIterator[bytes]:
     watch = watch_over(request, caller)
+    lead = RETRY  # part of the first event's block
     try:
         async for batch in following.heard(caller.tenant, turn_id, after, watch):
             if word := draining.word_for_reader():
                 yield sse(word, None)
                 return
-            yield b"".join(sse(event, cursor) for cursor, event in batch) or KEEP_ALIVE
+            if not batch:
+                yield KEEP_ALIVE
+            for piece in pieces(sse(event, cursor) for cursor, event in batch):
+                yield lead + piece
+                lead = b""
     except (NotAuthenticated, NotPermitted) as error:
         yield sse(Failed(error.code, error.message, str(turn_id), current_request_id()), None)
     finally:

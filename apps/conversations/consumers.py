@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
@@ -25,6 +26,7 @@ from apps.access.sessions import member_caller, user_of
 from apps.conversations import asking, draining, following, stopping
 from apps.edge.errors import body_of, close_code_of, translate
 from apps.edge.frames import frame
+from apps.edge.inbound import Pace
 from apps.edge.request_ids import accept_request_id
 from apps.tenants import lookups
 from apps.tenants.scoping import platform_unit, tenant_scope, unit
@@ -33,7 +35,6 @@ from chatbot.events import START, Cursor, Reconnect
 
 log = structlog.get_logger(__name__)
 
-MAX_FRAME_CHARS = 256 * 1024
 MAX_FOLLOWED = 20  # turns that one socket follows at a time
 AUTH_SECONDS = 10.0  # a socket that has not said who it is by then is closed
 
@@ -45,6 +46,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     scopes: ClassVar[Mapping[str, str]] = {"ask": "chat:write", "stop": "chat:write", "resume": "chat:read"}
 
     async def connect(self) -> None:
+        self.pace, self.closing = Pace(), False
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
         self.origin = self.headers.get("origin", "")
         self.address = (self.scope.get("client") or [""])[0]
@@ -72,11 +74,17 @@ class ChatConsumer(AsyncWebsocketConsumer):
             self.watch.close()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self.closing:
+            return
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
         try:
+            self.pace.count(time.monotonic())
             data = _parse(text_data)
         except ParleyError as error:
-            await self._send_error(error)
+            if self.pace.goes_on:
+                await self._refuse(error)
+            else:
+                await self._send_error(error)
             return
         handlers: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "auth": self._auth,
@@ -89,6 +97,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._send_error(InvalidRequest(fields={"type": "Frames are auth, ask, stop and resume."}))
             return
         await self._guarded(handler, data, fatal=data["type"] == "auth")
+
+    async def send(self, *args: Any, **kwargs: Any) -> None:
+        # What was under way when the socket was closed: uvicorn calls it an error, Daphne drops it.
+        if not self.closing:
+            await super().send(*args, **kwargs)
+
+    async def close(self, *args: Any, **kwargs: Any) -> None:
+        self.closing = True
+        await super().close(*args, **kwargs)
 
     async def _guarded(
         self, handler: Callable[[dict[str, Any]], Awaitable[None]], data: dict[str, Any], *, fatal: bool
@@ -284,8 +301,6 @@ class ChatConsumer(AsyncWebsocketConsumer):
 def _parse(text: str | None) -> dict[str, Any]:
     if text is None:
         raise InvalidRequest("Frames are JSON text.")
-    if len(text) > MAX_FRAME_CHARS:
-        raise InvalidRequest(f"A frame has at most {MAX_FRAME_CHARS} characters.")
     try:
         data = orjson.loads(text)
     except orjson.JSONDecodeError as error:

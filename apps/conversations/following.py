@@ -12,12 +12,12 @@ from apps.conversations.log import Entry, Log
 from apps.conversations.mirror import mirrors
 from apps.conversations.models import Turn
 from apps.conversations.parties import within_reach
+from apps.edge.frames import HEARTBEAT_SECONDS
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.events import Cursor, Event
 
-# A silent stream says that it lives, and looks whether its reader is still let in.
-HEARTBEAT_SECONDS = 15.0
+# How often a silent stream looks whether its reader is still let in.
 LOOK_SECONDS = 1.0
 
 

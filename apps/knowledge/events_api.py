@@ -17,7 +17,7 @@ from apps.access.doors import Door
 from apps.access.revocation import Watch, watch_over
 from apps.edge.errors import body_of, translate
 from apps.edge.event_schemas import event_block
-from apps.edge.frames import KEEP_ALIVE
+from apps.edge.frames import HEARTBEAT_SECONDS, KEEP_ALIVE, RETRY
 from apps.edge.schema import ERRORS
 from apps.knowledge.models import Document
 from apps.knowledge.serializers import DocumentSerializer
@@ -26,7 +26,6 @@ from apps.tenants.scoping import unit
 from chatbot.errors import NotFound, ParleyError
 
 POLL_SECONDS = 1.0
-HEARTBEAT_SECONDS = 15.0
 SETTLED = {Document.Status.READY, Document.Status.FAILED}
 STREAM = {"oneOf": [event_block("document", "Document"), event_block("error", "Error")]}
 
@@ -69,8 +68,9 @@ async def _told(tenant: Tenant, state: dict[str, Any], watch: Watch) -> AsyncIte
     told, spoke = None, time.monotonic()
     while True:
         if state != told:
+            lead = b"" if told else RETRY
             told, spoke = state, time.monotonic()
-            yield _event("document", state)
+            yield lead + _event("document", state)
         elif time.monotonic() - spoke > HEARTBEAT_SECONDS:
             spoke = time.monotonic()
             yield KEEP_ALIVE

@@ -89,7 +89,7 @@ async def test_silence_is_filled(world: World, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(events_api, "HEARTBEAT_SECONDS", 0.0)
     response = await Api(world.key).get(world.address)
     stream = aiter(response.streaming_content)
-    assert (await anext(stream)).startswith(b"event: document\n")
+    assert (await anext(stream)).startswith(b"retry: 2000\nevent: document\n")
     assert await anext(stream) == b": keep-alive\n\n"
 
 
