@@ -28,13 +28,7 @@ def question_in(data: Mapping[str, Any], *, idempotency_key: str = "") -> Questi
     serializer.is_valid(raise_exception=True)
     if len(idempotency_key) > MAX_IDEMPOTENCY_KEY or not idempotency_key.isprintable():
         raise InvalidRequest(fields={"Idempotency-Key": f"Use at most {MAX_IDEMPOTENCY_KEY} printable characters."})
-    return Question(
-        text=serializer.validated_data["text"],
-        client_id=serializer.validated_data["client_id"],
-        user=serializer.validated_data["user"],
-        idempotency_key=idempotency_key,
-        request_id=current_request_id(),
-    )
+    return Question(**serializer.validated_data, idempotency_key=idempotency_key, request_id=current_request_id())
 
 
 async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) -> uuid.UUID:

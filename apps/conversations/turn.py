@@ -40,6 +40,8 @@ class Opened:
     endpoints: Sequence[Endpoint]  # that may answer, first one first
     instructions: str = ""  # the asker's own, after the prompt
     sampling: Sampling = NOT_SAID
+    prefix: str = ""  # what the answer begins with already
+    prefix_sources: Sequence[Source] = ()  # and the passages that it was written from
     ends_with: frozenset[str] = frozenset()  # what, announced as ended, stops the answer
 
 
