@@ -68,7 +68,8 @@ class Message(TenantOwned):
 class Turn(TenantOwned):
     """A question and its answer. A question asked again has several turns.
 
-    Each follows the one before it on its branch: a conversation is a tree. One without a conversation was asked by a client that keeps the conversation itself.
+    Each follows the one before it on its branch: a conversation is a tree. One without a conversation was asked by a
+    client that keeps the conversation itself.
     """
 
     class State(models.TextChoices):

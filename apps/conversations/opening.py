@@ -6,6 +6,7 @@ Every question waits for it, so it is plain SQL (apps/tenants/statements.py says
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import cast
 
 from django.utils import timezone
@@ -13,7 +14,8 @@ from psycopg.errors import UniqueViolation
 
 from apps.access.authentication import Caller
 from apps.assistants.models import Assistant
-from apps.conversations.branches import Branch, branch_of
+from apps.conversations.again import Again, Deed, again_of
+from apps.conversations.branches import Branch, branch_of, walk
 from apps.conversations.models import IdempotencyKey, Message, Turn
 from apps.conversations.places import Place, alone, in_conversation
 from apps.conversations.question import Question
@@ -53,18 +55,50 @@ async def open_lone_turn(
         return await _open(connection, caller, place, question, replica)
 
 
-async def _open(
-    connection: Connection, caller: Caller, place: Place, question: Question, replica: uuid.UUID
+async def open_again(
+    caller: Caller, turn_id: uuid.UUID, asked: Question, deed: Deed, *, replica: uuid.UUID
 ) -> Opened | uuid.UUID:
-    if earlier := await _earlier(connection, caller.tenant, place, question):
+    """The same for the question of a turn, answered once more beside it. `asked` says who asks, and how a repeat of
+    this request is known; what is asked is the turn's. Raises as again_of() does, too."""
+    await gateway.pool()
+    async with transaction(caller.tenant) as connection:
+        again = await again_of(connection, caller, turn_id, asked.user, deed)
+        place = await in_conversation(connection, caller, again.conversation_id, asked.user)
+        return await _open(connection, caller, place, replace(asked, text=again.text), replica, again=again)
+
+
+async def _open(
+    connection: Connection,
+    caller: Caller,
+    place: Place,
+    question: Question,
+    replica: uuid.UUID,
+    *,
+    again: Again | None = None,
+) -> Opened | uuid.UUID:
+    fingerprint = again.fingerprint if again else question.fingerprint
+    if earlier := await _earlier(connection, caller.tenant, place, question.idempotency_key, fingerprint):
         return earlier
-    if place.conversation_id:
-        branch = await branch_of(connection, caller.tenant, place.conversation_id, question)
-    else:
-        branch = Branch(None, question.history, timezone.now())
+    branch = await _branch(connection, caller.tenant, place, question, again)
     opened = await _answerable(connection, caller, place, question, branch)
-    await _write(connection, caller, question, opened, branch, replica)
+    if again:
+        opened = replace(opened, question_id=again.question_id, prefix=again.prefix, prefix_sources=again.sources)
+    else:
+        await _write_question(connection, opened, branch)
+    await _write_turn(connection, caller, question, opened, branch, replica=replica, again=again)
+    if question.idempotency_key:
+        await _keep(connection, opened, question.idempotency_key, fingerprint)
     return opened
+
+
+async def _branch(
+    connection: Connection, tenant: Tenant, place: Place, question: Question, again: Again | None
+) -> Branch:
+    if again:
+        return await walk(connection, tenant, again.conversation_id, again.parent)
+    if place.conversation_id:
+        return await branch_of(connection, tenant, place.conversation_id, question)
+    return Branch(None, question.history, timezone.now())
 
 
 # --- A repeat ---------------------------------------------------------------------------------------------------------
@@ -76,20 +110,29 @@ _CLAIM = """
 """
 
 
-async def _earlier(connection: Connection, tenant: Tenant, place: Place, question: Question) -> uuid.UUID | None:
+async def _earlier(
+    connection: Connection, tenant: Tenant, place: Place, key: str, fingerprint: str
+) -> uuid.UUID | None:
     """The turn that this key already opened. Repeats sent at once wait here for the first one to commit."""
-    if not question.idempotency_key:
+    if not key:
         return None
-    name = f"{tenant.pk}/{place.end_user.pk}/{question.idempotency_key}"
+    name = f"{tenant.pk}/{place.end_user.pk}/{key}"
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
-    found = await connection.execute(_CLAIM, (tenant.pk, place.end_user.pk, question.idempotency_key))
+    found = await connection.execute(_CLAIM, (tenant.pk, place.end_user.pk, key))
     row = await found.fetchone()
     if row is None:
         return None
-    fingerprint, turn_id, *where = row
-    if fingerprint != question.fingerprint or where != [place.assistant.pk, place.conversation_id]:
+    first, turn_id, *where = row
+    if first != fingerprint or where != [place.assistant.pk, place.conversation_id]:
         raise IdempotencyConflict
     return cast("uuid.UUID", turn_id)
+
+
+async def _keep(connection: Connection, opened: Opened, key: str, fingerprint: str) -> None:
+    row = IdempotencyKey(
+        tenant=opened.tenant, end_user=opened.end_user, key=key, fingerprint=fingerprint, turn_id=opened.turn_id
+    )
+    await insert(connection, row)
 
 
 # --- What answering needs ---------------------------------------------------------------------------------------------
@@ -156,19 +199,29 @@ _TOUCH = """
 """
 
 
-async def _write(
-    connection: Connection, caller: Caller, question: Question, opened: Opened, branch: Branch, replica: uuid.UUID
-) -> None:
-    tenant = caller.tenant
+async def _write_question(connection: Connection, opened: Opened, branch: Branch) -> None:
     asked = Message(
         id=opened.question_id,
-        tenant=tenant,
+        tenant=opened.tenant,
         role=Message.Role.USER,
-        text=question.text,
+        text=opened.text,
         created=branch.moment,
         **place_of(opened.conversation_id, opened.turn_id),
     )
     await insert(connection, asked)
+
+
+async def _write_turn(
+    connection: Connection,
+    caller: Caller,
+    question: Question,
+    opened: Opened,
+    branch: Branch,
+    *,
+    replica: uuid.UUID,
+    again: Again | None,
+) -> None:
+    tenant = caller.tenant
     turn = Turn(
         id=opened.turn_id,
         tenant=tenant,
@@ -178,6 +231,7 @@ async def _write(
         question_id=opened.question_id,
         parent_id=branch.parent,
         begins=branch.parent is None,
+        continues_id=again.continues if again else None,
         created=branch.moment,
         api_key_id=caller.api_key_id,
         prompt_version=opened.prompt,
@@ -192,17 +246,6 @@ async def _write(
         if error.diag.constraint_name == "turn_one_open_per_conversation":
             raise TurnInProgress from error
         raise
-    if question.idempotency_key:
-        await insert(
-            connection,
-            IdempotencyKey(
-                tenant=tenant,
-                end_user=opened.end_user,
-                key=question.idempotency_key,
-                fingerprint=question.fingerprint,
-                turn=turn,
-            ),
-        )
     await ledger.reserve(
         connection,
         tenant,
@@ -212,5 +255,5 @@ async def _write(
         assistant_id=opened.assistant.pk,
     )
     if opened.conversation_id:
-        title = " ".join(question.text.split())[:TITLE_CHARS]
+        title = " ".join(opened.text.split())[:TITLE_CHARS]
         await connection.execute(_TOUCH, (branch.moment, title, tenant.pk, opened.conversation_id))

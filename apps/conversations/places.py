@@ -74,7 +74,7 @@ async def in_conversation(connection: Connection, caller: Caller, conversation_i
 
 
 async def alone(connection: Connection, caller: Caller, name: str, user: str) -> Place:
-    """Beside an assistant within reach, by slug or id, as the end user whom the tenant calls `user`. Raises NotFound."""
+    """Beside an assistant within reach, by slug or id, as the end user called `user`. Raises NotFound."""
     asked = {"tenant": caller.tenant.pk, "name": name, "id": id_in(name)}
     row = await (await connection.execute(_ALONE, asked)).fetchone()
     if row is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import orjson
 
@@ -27,7 +28,7 @@ class Question:
     """What a door was asked. `user` is who asks, where the call says so; `client_id` is the client's own name for the
     question; `idempotency_key` makes a repeat harmless.
 
-    In a conversation it follows the latest turn, unless it names another one as its `parent`, or the one that it `edits`,
+    In a conversation it follows the latest turn, unless it names another one as its `parent`, or one that it `edits`,
     whose parent it takes.
 
     A client that keeps the conversation itself brings it: `history` (question, answer; oldest first) and
@@ -48,7 +49,7 @@ class Question:
     @property
     def fingerprint(self) -> str:
         """The same for a repeat, and for nothing else that the same key may stand before."""
-        asked = [self.text, self.history, self.instructions, asdict(self.sampling)]
+        asked: list[Any] = [self.text, self.history, self.instructions, asdict(self.sampling)]
         if self.parent or self.edits:  # only then: the release before knows neither, and reads the same keys
             asked += [self.parent, self.edits]
         return hashlib.sha256(orjson.dumps(asked)).hexdigest()

@@ -23,7 +23,7 @@ class AskSerializer(serializers.Serializer[Any]):
     user = Text(
         max_length=200, required=False, default="", allow_blank=True, help_text="Who asks: must own the conversation."
     )
-    parent = serializers.UUIDField(
+    parent = serializers.UUIDField(  # type: ignore[assignment]
         required=False,
         allow_null=True,
         default=None,
@@ -42,6 +42,13 @@ class AskSerializer(serializers.Serializer[Any]):
                 {"edits": "A question that edits another follows what that one followed."}
             )
         return attrs
+
+
+class AgainSerializer(serializers.Serializer[Any]):
+    """A question that is answered once more."""
+
+    client_id = Text(max_length=100, required=False, default="", allow_blank=True)
+    user = Text(max_length=200, required=False, default="", allow_blank=True)
 
 
 class BeginSerializer(serializers.Serializer[Any]):
