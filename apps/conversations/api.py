@@ -43,6 +43,9 @@ from chatbot.errors import InvalidRequest, NotAuthenticated, NotPermitted
 from chatbot.events import START, Cursor, Event, Failed
 
 USER = OpenApiParameter("user", str, description="Your name for an end user: 404 unless it is theirs.")
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Makes a repeat harmless."
+)
 CURSOR = {"type": "string", "pattern": r"^([0-9]+-[0-9]+)?$", "maxLength": 24, "example": "1-12"}
 
 
@@ -158,9 +161,7 @@ class Turns(Door):
     @extend_schema(
         operation_id="ask",
         request=AskSerializer,
-        parameters=[
-            OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Makes a repeat harmless."),
-        ],
+        parameters=[IDEMPOTENCY_KEY],
         responses={
             (200, "application/json"): TurnSerializer,
             (200, "text/event-stream"): OpenApiResponse(OpenApiTypes.STR, "The turn's events as they happen."),
@@ -171,13 +172,9 @@ class Turns(Door):
     async def post(self, request: HttpRequest, caller: Caller, conversation_id: uuid.UUID) -> HttpResponseBase:
         """Ask a question. Answers with the finished turn, or with its events if `Accept` is `text/event-stream`."""
         streaming = wants_stream(request)
-        question = asking.question_in(
-            read_body(request), idempotency_key=request.headers.get("Idempotency-Key", "").strip()
-        )
+        question = asking.question_in(read_body(request), idempotency_key=asking.key_in(request))
         turn_id = await asking.ask(caller, conversation_id, question)
-        if streaming:
-            return stream(request, caller, turn_id, START)
-        return await finished(caller, turn_id)
+        return await answered(request, caller, turn_id, streaming=streaming)
 
 
 class OneTurn(Door):
@@ -257,6 +254,11 @@ def wants_stream(request: HttpRequest) -> bool:
 
 def _turn_body(caller: Caller, turn_id: uuid.UUID, user: str = "") -> dict[str, Any]:
     return dict(TurnSerializer(following.turn_of(caller, turn_id, user=user)).data)
+
+
+async def answered(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, *, streaming: bool) -> HttpResponseBase:
+    """The response to whoever asked: the turn's events, or the turn once it has ended."""
+    return stream(request, caller, turn_id, START) if streaming else await finished(caller, turn_id)
 
 
 async def finished(caller: Caller, turn_id: uuid.UUID) -> JsonResponse:

@@ -24,6 +24,7 @@ from apps.access.authentication import Caller, authenticate, key_in, still_valid
 from apps.access.revocation import Watch
 from apps.access.sessions import member_caller, user_of
 from apps.conversations import asking, draining, following, stopping
+from apps.conversations.again import Deed
 from apps.edge.errors import body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.inbound import Pace
@@ -43,7 +44,13 @@ class ChatConsumer(AsyncWebsocketConsumer):
     """Each followed turn is a task, so that `stop` and a disconnect are heard while tokens flow."""
 
     # What each frame asks of its caller; with `auth` they say who they are.
-    scopes: ClassVar[Mapping[str, str]] = {"ask": "chat:write", "stop": "chat:write", "resume": "chat:read"}
+    scopes: ClassVar[Mapping[str, str]] = {
+        "ask": "chat:write",
+        "regenerate": "chat:write",
+        "continue": "chat:write",
+        "stop": "chat:write",
+        "resume": "chat:read",
+    }
 
     async def connect(self) -> None:
         self.pace, self.closing = Pace(), False
@@ -89,12 +96,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
         handlers: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "auth": self._auth,
             "ask": self._ask,
+            "regenerate": partial(self._again, Deed.REGENERATE),
+            "continue": partial(self._again, Deed.CONTINUE),
             "stop": self._stop,
             "resume": self._resume,
         }
         handler = handlers.get(str(data.get("type", "")))
         if handler is None:
-            await self._send_error(InvalidRequest(fields={"type": "Frames are auth, ask, stop and resume."}))
+            await self._send_error(InvalidRequest(fields={"type": f"Frames are {', '.join(handlers)}."}))
             return
         await self._guarded(handler, data, fatal=data["type"] == "auth")
 
@@ -152,6 +161,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
             conversation_id = begun.pk
         turn_id = await asking.ask(caller, conversation_id, question)
         self._follow(caller, turn_id, START, client_id=question.client_id)
+
+    async def _again(self, deed: Deed, data: dict[str, Any]) -> None:
+        turn_id = _uuid_in(data, "turn")
+        caller = await self._caller(deed, turn=turn_id)
+        asked = asking.again_in(data)
+        self._refuse_more()
+        new_id = await asking.ask_again(caller, turn_id, asked, deed)
+        self._follow(caller, new_id, START, client_id=asked.client_id)
 
     async def _stop(self, data: dict[str, Any]) -> None:
         turn_id = _uuid_in(data, "turn")

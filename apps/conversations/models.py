@@ -69,7 +69,8 @@ class Message(TenantOwned):
 class Turn(TenantOwned):
     """A question and its answer. A question asked again has several turns.
 
-    One without a conversation was asked by a client that keeps the conversation itself.
+    Each follows the one before it on its branch: a conversation is a tree. One without a conversation was asked by a
+    client that keeps the conversation itself.
     """
 
     class State(models.TextChoices):
@@ -87,6 +88,18 @@ class Turn(TenantOwned):
     end_user = models.ForeignKey(EndUser, on_delete=models.CASCADE, related_name="turns")
     question = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="turns")
     answer = models.OneToOneField(Message, on_delete=models.SET_NULL, null=True, related_name="answered_by")
+    parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True, related_name="+")
+    # It has no parent because it begins a branch, and not because a release wrote it that knew no branches: then its
+    # parent is the turn before it in time (branches.py).
+    begins = models.BooleanField(default=False, db_default=False)
+    continues = models.ForeignKey(
+        "self",
+        on_delete=models.CASCADE,
+        null=True,
+        related_name="+",
+        db_index=False,
+        help_text="The turn whose answer this one's begins with.",
+    )
     api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, related_name="+")
     prompt_version = models.ForeignKey(PromptVersion, on_delete=models.RESTRICT, related_name="+")
     endpoint = models.ForeignKey(Endpoint, on_delete=models.SET_NULL, null=True, related_name="+")
@@ -122,6 +135,8 @@ class Turn(TenantOwned):
             # The admin's lists, newest first: a tenant's, and the operators' of all.
             models.Index(fields=["tenant", "-created", "-id"], name="turn_of_tenant"),
             models.Index(fields=["-created", "-id"], name="turn_newest"),
+            # Looked through whenever a turn is deleted.
+            models.Index(fields=["continues"], condition=Q(continues__isnull=False), name="turn_continued"),
         ]
         constraints = [
             # TurnInProgress, decided by the database.

@@ -16,7 +16,7 @@ import structlog
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from apps.conversations import journal, opening, runner, turn
+from apps.conversations import journal, reopening, runner, turn
 from apps.conversations.log import Entry, Log
 from apps.conversations.models import Turn
 from apps.conversations.replicas import ME
@@ -73,7 +73,7 @@ async def take_over(tenant_id: uuid.UUID, turn_id: uuid.UUID) -> bool:
         row = await found.fetchone()
         if row is None:
             return False
-        left = await opening.reopen(connection, tenant_id, turn_id)
+        left = await reopening.reopen(connection, tenant_id, turn_id)
     entries = await journal.fence(tenant_id, turn_id, left.epoch)
     log.info("turn.taken_over", turn=str(turn_id), epoch=left.epoch, events=len(entries or ()))
     said = _Said.of(entries) if entries and entries[0].cursor.seq == 1 else _Said((), left.partial, left.sources)
@@ -135,7 +135,7 @@ def kept_of(entries: Sequence[Entry]) -> list[Entry]:
     return kept
 
 
-async def _close(left: opening.Left, said: _Said) -> None:
+async def _close(left: reopening.Left, said: _Said) -> None:
     """Keep what was said of a turn that does not go on: whoever asked without a conversation is gone with the process,
     and a stop that came too late for it is obeyed here."""
     outcome = turn.Outcome(text=said.text, sources=list(said.sources), last_seq=said.last.seq + 1)
