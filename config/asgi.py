@@ -25,7 +25,7 @@ from servestatic import ServeStaticASGI
 
 from apps.conversations.consumers import ChatConsumer
 from apps.edge.backpressure import BackPressure
-from apps.edge.inbound import bound_daphne
+from apps.edge.inbound import bound_sockets
 
 
 class Handler(ASGIHandler):
@@ -55,7 +55,7 @@ def leave_forms_alone() -> None:
 
 
 leave_forms_alone()
-bound_daphne()
+bound_sockets()
 routes = ProtocolTypeRouter(
     {
         "http": ServeStaticASGI(
