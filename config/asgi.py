@@ -27,7 +27,7 @@ from servestatic import ServeStaticASGI
 from apps.conversations.consumers import ChatConsumer
 from apps.conversations.draining import serve
 from apps.edge.backpressure import BackPressure
-from apps.edge.inbound import bound_daphne
+from apps.edge.inbound import bound_sockets
 
 
 class Handler(ASGIHandler):
@@ -85,7 +85,7 @@ def begin_with_daphne() -> None:
 
 leave_forms_alone()
 begin_with_daphne()
-bound_daphne()
+bound_sockets()
 routes = ProtocolTypeRouter(
     {
         "http": ServeStaticASGI(

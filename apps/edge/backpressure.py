@@ -36,7 +36,10 @@ class Wire(Protocol):
     """What is asked of a server's connection."""
 
     def waiting(self) -> int:
-        """Bytes in this process that the kernel has not taken; 0 once the connection is ending."""
+        """Bytes in this process that the kernel has not taken."""
+
+    def ending(self) -> bool:
+        """Whether nothing more can be sent."""
 
     def cut(self) -> None:
         """End the connection at once, whatever waits."""
@@ -47,17 +50,21 @@ class _Daphne:
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
+        self._cut = False
         _tell_kernel(transport.getHandle())
 
     def waiting(self) -> int:
         transport = self._transport
-        if not transport.connected or transport.disconnecting:
-            return 0
         # As its own _isSendBufferFull() counts, which says only whether there is more than it wants.
         waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
         return waiting
 
+    def ending(self) -> bool:
+        # A connection that was cut takes more until Twisted has told everybody.
+        return self._cut or not self._transport.connected or self._transport.disconnecting
+
     def cut(self) -> None:
+        self._cut = True
         self._transport.abortConnection()
 
 
@@ -65,16 +72,10 @@ class _Uvicorn:
     """A transport of asyncio or uvloop."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
         # Its send waits beyond this, where nobody looks whether the client reads.
         transport.set_write_buffer_limits(high=LIMIT)
         _tell_kernel(transport.get_extra_info("socket"))
-
-    def waiting(self) -> int:
-        return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
-
-    def cut(self) -> None:
-        self._transport.abort()
+        self.waiting, self.ending, self.cut = transport.get_write_buffer_size, transport.is_closing, transport.abort
 
 
 def _tell_kernel(connection: Any) -> None:
@@ -108,7 +109,7 @@ class BackPressure:
 class Outflow:
     """What goes to one client."""
 
-    __slots__ = ("_cut", "_least", "_send", "_since", "_wire")
+    __slots__ = ("_least", "_send", "_since", "_wire")
 
     def __init__(self, wire: Wire, send: Send) -> None:
         self._wire = wire
@@ -116,31 +117,29 @@ class Outflow:
         # The fewest bytes that have waited since more than LIMIT do, and since when. Of the connection and not of who
         # waits: a client that resumes one turn after the other still has not read.
         self._least, self._since = 0, 0.0
-        self._cut = False
 
     async def send(self, message: Any) -> None:
+        """Raises nothing where the client is gone: receive() tells of that."""
         if self._wire.waiting() > LIMIT:
             await self._room()
         else:
             self._least = 0
-        if self._cut:  # Twisted takes more until it has told everybody, which needs the loop
-            await asyncio.sleep(0)
-            return
-        with suppress(OSError):  # uvicorn says that a socket is gone; Daphne does not, and both tell receive()
-            await self._send(message)
+        if self._wire.ending():
+            await asyncio.sleep(0)  # who has much to say lets others hear of it
+        else:
+            with suppress(OSError):  # uvicorn's word for it
+                await self._send(message)
 
     async def _room(self) -> None:
         """Wait until the client has taken enough, or is gone."""
         pause = LOOK_SECONDS
-        while not self._cut and (waiting := self._wire.waiting()) > LIMIT:
+        while (waiting := self._wire.waiting()) > LIMIT and not self._wire.ending():
             now = asyncio.get_running_loop().time()
             if not self._least or waiting < self._least:
                 self._least, self._since, pause = waiting, now, LOOK_SECONDS
             elif now - self._since > STALL_SECONDS:
                 log.info("client.let_go", waiting=waiting, seconds=STALL_SECONDS)
-                self._cut = True
                 self._wire.cut()
-                return
             await asyncio.sleep(pause)
             pause = min(2 * pause, SELDOM_SECONDS)
         self._least = 0

@@ -1,16 +1,18 @@
 """What a WebSocket's client may send, and how much of it a process holds.
 
-The servers refuse frames beyond 64 KiB (config/run.py) by close code 1009 as soon as their length is known. uvicorn
-reads the next frame when the last one is taken; Daphne, left to itself, reads on for as long as somebody sends.
+The servers refuse frames beyond 64 KiB (config/run.py) as soon as their length is known. What stands here has them say
+so by close code 1009, also to a client that is still sending, and has Daphne read the next frames when the last ones
+are taken, as uvicorn does.
 """
 
-# Daphne and Autobahn have no type hints, and names of their own.
+# What is the servers' has no type hints, and names of its own.
 # mypy: disable-error-code="no-untyped-def, misc"
 # ruff: noqa: N802, N803, N815
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 from chatbot.errors import RateLimited
@@ -18,6 +20,7 @@ from chatbot.errors import RateLimited
 FRAMES_A_SECOND = 50
 BURST_SECONDS = 2.0  # so far ahead of that pace a client may be: 100 frames at once
 FRAMES_WAITING = 8  # beyond these Daphne reads no more from a socket until they are taken
+LINGER_SECONDS = 1.0  # for a client to read why its frame was refused
 
 
 class Pace:
@@ -43,10 +46,25 @@ class Pace:
         return self.ahead > 2 * BURST_SECONDS
 
 
-def bound_daphne() -> None:
-    """Have Daphne, where it is the server, keep to what stands above. Before it makes its first socket."""
-    if protocols := sys.modules.get("daphne.ws_protocol"):
-        protocols.WebSocketFactory.protocol = _bounded(protocols.WebSocketProtocol)
+def bound_sockets() -> None:
+    """Have the server, whichever runs this, keep to what stands above. Before it makes its first socket."""
+    if daphne := sys.modules.get("daphne.ws_protocol"):
+        daphne.WebSocketFactory.protocol = _bounded(daphne.WebSocketProtocol)
+    if "uvicorn" in sys.modules:  # which loads the application first
+        uvicorn = import_module("uvicorn.protocols.websockets.websockets_sansio_impl")
+        uvicorn.WebSocketsSansIOProtocol.handle_parser_exception = _say_why
+
+
+def _say_why(socket: Any) -> None:
+    """For uvicorn, which closes at once: what a client still sends then resets the connection before it has read the
+    code. Called again for all that comes after the frame that was refused, which is dropped."""
+    if socket.close_timer is None:
+        said = socket.conn.close_sent
+        socket.queue.put_nowait({"type": "websocket.disconnect", "code": said.code, "reason": said.reason})
+        socket.transport.write(b"".join(socket.conn.data_to_send()))
+        socket.close_sent = True
+        socket.transport.resume_reading()
+        socket.close_timer = socket.loop.call_later(LINGER_SECONDS, socket.transport.close)
 
 
 def _bounded(protocol: Any) -> Any:

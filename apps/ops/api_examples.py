@@ -185,6 +185,16 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "edit": {"text": "Which seal fits the P-4?", "edits": TURN["id"]},
     },
     "Turn": {"finished": TURN},
+    "PolledTurn": {
+        "running": {
+            **TURN,
+            "state": "running",
+            "answer": None,
+            "text": "",
+            "events": [{"id": "1-3", "type": "token", "text": "The seal"}],
+            "cursor": "1-3",
+        }
+    },
     "GiveFeedbackRequest": {"down": {"rating": "down", "comment": "It is P-42 since 2024."}},
     "Feedback": {
         "down": {

@@ -136,6 +136,21 @@ async def test_silent_clients_are_let_go_at_256_kib(doors: Doors, world: World, 
     assert text_of(first[:5]) + text_of(rest) == "".join(TOKENS)
 
 
+async def test_a_silent_client_that_goes_on_sending_is_not_listened_to(doors: Doors, world: World) -> None:  # noqa: F811
+    """Each of its frames gets an answer, which has to wait. So its frames have to wait, too, on its own side."""
+    world.model.script(ANSWER)
+    turn = (await asked(doors))[0].data["turn"]
+    client = await over_ws(doors, [turn])
+    process = listening(doors.base_url.removeprefix("http://"))
+    before = process.memory_info().rss
+    binary = b"\x82\xfe\xff\xff\0\0\0\0" + bytes(2**16 - 1)
+    sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client, binary * 1000))
+    largest = await let_go(process, [client])
+    assert largest - before < 20 * 2**20
+    with pytest.raises(ConnectionError):
+        await sending
+
+
 async def test_it_slows_neither_its_turn_nor_another_reader(doors: Doors, world: World) -> None:  # noqa: F811
     """The silent one asked, over a socket; another follows, live."""
     world.model.script(Reply(tokens=TOKENS, delay=0.001, always=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apps.conversations import runner
+from apps.conversations import replicas
 from apps.conversations.again import Deed
 from apps.conversations.models import Message, Turn
 from apps.conversations.opening import open_again
@@ -85,7 +85,7 @@ async def test_a_conversation_that_is_answering_answers_nothing_else(world: Worl
 async def test_what_can_be_continued_begins_with_what_was_said(world: World) -> None:
     api = Api(world.key)
     broken = await interrupted(world, api)
-    opened = await open_again(world.caller, uuid.UUID(broken), Question(text=""), Deed.CONTINUE, replica=runner.REPLICA)
+    opened = await open_again(world.caller, uuid.UUID(broken), Question(text=""), Deed.CONTINUE, replica=replicas.ME)
     assert isinstance(opened, Opened)
     assert opened.begun
     assert (opened.text, opened.begun.text) == ("pump?", "half an ")
