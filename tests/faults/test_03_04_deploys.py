@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import ANSWER, Cluster
+from tests.journeys.conftest import manage
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
@@ -63,4 +64,18 @@ def test_while_it_drains_a_replica_is_not_ready_and_says_so(cluster: Cluster) ->
     asker.finish()
     assert asker.text == ANSWER
     assert asker.reconnected > 0
+    cluster.check(asker)
+
+
+def test_what_the_last_process_leaves_the_next_one_goes_on_with(cluster: Cluster) -> None:
+    cluster.script(delay=0.15)
+    one = cluster.add("daphne")
+    asker = cluster.ask(one)
+    asker.wait_for_tokens(3)
+    assert "Drained 1 web process" in manage("drain")
+    assert httpx.get(f"{one.address}/healthz/ready").status_code == 503
+    assert manage("drain", "--list") == ""
+    asker.addresses = [cluster.add("daphne").address]
+    asker.finish()
+    assert asker.text == ANSWER
     cluster.check(asker)
