@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from functools import partialmethod
 from typing import Any
@@ -54,7 +55,14 @@ def leave_forms_alone() -> None:
         protocol.WebRequest.__init__ = partialmethod(protocol.WebRequest.__init__, parsePOSTFormSubmission=False)
 
 
+def allow_many_sockets() -> None:
+    """As many as the system lets this process have. Shells give 1,024, which one crowd fills."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 leave_forms_alone()
+allow_many_sockets()
 bound_sockets()
 routes = ProtocolTypeRouter(
     {
