@@ -11,7 +11,7 @@ PRODUCT := config apps chatbot local manage.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down check test bench lock
+.PHONY: help up down check test faults bench lock
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ else
 	$(BIN)/pytest -m "journey or browser" || status=$$?; \
 	exit $$status
 endif
+
+faults: .venv/.dev ## Break what answers depend on while they run (N=20 times, ONLY=path)
+	@for run in $$(seq $(or $(N),1)); do $(BIN)/pytest -q $(or $(ONLY),tests/faults) || exit 1; done
 
 bench: .venv/.dev ## Measure against a mock model server (ONLY=name)
 	@$(BIN)/python -m bench $(ONLY)

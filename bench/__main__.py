@@ -1,7 +1,7 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `idle`, `scope` or `authenticate`; PARLEY_ASGI_SERVER picks
-the server, as in `make up`.
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope` or `authenticate`;
+PARLEY_ASGI_SERVER picks the server, as in `make up`.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -16,10 +16,12 @@ import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import django
 import uvloop
 
+from tests import all_tenants
 from tests.environment import HOME, ROOT, Backends
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
@@ -36,6 +38,8 @@ PROFILES = (
     Profile("turns", streams=4, interval_us=0, tokens=1, rounds=40, ramp=0.1),
 )
 WARM_UP = Profile("warm-up", streams=4, interval_us=1_000, tokens=5, rounds=3)
+# The flood with the journal and without, in turns, since machines get faster and slower.
+JOURNAL = tuple(replace(PROFILES[3], name=f"journal {number}") for number in (1, 2, 3))
 IDLE_SOCKETS = 1_000
 SETTLE_SECONDS = 1.0
 HEARTBEAT_SECONDS = 30.0  # within which each idle socket has been pinged, and has answered
@@ -131,7 +135,8 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
     started.append(upstream)
-    needed = sum(2 * (profile.questions + WARM_UP.questions) for profile in profiles)
+    journal = JOURNAL if not only or "journal" in only else ()
+    needed = sum(2 * (profile.questions + WARM_UP.questions) for profile in (*profiles, *journal))
     data = fixture.load(servers, upstream.url, conversations=needed)
     bare = machine.start_web(HOME, "bench.bare:application", core, {"BENCH_UPSTREAM": upstream.url})
     started.append(bare)
@@ -142,6 +147,11 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
     ways = doors(upstream.port, bare.port, parley.port, questions, data.key)
     processes = {"direct": upstream, "bare": bare, "parley": parley}
     rows = uvloop.run(measure(profiles, ways, processes))
+    if journal:
+        without = machine.start_web(HOME, "bench.unjournaled:application", core, {})
+        started.append(without)
+        both = {"parley ws": ways["parley ws"], "unjournaled ws": replace(ways["parley ws"], port=without.port)}
+        rows += uvloop.run(measure(journal, both, {**processes, "unjournaled": without}))
     sockets = {}
     if not only or "idle" in only:
         sockets = {name: uvloop.run(idle(ways[f"{name} ws"], processes[name])) for name in ("bare", "parley")}
@@ -171,9 +181,10 @@ def tell(rows: Sequence[report.Row], sockets: Mapping[str, Mapping[str, float]],
 
 
 def main(only: Sequence[str]) -> None:
-    if unknown := set(only) - {*(profile.name for profile in PROFILES), "idle", "scope", "authenticate"}:
+    if unknown := set(only) - {*(profile.name for profile in PROFILES), "journal", "idle", "scope", "authenticate"}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()
+    all_tenants.install()
     servers = Backends()
     started: list[machine.Process] = []
     try:

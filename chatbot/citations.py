@@ -53,6 +53,10 @@ class MarkerFilter:
         self._held = text[cut:]
         return self._pass(text[:cut])
 
+    def resume(self, shown: str) -> None:
+        """Go on after an answer whose beginning was shown before."""
+        self._pass(shown)
+
     def flush(self) -> str:
         text, self._held = self._held, ""
         return self._pass(text)

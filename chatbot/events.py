@@ -7,7 +7,10 @@ from typing import Any, ClassVar, NamedTuple
 
 
 class Cursor(NamedTuple):
-    """A place in a turn's log. Tuples order as the log does: a later epoch (a takeover) lies beyond all before it."""
+    """A place in a turn's log. Tuples order as the log does: a later epoch (a takeover) lies beyond all before it.
+
+    seq counts on across epochs, and no number is used twice in what a reader keeps.
+    """
 
     epoch: int
     seq: int
@@ -91,11 +94,13 @@ class Token(Event):
 
 @dataclass(frozen=True, slots=True)
 class Restarted(Event):
-    """Another replica took the turn over: drop every event beyond `after`, then go on."""
+    """Drop every event of the turn whose seq lies beyond `after`, then go on: another replica took the turn over, or
+    what followed the reader's cursor is no longer known. reset: nothing is kept, the whole turn follows anew."""
 
     type: ClassVar[str] = "restarted"
     epoch: int
     after: int
+    reset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +180,17 @@ class Reconnect(Event):
 
     type: ClassVar[str] = "reconnect"
     delay: float
+
+
+_KINDS = {kind.type: kind for kind in (TurnStarted, Queued, Sources, Token, Restarted, Limits, TurnFinished, Failed)}
+
+
+def read_event(name: str, payload: dict[str, Any]) -> Event:
+    """The event of which these are name and payload. Raises KeyError or TypeError where there is none such."""
+    made: dict[str, Any] = dict(payload)
+    if "usage" in made:
+        made["usage"] = Usage(*(made["usage"][name] for name in ("prompt_tokens", "completion_tokens", "estimated")))
+        made["timings"] = Timings(**made["timings"])
+    for field_of_sources in made.keys() & {"sources", "citations"}:
+        made[field_of_sources] = [Source(**source) for source in made[field_of_sources]]
+    return _KINDS[name](**made)

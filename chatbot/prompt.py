@@ -32,7 +32,8 @@ Instructions = Callable[[Sequence[Source]], str]
 @dataclass(frozen=True, slots=True)
 class Packed:
     """A prompt that fits. `passages` are the places, in the list given to pack(), of the passages the model sees;
-    `sources` are those passages, numbered from 1 as the model sees them. `max_tokens` is the room for the answer.
+    `sources` are those passages, numbered from 1 as the model sees them. `max_tokens` is the room for the answer, or
+    for what is to follow its prefix; `prompt_tokens` count the prefix, as servers do.
     """
 
     messages: tuple[Message, ...]
@@ -68,12 +69,14 @@ def pack(
     passages: Sequence[Source],
     context_length: int,
     max_tokens: int,
+    prefix: str = "",
     count: Callable[[str], int] = estimate,
 ) -> Packed:
     """The messages that fit into `context_length` tokens together with the answer.
 
-    history: (question, answer), oldest first. passages: best first. Raises PromptTooLong where instructions and
-    question leave less than SMALLEST_ANSWER tokens (or `max_tokens`, if that is less).
+    history: (question, answer), oldest first. passages: best first. prefix: what the answer begins with already, beyond
+    which `max_tokens` count. Raises PromptTooLong where instructions, question and prefix leave less than
+    SMALLEST_ANSWER tokens (or `max_tokens`, if that is less).
 
     The order of precedence: instructions and question; the answer, which may claim `max_tokens` but no more than half
     of what is left; passages, up to PASSAGES_SHARE of the rest; the most recent turns, whole; then further passages.
@@ -87,9 +90,12 @@ def pack(
 
     bare = _tokens(messages_of([], []), count)
     left = context_length - bare
-    if left < min(SMALLEST_ANSWER, max_tokens):
+    begun = count(prefix)
+    least = begun + min(SMALLEST_ANSWER, max_tokens)
+    if left < least:
         raise PromptTooLong
-    budget = context_length - min(max_tokens, max(left // 2, SMALLEST_ANSWER))
+    # A prefix stands in the answer's room, not in that of the passages: the same ones should fit as when it was begun.
+    budget = context_length - max(least, min(begun + max_tokens, max(left // 2, SMALLEST_ANSWER)))
 
     kept, turns = _choice(passages, history, room=budget - bare, count=count)
     messages = messages_of(kept, turns)
@@ -101,9 +107,9 @@ def pack(
         messages=messages,
         passages=kept,
         sources=tuple(_numbered(passages, kept)),
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=prompt_tokens + begun,
         dropped_history=len(history) - len(turns),
-        max_tokens=min(max_tokens, context_length - prompt_tokens),
+        max_tokens=min(max_tokens, context_length - prompt_tokens - begun),
     )
 
 

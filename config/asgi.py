@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import sys
@@ -25,6 +26,7 @@ from django.urls import path, re_path
 from servestatic import ServeStaticASGI
 
 from apps.conversations.consumers import ChatConsumer
+from apps.conversations.draining import serve
 from apps.edge.backpressure import BackPressure
 from apps.edge.inbound import bound_sockets
 
@@ -61,14 +63,43 @@ def allow_many_sockets() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+_serving: list[asyncio.Task[None]] = []  # the loop itself holds tasks weakly
+
+
+def serve_from_now_on() -> None:
+    _serving.append(asyncio.get_running_loop().create_task(serve()))
+
+
+async def lifespan(_scope: Any, receive: Any, send: Any) -> None:
+    """uvicorn tells so that it runs; Daphne has no such protocol."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            serve_from_now_on()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def begin_with_daphne() -> None:
+    """Have serve() called once Twisted's reactor runs and has set its own signal handlers, which it does only after
+    what it calls first."""
+    if "daphne.server" in sys.modules:
+        from twisted.internet import reactor  # noqa: PLC0415 - which one it is, Daphne has decided by now
+
+        reactor.callWhenRunning(lambda: reactor.callLater(0, serve_from_now_on))  # type: ignore[arg-type]
+
+
 leave_forms_alone()
 allow_many_sockets()
+begin_with_daphne()
 bound_sockets()
 routes = ProtocolTypeRouter(
     {
         "http": ServeStaticASGI(
             Handler(), root=settings.STATIC_ROOT, prefix=settings.STATIC_URL, max_age=31_536_000, autorefresh=False
         ),
+        "lifespan": lifespan,
         "websocket": URLRouter(
             [path("ws/chat", ChatConsumer.as_asgi()), re_path("", no_socket)]  # type: ignore[arg-type]
         ),

@@ -101,6 +101,18 @@ PARLEY_MAX_UPLOAD_BYTES = number(
 PARLEY_MAX_QUESTION_CHARS = number(
     "PARLEY_MAX_QUESTION_CHARS", 16_000, "The longest question, and the longest search query.", least=100
 )
+PARLEY_DRAIN_GRACE_SECONDS = number(
+    "PARLEY_DRAIN_GRACE_SECONDS",
+    5,
+    "Seconds that a web process which was told to end goes on, with readiness off, for load balancers to notice.",
+    most=600,
+)
+PARLEY_DRAIN_SECONDS = number(
+    "PARLEY_DRAIN_SECONDS",
+    120,
+    "Seconds that it then gives the answers which it is writing; another process goes on with the rest.",
+    most=3600,
+)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # JSON bodies; files stream to disk and have a limit of their own
 FILE_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000

@@ -112,6 +112,9 @@ def _derived(kept: Mapping[str, str], home: Home, port: int) -> dict[str, str]:
         "OPERATOR_DATABASE_URL": f"postgres://parley_operator:{kept['LOCAL_OPERATOR_PASSWORD']}@{postgres}",
         "REDIS_URL": f"{redis}/0",
         "CACHE_URL": f"{redis}/1",
+        # No load balancer has to notice, and `make down` should not wait for an answer.
+        "PARLEY_DRAIN_GRACE_SECONDS": "0",
+        "PARLEY_DRAIN_SECONDS": "3",
         "DEMO_CHAT_URL": f"http://127.0.0.1:{kept['LOCAL_CHAT_PORT']}",
         "DEMO_CHAT_MODEL": CHAT_MODEL,
         "DEMO_CHAT_CONTEXT": str(CHAT_CONTEXT),

@@ -56,6 +56,8 @@ ENVIRONMENT = {
     "OWNER_DATABASE_URL": _database_url(postgres.OWNER, POSTGRES_PORT),
     "OPERATOR_DATABASE_URL": _database_url(postgres.OPERATOR, POSTGRES_PORT),
     "REDIS_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/0",
+    "PARLEY_DRAIN_GRACE_SECONDS": "0",
+    "PARLEY_DRAIN_SECONDS": "1",
     "CACHE_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/1",
 }
 os.environ.update(ENVIRONMENT)

@@ -26,11 +26,13 @@ def prompt_for(
     history: Sequence[tuple[str, str]] = (),
     addition: str = "",
     max_tokens: int | None = None,
+    prefix: str = "",
 ) -> Packed:
     """Packed for whichever of `endpoints` answers. Raises PromptTooLong, or ModelUnavailable where there is none.
 
     addition: the asker's own instructions; they follow the template and never replace it. max_tokens: the longest
-    answer that the asker wants; the assistant's own limit stays the highest.
+    answer that the asker wants, at least 1; the assistant's own limit stays the highest. prefix: what the answer begins
+    with already; `max_tokens` are those that may follow it.
     """
     if not endpoints:
         raise ModelUnavailable("No chat endpoint is set up for this tenant.", retry_after=60)
@@ -46,7 +48,8 @@ def prompt_for(
         question=question,
         passages=found,
         context_length=min(endpoint.context_length for endpoint in endpoints),
-        max_tokens=min(max_tokens or assistant.max_tokens, assistant.max_tokens),
+        max_tokens=assistant.max_tokens if max_tokens is None else min(max_tokens, assistant.max_tokens),
+        prefix=prefix,
     )
 
 

@@ -9,28 +9,87 @@ from dataclasses import replace
 
 from apps.assistants.prompting import prompt_for
 from apps.conversations import metrics, turn
-from apps.conversations.log import Log
 from apps.conversations.models import Turn
+from apps.conversations.running import Running
 from apps.inference import gateway
 from apps.knowledge.search import search
 from apps.usage.models import UsageRecord
 from chatbot.citations import MarkerFilter
-from chatbot.errors import ModelUnavailable
-from chatbot.events import Source, Sources, Timings, Token, Usage
+from chatbot.errors import ModelError, ModelUnavailable, PromptTooLong
+from chatbot.events import Restarted, Source, Sources, Timings, Token, Usage
 from chatbot.inference.wire import ChatRequest
 from chatbot.prompt import Packed
 from chatbot.tokens import estimate
 
 
-async def answer(opened: turn.Opened, outcome: turn.Outcome, log: Log, started: float) -> None:
-    """Fill `outcome` and `log` as the answer comes. Cancelling it is how a turn is stopped.
+async def answer(running: Running) -> None:
+    """Fill the turn's outcome and log as the answer comes. Cancelling it is how a turn is stopped.
 
-    Raises PromptTooLong or a ModelError; what was said until then stands in `outcome`.
+    Raises PromptTooLong, ServiceUnavailable or a ModelError; what was said until then stands in the outcome.
     """
-    found = await search(opened.tenant, opened.collections, opened.text, limit=opened.assistant.passages)
-    outcome.timings = Timings(search_ms=_since(started))
+    begun = running.opened.begun
+    found = list(begun.sources) if begun else await _found(running.opened)
+    running.outcome.timings = Timings(search_ms=_since(running.started))
+    # A question is answered once it would survive this process.
+    await running.journal.begun(running.kept)
+    if begun and await _goes_on(running, begun, found):
+        return
+    await _begins(running, found)
+
+
+async def _found(opened: turn.Opened) -> list[Source]:
+    return list(await search(opened.tenant, opened.collections, opened.text, limit=opened.assistant.passages))
+
+
+async def _begins(running: Running, found: Sequence[Source]) -> None:
+    """Answer from the first word."""
+    opened, outcome, log = running.opened, running.outcome, running.log
+    packed = _packed(opened, found)
+    if opened.begun:
+        outcome.text = ""
+        log.append(Restarted(log.epoch, after=1))
+    outcome.sources = list(packed.sources)
+    outcome.usage = Usage(packed.prompt_tokens, 0, estimated=True)
+    log.append(Sources(outcome.sources))
+    try:
+        await _stream(_request(opened, packed), running)
+    except ModelUnavailable:
+        if outcome.text or not outcome.sources:
+            raise
+        # No model, but passages: they are shown as what they are, without an invented answer.
+        outcome.state, outcome.finish_reason = Turn.State.FINISHED, "sources_only"
+        outcome.bill, outcome.usage = UsageRecord.Bill.NONE, Usage(0, 0, estimated=True)
+
+
+async def _goes_on(running: Running, begun: turn.Begun, found: Sequence[Source]) -> bool:
+    """Answer from where it was left. False where no model server can, before anything new was said."""
+    opened, outcome, log = running.opened, running.outcome, running.log
+    try:
+        packed = _packed(opened, found, begun.text)
+    except PromptTooLong:  # its beginning leaves no room for the rest
+        return False
+    pool = await gateway.pool()
+    if list(packed.sources) != list(found) or not pool.continues([endpoint.id for endpoint in opened.endpoints]):
+        return False
+    outcome.text, outcome.sources = begun.text, list(begun.sources)
+    outcome.usage = Usage(packed.prompt_tokens, 0, estimated=True)
+    if begun.told:
+        log.append(Restarted(log.epoch, after=log.last.seq))
+    else:
+        log.append(Sources(outcome.sources))
+        log.append(Token(begun.text))
+    try:
+        await _stream(_request(opened, packed, begun.text), running)
+    except ModelError:
+        if outcome.text != begun.text:
+            raise
+        return False
+    return True
+
+
+def _packed(opened: turn.Opened, found: Sequence[Source], prefix: str = "") -> Packed:
     history, question = _talk(opened)
-    packed = prompt_for(
+    return prompt_for(
         opened.tenant,
         opened.assistant,
         template=opened.prompt.template,
@@ -41,19 +100,8 @@ async def answer(opened: turn.Opened, outcome: turn.Outcome, log: Log, started: 
         history=history,
         addition=opened.instructions,
         max_tokens=opened.sampling.max_tokens,
+        prefix=prefix,
     )
-    outcome.sources = list(packed.sources)
-    outcome.usage = Usage(packed.prompt_tokens, 0, estimated=True)
-    log.append(Sources(outcome.sources))
-    request = _request(opened, packed)
-    try:
-        await _stream([endpoint.id for endpoint in opened.endpoints], request, outcome, log, started)
-    except ModelUnavailable:
-        if outcome.text or not outcome.sources:
-            raise
-        # No model, but passages: they are shown as what they are, without an invented answer.
-        outcome.state, outcome.finish_reason = Turn.State.FINISHED, "sources_only"
-        outcome.bill, outcome.usage = UsageRecord.Bill.NONE, Usage(0, 0, estimated=True)
 
 
 def _talk(opened: turn.Opened) -> tuple[Sequence[tuple[str, str]], str]:
@@ -64,28 +112,33 @@ def _talk(opened: turn.Opened) -> tuple[Sequence[tuple[str, str]], str]:
     return opened.history, opened.text
 
 
-def _request(opened: turn.Opened, packed: Packed) -> ChatRequest:
+def _request(opened: turn.Opened, packed: Packed, prefix: str = "") -> ChatRequest:
     sampling = opened.sampling
     return ChatRequest(
         messages=packed.messages,
-        max_tokens=packed.max_tokens,
+        max_tokens=max(1, packed.max_tokens),
         temperature=opened.assistant.temperature if sampling.temperature is None else sampling.temperature,
         top_p=sampling.top_p,
         stop=sampling.stop,
+        prefix=prefix,
     )
 
 
-async def _stream(ids: list[str], request: ChatRequest, outcome: turn.Outcome, log: Log, started: float) -> None:
+async def _stream(request: ChatRequest, running: Running) -> None:
+    outcome, log = running.outcome, running.log
+    ids = [endpoint.id for endpoint in running.opened.endpoints]
     markers = MarkerFilter(source.n for source in outcome.sources)
+    markers.resume(request.prefix)
     reported: Usage | None = None
     finish_reason: str | None = None
 
     def say(text: str) -> None:
         if not text:
             return
-        if not outcome.text:
-            outcome.timings = replace(outcome.timings, first_token_ms=_since(started))
-            metrics.FIRST_TOKEN_SECONDS.observe(time.perf_counter() - started)
+        if outcome.timings.first_token_ms is None:
+            outcome.timings = replace(outcome.timings, first_token_ms=_since(running.started))
+            metrics.FIRST_TOKEN_SECONDS.observe(time.perf_counter() - running.started)
+            running.journal.hurry()
         outcome.text += text
         log.append(Token(text))
 
@@ -98,12 +151,24 @@ async def _stream(ids: list[str], request: ChatRequest, outcome: turn.Outcome, l
                 reported = delta.usage or reported
                 finish_reason = delta.finish_reason or finish_reason
     finally:
-        # However it ends, what was held back as a possible marker belongs to the answer.
-        say(markers.flush())
+        # However it ends, what was held back as a possible marker belongs to the answer; if it ends here.
+        if not running.leaving:
+            say(markers.flush())
         outcome.citations = _cited(outcome.sources, markers.cited)
-        outcome.usage = reported or replace(outcome.usage, completion_tokens=estimate(outcome.text))
+        outcome.usage = _used(running, request, reported)
     outcome.state, outcome.finish_reason = Turn.State.FINISHED, finish_reason or "stop"
     outcome.bill = UsageRecord.Bill.ONCE
+
+
+def _used(running: Running, request: ChatRequest, reported: Usage | None) -> Usage:
+    """What is billed: of an answer that goes on, the server counts its beginning as prompt, if it counts at all."""
+    outcome, begun = running.outcome, running.opened.begun
+    if not request.prefix:
+        return reported or replace(outcome.usage, completion_tokens=estimate(outcome.text))
+    said = estimate(request.prefix)
+    spoken = reported.completion_tokens if reported else estimate(outcome.text[len(request.prefix) :])
+    prompt = max(0, reported.prompt_tokens - said) if reported else outcome.usage.prompt_tokens
+    return Usage(prompt, spoken if begun and begun.billed else said + spoken, estimated=True)
 
 
 def _cited(sources: list[Source], numbers: list[int]) -> list[Source]:

@@ -20,7 +20,7 @@ from apps.access.authentication import Caller
 from apps.access.doors import Door, TenantView, read_body
 from apps.access.revocation import watch_over
 from apps.assistants.models import Assistant
-from apps.conversations import asking, following, runner
+from apps.conversations import asking, draining, following, stopping
 from apps.conversations.feedback import GiveFeedback
 from apps.conversations.models import Conversation, Message
 from apps.conversations.parties import assistants_of, conversation_of, delete_conversation, within_reach
@@ -30,18 +30,22 @@ from apps.conversations.serializers import (
     BeginSerializer,
     ConversationSerializer,
     MessageSerializer,
+    PolledTurnSerializer,
     TurnSerializer,
 )
-from apps.edge.errors import STATUS_OF_CODE, NotAcceptable
+from apps.edge.errors import STATUS_OF_CODE, NotAcceptable, ServiceUnavailable, json_error
 from apps.edge.frames import KEEP_ALIVE, RETRY, pieces, sse
 from apps.edge.pagination import ByCursor
 from apps.edge.request_ids import current_request_id
 from apps.edge.schema import CONFLICT, ERRORS
 from apps.tenants.scoping import unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotPermitted
-from chatbot.events import START, Cursor, Failed
+from chatbot.events import START, Cursor, Event, Failed
 
 USER = OpenApiParameter("user", str, description="Your name for an end user: 404 unless it is theirs.")
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Makes a repeat harmless."
+)
 CURSOR = {"type": "string", "pattern": r"^([0-9]+-[0-9]+)?$", "maxLength": 24, "example": "1-12"}
 
 
@@ -157,9 +161,7 @@ class Turns(Door):
     @extend_schema(
         operation_id="ask",
         request=AskSerializer,
-        parameters=[
-            OpenApiParameter("Idempotency-Key", str, OpenApiParameter.HEADER, description="Makes a repeat harmless."),
-        ],
+        parameters=[IDEMPOTENCY_KEY],
         responses={
             (200, "application/json"): TurnSerializer,
             (200, "text/event-stream"): OpenApiResponse(OpenApiTypes.STR, "The turn's events as they happen."),
@@ -170,22 +172,31 @@ class Turns(Door):
     async def post(self, request: HttpRequest, caller: Caller, conversation_id: uuid.UUID) -> HttpResponseBase:
         """Ask a question. Answers with the finished turn, or with its events if `Accept` is `text/event-stream`."""
         streaming = wants_stream(request)
-        question = asking.question_in(
-            read_body(request), idempotency_key=request.headers.get("Idempotency-Key", "").strip()
-        )
+        question = asking.question_in(read_body(request), idempotency_key=asking.key_in(request))
         turn_id = await asking.ask(caller, conversation_id, question)
-        if streaming:
-            return stream(request, caller, turn_id, START)
-        return await finished(caller, turn_id)
+        return await answered(request, caller, turn_id, streaming=streaming)
 
 
 class OneTurn(Door):
     scopes = {"GET": "chat:read"}
 
-    @extend_schema(parameters=[USER], responses={200: TurnSerializer, **ERRORS})
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("after", CURSOR, description="A cursor like 1-12: add the `events` beyond it."),
+            USER,
+        ],
+        responses={200: PolledTurnSerializer, **ERRORS},
+    )
     async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
-        """A turn as it stands."""
-        return JsonResponse(await unit(_turn_body, caller, turn_id, request.GET.get("user", "")))
+        """A turn as it stands. With `after` it tells what came since, for clients that ask again and again."""
+        body = await unit(_turn_body, caller, turn_id, request.GET.get("user", ""))
+        if "after" not in request.GET:
+            return JsonResponse(body)
+        after = _cursor_of(request)
+        entries = await following.so_far(caller.tenant, turn_id, after)
+        body["events"] = [{"id": str(cursor), "type": event.type, **event.payload()} for cursor, event in entries]
+        body["cursor"] = str(entries[-1].cursor if entries else after)
+        return JsonResponse(body)
 
 
 class TurnEvents(Door):
@@ -226,8 +237,11 @@ class StopTurn(Door):
     async def post(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """End a running turn; what it has said is kept. Answers with the turn, which may have ended by itself."""
         await unit(following.turn_of, caller, turn_id, user=request.GET.get("user", ""))
-        if runner.stop(turn_id):
-            await following.last_event(following.follow(caller.tenant, turn_id, START))
+        if await stopping.stop(caller.tenant, turn_id):
+            try:
+                await _ended(caller, turn_id)
+            except ServiceUnavailable as error:
+                return json_error(error, turn=str(turn_id))
         return JsonResponse(await unit(_turn_body, caller, turn_id))
 
 
@@ -242,13 +256,26 @@ def _turn_body(caller: Caller, turn_id: uuid.UUID, user: str = "") -> dict[str, 
     return dict(TurnSerializer(following.turn_of(caller, turn_id, user=user)).data)
 
 
+async def answered(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, *, streaming: bool) -> HttpResponseBase:
+    """The response to whoever asked: the turn's events, or the turn once it has ended."""
+    return stream(request, caller, turn_id, START) if streaming else await finished(caller, turn_id)
+
+
 async def finished(caller: Caller, turn_id: uuid.UUID) -> JsonResponse:
     """Wait for the turn to end; its failure is this response's failure."""
-    end = await following.last_event(following.follow(caller.tenant, turn_id, START))
+    try:
+        end = await _ended(caller, turn_id)
+    except ServiceUnavailable as error:
+        return json_error(error, turn=str(turn_id))
     if isinstance(end, Failed):
         headers = {"Retry-After": str(max(1, round(end.retry_after)))} if end.retry_after else {}
         return JsonResponse(end.payload(), status=STATUS_OF_CODE.get(end.code, 500), headers=headers)
     return JsonResponse(await unit(_turn_body, caller, turn_id))
+
+
+async def _ended(caller: Caller, turn_id: uuid.UUID) -> Event:
+    """The turn's last event. Raises ServiceUnavailable where this process ends before."""
+    return await following.last_event(following.follow(caller.tenant, turn_id, START, idle=following.LOOK_SECONDS))
 
 
 def stream(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, after: Cursor) -> StreamingHttpResponse:
@@ -265,6 +292,9 @@ async def _blocks(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, afte
     lead = RETRY  # part of the first event's block
     try:
         async for batch in following.heard(caller.tenant, turn_id, after, watch):
+            if word := draining.word_for_reader():
+                yield sse(word, None)
+                return
             if not batch:
                 yield KEEP_ALIVE
             for piece in pieces(sse(event, cursor) for cursor, event in batch):

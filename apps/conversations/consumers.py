@@ -23,7 +23,8 @@ from django.http.request import validate_host
 from apps.access.authentication import Caller, authenticate, key_in, still_valid
 from apps.access.revocation import Watch
 from apps.access.sessions import member_caller, user_of
-from apps.conversations import asking, following, runner
+from apps.conversations import asking, draining, following, stopping
+from apps.conversations.again import Deed
 from apps.edge.errors import body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.inbound import Pace
@@ -31,7 +32,7 @@ from apps.edge.request_ids import accept_request_id
 from apps.tenants import lookups
 from apps.tenants.scoping import platform_unit, tenant_scope, unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotFound, ParleyError
-from chatbot.events import START, Cursor
+from chatbot.events import START, Cursor, Reconnect
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,13 @@ class ChatConsumer(AsyncWebsocketConsumer):
     """Each followed turn is a task, so that `stop` and a disconnect are heard while tokens flow."""
 
     # What each frame asks of its caller; with `auth` they say who they are.
-    scopes: ClassVar[Mapping[str, str]] = {"ask": "chat:write", "stop": "chat:write", "resume": "chat:read"}
+    scopes: ClassVar[Mapping[str, str]] = {
+        "ask": "chat:write",
+        "regenerate": "chat:write",
+        "continue": "chat:write",
+        "stop": "chat:write",
+        "resume": "chat:read",
+    }
 
     async def connect(self) -> None:
         self.pace, self.closing = Pace(), False
@@ -53,8 +60,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.request_id = accept_request_id(self.headers.get("x-request-id"))
         self.credential = key_in(self.headers.get("authorization"), self.headers.get("x-api-key"))
         self.following: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self.beside: set[asyncio.Task[None]] = set()
+        self.drained = (self._send_away, self._refuse)
         # Accepted before it may be closed: closed earlier, a browser sees 1006 and no reason.
         await self.accept()
+        draining.SOCKETS.add(self.drained)
         self.watch: Watch | None = None
         self.granted: dict[uuid.UUID, frozenset[str]] = {}  # what a session could do in each tenant
         self.late = asyncio.get_running_loop().call_later(AUTH_SECONDS, self._end)
@@ -63,6 +73,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         # The readers end; the turns do not.
+        draining.SOCKETS.discard(self.drained)
         for task in self.following.values():
             task.cancel()
         self.late.cancel()
@@ -85,12 +96,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
         handlers: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "auth": self._auth,
             "ask": self._ask,
+            "regenerate": partial(self._again, Deed.REGENERATE),
+            "continue": partial(self._again, Deed.CONTINUE),
             "stop": self._stop,
             "resume": self._resume,
         }
         handler = handlers.get(str(data.get("type", "")))
         if handler is None:
-            await self._send_error(InvalidRequest(fields={"type": "Frames are auth, ask, stop and resume."}))
+            await self._send_error(InvalidRequest(fields={"type": f"Frames are {', '.join(handlers)}."}))
             return
         await self._guarded(handler, data, fatal=data["type"] == "auth")
 
@@ -149,11 +162,19 @@ class ChatConsumer(AsyncWebsocketConsumer):
         turn_id = await asking.ask(caller, conversation_id, question)
         self._follow(caller, turn_id, START, client_id=question.client_id)
 
+    async def _again(self, deed: Deed, data: dict[str, Any]) -> None:
+        turn_id = _uuid_in(data, "turn")
+        caller = await self._caller(deed, turn=turn_id)
+        asked = asking.again_in(data)
+        self._refuse_more()
+        new_id = await asking.ask_again(caller, turn_id, asked, deed)
+        self._follow(caller, new_id, START, client_id=asked.client_id)
+
     async def _stop(self, data: dict[str, Any]) -> None:
         turn_id = _uuid_in(data, "turn")
         caller = await self._caller("stop", turn=turn_id)
         await unit(following.turn_of, caller, turn_id)
-        runner.stop(turn_id)
+        self._aside(stopping.stop(caller.tenant, turn_id))
 
     async def _resume(self, data: dict[str, Any]) -> None:
         turn_id = _uuid_in(data, "turn")
@@ -277,6 +298,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await sending
         except Exception as raised:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
             await self._send_error(translate(raised))
+
+    def _aside(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do something that the next frame need not wait for."""
+        task = asyncio.create_task(self._spoken(work))
+        self.beside.add(task)
+        task.add_done_callback(self.beside.discard)
+
+    async def _send_away(self, word: Reconnect) -> None:
+        await self.send(text_data=frame(word, None))
 
     async def _send_error(self, error: ParleyError, *, client_id: Any = None) -> None:
         body = {"type": "error", **body_of(error)}

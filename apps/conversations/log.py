@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterable
+from operator import itemgetter
 from typing import NamedTuple
 
-from chatbot.events import Cursor, Event
+from chatbot.events import START, Cursor, Event
 
 
 class Entry(NamedTuple):
@@ -15,11 +17,15 @@ class Entry(NamedTuple):
 
 
 class Log:
-    """Events of one turn in one epoch, seq counted from 1. For the event loop that appends to it only."""
+    """Events of one turn: written here in one epoch, or read from the journal of whoever runs it.
 
-    def __init__(self, epoch: int) -> None:
+    seq counts from 1 and on from what was kept of earlier epochs. For the event loop that appends to it only.
+    """
+
+    def __init__(self, epoch: int, entries: Iterable[Entry] = ()) -> None:
+        """entries: what earlier epochs left."""
         self.epoch = epoch
-        self.entries: list[Entry] = []
+        self.entries: list[Entry] = list(entries)
         self._waiting: list[asyncio.Future[bool]] = []
 
     @property
@@ -27,21 +33,43 @@ class Log:
         return bool(self.entries) and self.entries[-1].event.terminal
 
     @property
+    def last(self) -> Cursor:
+        return self.entries[-1].cursor if self.entries else START
+
+    @property
     def next_seq(self) -> int:
-        return len(self.entries) + 1
+        return self.last.seq + 1
 
     def append(self, event: Event) -> None:
-        self.entries.append(Entry(Cursor(self.epoch, self.next_seq), event))
+        self.add(Entry(Cursor(self.epoch, self.next_seq), event))
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Add what another process wrote; what is here already is passed over."""
+        for entry in entries:
+            if entry.cursor > self.last and not self.ended:
+                self.add(entry)
+
+    def place(self, after: Cursor) -> int:
+        """The index of the first entry beyond `after`; a cursor of an earlier epoch lies before all of this one's."""
+        return bisect_right(self.entries, after, key=itemgetter(0))
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry that lies nowhere before the last one."""
+        self.entries.append(entry)
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             _wake(future, True)
 
     async def follow(self, after: Cursor, *, idle: float | None = None) -> AsyncIterator[list[Entry]]:
         """Everything beyond `after` as it comes, to the terminal event; [] after `idle` seconds of silence."""
-        place = self._place(after)
+        place = self.place(after)
+        behind = self.last < after  # a mirror begins empty, and the reader has seen what will come first
         silence = _Silence(idle)
         try:
             while True:
+                if behind:
+                    place = self.place(after)
+                    behind = self.last < after
                 batch = self.entries[place:]
                 if batch:
                     place += len(batch)
@@ -54,12 +82,6 @@ class Log:
                     yield []
         finally:
             silence.end()
-
-    def _place(self, after: Cursor) -> int:
-        """The index of the first entry beyond `after`; a cursor of an earlier epoch lies before all of them."""
-        if after.epoch < self.epoch:
-            return 0
-        return min(after.seq, len(self.entries)) if after.epoch == self.epoch else len(self.entries)
 
     def _growth(self) -> asyncio.Future[bool]:
         """Done with True at the next append."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from apps.assistants.models import Assistant, PromptVersion
@@ -68,7 +69,8 @@ class Message(TenantOwned):
 class Turn(TenantOwned):
     """A question and its answer. A question asked again has several turns.
 
-    One without a conversation was asked by a client that keeps the conversation itself.
+    Each follows the one before it on its branch: a conversation is a tree. One without a conversation was asked by a
+    client that keeps the conversation itself.
     """
 
     class State(models.TextChoices):
@@ -86,6 +88,18 @@ class Turn(TenantOwned):
     end_user = models.ForeignKey(EndUser, on_delete=models.CASCADE, related_name="turns")
     question = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="turns")
     answer = models.OneToOneField(Message, on_delete=models.SET_NULL, null=True, related_name="answered_by")
+    parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True, related_name="+")
+    # It has no parent because it begins a branch, and not because a release wrote it that knew no branches: then its
+    # parent is the turn before it in time (branches.py).
+    begins = models.BooleanField(default=False, db_default=False)
+    continues = models.ForeignKey(
+        "self",
+        on_delete=models.CASCADE,
+        null=True,
+        related_name="+",
+        db_index=False,
+        help_text="The turn whose answer this one's begins with.",
+    )
     api_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, related_name="+")
     prompt_version = models.ForeignKey(PromptVersion, on_delete=models.RESTRICT, related_name="+")
     endpoint = models.ForeignKey(Endpoint, on_delete=models.SET_NULL, null=True, related_name="+")
@@ -93,6 +107,10 @@ class Turn(TenantOwned):
     # The process that runs it, and how often it was taken over: together they fence off a runner that lost it.
     replica = models.UUIDField()
     epoch = models.PositiveIntegerField(default=1)
+    claimed_at = models.DateTimeField(null=True, help_text="When a replica took it over from another, last.")
+    ends_with = models.JSONField(default=list, db_default=[], help_text="What, announced as ended, stops the answer.")
+    stopping = models.BooleanField(default=False, db_default=False, help_text="Somebody asked it to stop.")
+    partial = models.TextField(blank=True, default="", db_default="", help_text="What was said at the last checkpoint.")
     client_id = models.CharField(max_length=100, blank=True, help_text="The client's own name for the question.")
     request_id = models.CharField(max_length=64, blank=True)
     finish_reason = models.CharField(max_length=20, blank=True)
@@ -117,6 +135,8 @@ class Turn(TenantOwned):
             # The admin's lists, newest first: a tenant's, and the operators' of all.
             models.Index(fields=["tenant", "-created", "-id"], name="turn_of_tenant"),
             models.Index(fields=["-created", "-id"], name="turn_newest"),
+            # Looked through whenever a turn is deleted.
+            models.Index(fields=["continues"], condition=Q(continues__isnull=False), name="turn_continued"),
         ]
         constraints = [
             # TurnInProgress, decided by the database.
@@ -138,6 +158,24 @@ class Turn(TenantOwned):
 
     def __str__(self) -> str:
         return self.question.text[:80]
+
+
+class Replica(models.Model):
+    """A process that runs turns. It lives as long as it renews its beat and, where it holds one, its advisory lock;
+    without a row it is dead, and its open turns are whoever's claims them."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    name = models.CharField(max_length=200, help_text="Host and process.")
+    lock = models.BigIntegerField(null=True, help_text="Key of the advisory lock that it holds.")
+    started = models.DateTimeField(db_default=Now())
+    beat = models.DateTimeField(db_default=Now())
+    draining = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        ordering = ("started",)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Feedback(TenantOwned):

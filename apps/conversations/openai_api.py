@@ -81,7 +81,7 @@ class ChatCompletions(OpenAIDoor):
     async def post(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
         """Ask an assistant. The last message is the question, those before it are the history."""
         started = time.perf_counter()
-        asked = asked_in(read_body(request), idempotency_key=request.headers.get("Idempotency-Key", "").strip())
+        asked = asked_in(read_body(request), idempotency_key=asking.key_in(request))
         turn_id = await _open(caller, asked)
         leave = _leaving(turn_id, asked)
         answer = Answer(turn_id, asked.model, include_usage=asked.include_usage)
@@ -187,6 +187,7 @@ def _left_early(opening: asyncio.Future[uuid.UUID], *, asked: Asked) -> None:
 
 def _leaving(turn_id: uuid.UUID, asked: Asked) -> Callable[[], object]:
     """What to do when the client is gone. Who names an idempotency key may come back for the answer."""
+    # Here it runs, unless it was left to another process, which ends it.
     return (lambda: None) if asked.question.idempotency_key else partial(runner.stop, turn_id)
 
 

@@ -6,40 +6,30 @@ Every question waits for it, so it is plain SQL (apps/tenants/statements.py says
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import cast
 
 from django.utils import timezone
 from psycopg.errors import UniqueViolation
 
 from apps.access.authentication import Caller
-from apps.assistants.models import Assistant, PromptVersion
+from apps.assistants.models import Assistant
+from apps.conversations.again import Again, Deed, again_of
+from apps.conversations.branches import Branch, branch_of, walk
 from apps.conversations.models import IdempotencyKey, Message, Turn
-from apps.conversations.parties import ANONYMOUS, id_in
+from apps.conversations.places import Place, alone, in_conversation
 from apps.conversations.question import Question
 from apps.conversations.turn import Opened, place_of
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, EmbeddingIndex
-from apps.tenants.models import EndUser, Tenant
+from apps.tenants.models import Tenant
 from apps.tenants.pool import Connection
 from apps.tenants.statements import Columns, insert, transaction
 from apps.usage import ledger
-from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound, TurnInProgress
+from chatbot.errors import IdempotencyConflict, InvalidRequest, TurnInProgress
 
-# More turns than any context window holds; the packing decides how many of them the model sees.
-HISTORY_TURNS = 20
 TITLE_CHARS = 80
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a question is asked: of which assistant, by whom, and in which conversation if in any."""
-
-    assistant: Assistant
-    prompt: PromptVersion | None
-    end_user: EndUser
-    conversation_id: uuid.UUID | None = None
 
 
 async def open_turn(
@@ -51,12 +41,8 @@ async def open_turn(
     """
     await gateway.pool()  # the endpoints, before the transaction
     async with transaction(caller.tenant) as connection:
-        place = await _in_conversation(connection, caller, conversation_id, question.user)
-        opened = await _open(connection, caller, place, question, replica)
-        if isinstance(opened, Opened):
-            title = " ".join(question.text.split())[:TITLE_CHARS]
-            await connection.execute(_TOUCH, (timezone.now(), title, caller.tenant.pk, conversation_id))
-        return opened
+        place = await in_conversation(connection, caller, conversation_id, question.user)
+        return await _open(connection, caller, place, question, replica)
 
 
 async def open_lone_turn(
@@ -65,87 +51,54 @@ async def open_lone_turn(
     """The same for a turn without a conversation: the asker brings the history. `assistant` is a slug or an id."""
     await gateway.pool()
     async with transaction(caller.tenant) as connection:
-        place = await _alone(connection, caller, assistant, question.user)
+        place = await alone(connection, caller, assistant, question.user)
         return await _open(connection, caller, place, question, replica)
 
 
-async def _open(
-    connection: Connection, caller: Caller, place: _Place, question: Question, replica: uuid.UUID
+async def open_again(
+    caller: Caller, turn_id: uuid.UUID, asked: Question, deed: Deed, *, replica: uuid.UUID
 ) -> Opened | uuid.UUID:
-    if earlier := await _earlier(connection, caller.tenant, place, question):
+    """The same for the question of a turn, answered once more beside it. `asked` says who asks, and how a repeat of
+    this request is known; what is asked is the turn's. Raises as again_of() does, too."""
+    await gateway.pool()
+    async with transaction(caller.tenant) as connection:
+        again = await again_of(connection, caller, turn_id, asked.user, deed)
+        place = await in_conversation(connection, caller, again.conversation_id, asked.user)
+        return await _open(connection, caller, place, replace(asked, text=again.text), replica, again=again)
+
+
+async def _open(
+    connection: Connection,
+    caller: Caller,
+    place: Place,
+    question: Question,
+    replica: uuid.UUID,
+    *,
+    again: Again | None = None,
+) -> Opened | uuid.UUID:
+    fingerprint = again.fingerprint if again else question.fingerprint
+    if earlier := await _earlier(connection, caller.tenant, place, question.idempotency_key, fingerprint):
         return earlier
-    opened = await _answerable(connection, caller, place, question)
-    await _write(connection, caller, question, opened, replica)
+    branch = await _branch(connection, caller.tenant, place, question, again)
+    opened = await _answerable(connection, caller, place, question, branch)
+    if again:
+        opened = replace(opened, question_id=again.question_id, begun=again.begun)
+    else:
+        await _write_question(connection, opened, branch)
+    await _write_turn(connection, caller, question, opened, branch, replica=replica, again=again)
+    if question.idempotency_key:
+        await _keep(connection, opened, question.idempotency_key, fingerprint)
     return opened
 
 
-# --- Who asks whom ----------------------------------------------------------------------------------------------------
-
-_END_USER = Columns(EndUser, "e")
-_ASSISTANT = Columns(Assistant, "a")
-_PROMPT = Columns(PromptVersion, "v")
-
-# The conversation is locked until its turn is written.
-_IN_CONVERSATION = f"""
-    SELECT {_END_USER}, {_ASSISTANT}, {_PROMPT}
-    FROM conversations_conversation c
-    JOIN tenants_enduser e ON e.id = c.end_user_id
-    JOIN assistants_assistant a ON a.id = c.assistant_id
-    JOIN assistants_prompt p ON p.id = a.prompt_id
-    LEFT JOIN assistants_promptversion v ON v.id = p.published_id
-    WHERE c.tenant_id = %(tenant)s AND c.id = %(conversation)s AND %(user)s IN ('', e.external_id)
-    FOR UPDATE OF c
-"""  # noqa: S608 - these are all put together from names of ours
-# A slug may look like another assistant's id: the slug counts.
-_ALONE = f"""
-    SELECT {_ASSISTANT}, {_PROMPT}
-    FROM assistants_assistant a
-    JOIN assistants_prompt p ON p.id = a.prompt_id
-    LEFT JOIN assistants_promptversion v ON v.id = p.published_id
-    WHERE a.tenant_id = %(tenant)s AND a.is_active AND (a.slug = %(name)s OR a.id = %(id)s)
-    ORDER BY a.slug = %(name)s DESC LIMIT 1
-"""  # noqa: S608
-_NAMED = f"SELECT {_END_USER} FROM tenants_enduser e WHERE e.tenant_id = %s AND e.external_id = %s"  # noqa: S608
-_MEET = """
-    INSERT INTO tenants_enduser (id, tenant_id, external_id, created) VALUES (gen_random_uuid(), %s, %s, now())
-    ON CONFLICT DO NOTHING
-"""
-
-
-async def _in_conversation(connection: Connection, caller: Caller, conversation_id: uuid.UUID, user: str) -> _Place:
-    found = await connection.execute(
-        _IN_CONVERSATION, {"tenant": caller.tenant.pk, "conversation": conversation_id, "user": user}
-    )
-    row = await found.fetchone()
-    if row is None:
-        raise NotFound("There is no such conversation.")
-    values = iter(row)
-    end_user, assistant = _END_USER.read(values), _ASSISTANT.read(values)
-    if not caller.reaches(assistant.pk):
-        raise NotFound("There is no such conversation.")
-    return _Place(assistant, _PROMPT.read_joined(values), end_user, conversation_id)
-
-
-async def _alone(connection: Connection, caller: Caller, name: str, user: str) -> _Place:
-    asked = {"tenant": caller.tenant.pk, "name": name, "id": id_in(name)}
-    row = await (await connection.execute(_ALONE, asked)).fetchone()
-    if row is None:
-        raise NotFound("There is no such assistant.")
-    values = iter(row)
-    assistant = _ASSISTANT.read(values)
-    if not caller.reaches(assistant.pk):
-        raise NotFound("There is no such assistant.")
-    end_user = await _end_user(connection, caller.tenant, user or ANONYMOUS)
-    return _Place(assistant, _PROMPT.read_joined(values), end_user)
-
-
-async def _end_user(connection: Connection, tenant: Tenant, name: str) -> EndUser:
-    """The end user whom the tenant calls so, known from now on."""
-    while True:
-        row = await (await connection.execute(_NAMED, (tenant.pk, name))).fetchone()
-        if row is not None:
-            return _END_USER.read(iter(row))
-        await connection.execute(_MEET, (tenant.pk, name))
+async def _branch(
+    connection: Connection, tenant: Tenant, place: Place, question: Question, again: Again | None
+) -> Branch:
+    if again:
+        return await walk(connection, tenant, again.conversation_id, again.parent)
+    if place.conversation_id:
+        return await branch_of(connection, tenant, place.conversation_id, question)
+    return Branch(None, question.history, timezone.now())
 
 
 # --- A repeat ---------------------------------------------------------------------------------------------------------
@@ -157,20 +110,29 @@ _CLAIM = """
 """
 
 
-async def _earlier(connection: Connection, tenant: Tenant, place: _Place, question: Question) -> uuid.UUID | None:
+async def _earlier(
+    connection: Connection, tenant: Tenant, place: Place, key: str, fingerprint: str
+) -> uuid.UUID | None:
     """The turn that this key already opened. Repeats sent at once wait here for the first one to commit."""
-    if not question.idempotency_key:
+    if not key:
         return None
-    name = f"{tenant.pk}/{place.end_user.pk}/{question.idempotency_key}"
+    name = f"{tenant.pk}/{place.end_user.pk}/{key}"
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
-    found = await connection.execute(_CLAIM, (tenant.pk, place.end_user.pk, question.idempotency_key))
+    found = await connection.execute(_CLAIM, (tenant.pk, place.end_user.pk, key))
     row = await found.fetchone()
     if row is None:
         return None
-    fingerprint, turn_id, *where = row
-    if fingerprint != question.fingerprint or where != [place.assistant.pk, place.conversation_id]:
+    first, turn_id, *where = row
+    if first != fingerprint or where != [place.assistant.pk, place.conversation_id]:
         raise IdempotencyConflict
     return cast("uuid.UUID", turn_id)
+
+
+async def _keep(connection: Connection, opened: Opened, key: str, fingerprint: str) -> None:
+    row = IdempotencyKey(
+        tenant=opened.tenant, end_user=opened.end_user, key=key, fingerprint=fingerprint, turn_id=opened.turn_id
+    )
+    await insert(connection, row)
 
 
 # --- What answering needs ---------------------------------------------------------------------------------------------
@@ -187,17 +149,11 @@ _COLLECTIONS = f"""
     JOIN inference_endpoint x ON x.id = i.endpoint_id
     WHERE l.tenant_id = %(tenant)s AND k.tenant_id = %(tenant)s AND l.assistant_id = %(assistant)s
 """  # noqa: S608
-_HISTORY = """
-    SELECT t.question_id, q.text, n.text
-    FROM conversations_turn t
-    JOIN conversations_message q ON q.id = t.question_id
-    JOIN conversations_message n ON n.id = t.answer_id
-    WHERE t.tenant_id = %s AND t.conversation_id = %s AND n.text <> ''
-    ORDER BY t.created DESC LIMIT %s
-"""
 
 
-async def _answerable(connection: Connection, caller: Caller, place: _Place, question: Question) -> Opened:
+async def _answerable(
+    connection: Connection, caller: Caller, place: Place, question: Question, branch: Branch
+) -> Opened:
     """What answering needs. Raises InvalidRequest where the assistant is not ready to answer."""
     tenant = caller.tenant
     assistant = place.assistant
@@ -215,10 +171,8 @@ async def _answerable(connection: Connection, caller: Caller, place: _Place, que
         end_user=place.end_user,
         assistant=assistant,
         prompt=place.prompt,
-        collections=await _collections(connection, tenant, assistant) if assistant.passages else [],
-        history=(
-            await _history(connection, tenant, place.conversation_id) if place.conversation_id else question.history
-        ),
+        collections=await collections_of(connection, tenant, assistant) if assistant.passages else [],
+        history=branch.history,
         endpoints=gateway.chat_endpoints(tenant, assistant.endpoint_id),
         instructions=question.instructions,
         sampling=question.sampling,
@@ -226,7 +180,7 @@ async def _answerable(connection: Connection, caller: Caller, place: _Place, que
     )
 
 
-async def _collections(connection: Connection, tenant: Tenant, assistant: Assistant) -> list[Collection]:
+async def collections_of(connection: Connection, tenant: Tenant, assistant: Assistant) -> list[Collection]:
     """The collections that the assistant may read, with what search needs of their indexes."""
     collections = []
     async for row in await connection.execute(_COLLECTIONS, {"tenant": tenant.pk, "assistant": assistant.pk}):
@@ -237,15 +191,6 @@ async def _collections(connection: Connection, tenant: Tenant, assistant: Assist
     return collections
 
 
-async def _history(connection: Connection, tenant: Tenant, conversation_id: uuid.UUID) -> list[tuple[str, str]]:
-    """Questions with their answers, oldest first; of a question answered several times, the latest answer."""
-    found = await connection.execute(_HISTORY, (tenant.pk, conversation_id, HISTORY_TURNS))
-    latest: dict[uuid.UUID, tuple[str, str]] = {}
-    for question_id, asked, answered in await found.fetchall():
-        latest.setdefault(question_id, (asked, answered))
-    return list(latest.values())[::-1]
-
-
 # --- What is written --------------------------------------------------------------------------------------------------
 
 _TOUCH = """
@@ -254,18 +199,29 @@ _TOUCH = """
 """
 
 
-async def _write(
-    connection: Connection, caller: Caller, question: Question, opened: Opened, replica: uuid.UUID
-) -> None:
-    tenant = caller.tenant
+async def _write_question(connection: Connection, opened: Opened, branch: Branch) -> None:
     asked = Message(
         id=opened.question_id,
-        tenant=tenant,
+        tenant=opened.tenant,
         role=Message.Role.USER,
-        text=question.text,
+        text=opened.text,
+        created=branch.moment,
         **place_of(opened.conversation_id, opened.turn_id),
     )
     await insert(connection, asked)
+
+
+async def _write_turn(
+    connection: Connection,
+    caller: Caller,
+    question: Question,
+    opened: Opened,
+    branch: Branch,
+    *,
+    replica: uuid.UUID,
+    again: Again | None,
+) -> None:
+    tenant = caller.tenant
     turn = Turn(
         id=opened.turn_id,
         tenant=tenant,
@@ -273,10 +229,15 @@ async def _write(
         assistant=opened.assistant,
         end_user=opened.end_user,
         question_id=opened.question_id,
+        parent_id=branch.parent,
+        begins=branch.parent is None,
+        continues_id=again.continues if again else None,
+        created=branch.moment,
         api_key_id=caller.api_key_id,
         prompt_version=opened.prompt,
         replica=replica,
         epoch=opened.epoch,
+        ends_with=sorted(opened.ends_with),
         client_id=question.client_id,
         request_id=question.request_id,
     )
@@ -286,17 +247,6 @@ async def _write(
         if error.diag.constraint_name == "turn_one_open_per_conversation":
             raise TurnInProgress from error
         raise
-    if question.idempotency_key:
-        await insert(
-            connection,
-            IdempotencyKey(
-                tenant=tenant,
-                end_user=opened.end_user,
-                key=question.idempotency_key,
-                fingerprint=question.fingerprint,
-                turn=turn,
-            ),
-        )
     await ledger.reserve(
         connection,
         tenant,
@@ -305,3 +255,6 @@ async def _write(
         api_key_id=caller.api_key_id,
         assistant_id=opened.assistant.pk,
     )
+    if opened.conversation_id:
+        title = " ".join(opened.text.split())[:TITLE_CHARS]
+        await connection.execute(_TOUCH, (branch.moment, title, tenant.pk, opened.conversation_id))

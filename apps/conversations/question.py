@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import orjson
 
@@ -26,6 +28,9 @@ class Question:
     """What a door was asked. `user` is who asks, where the call says so; `client_id` is the client's own name for the
     question; `idempotency_key` makes a repeat harmless.
 
+    In a conversation it follows the latest turn, unless it names another one as its `parent`, or one that it `edits`,
+    whose parent it takes.
+
     A client that keeps the conversation itself brings it: `history` (question, answer; oldest first) and
     `instructions`, which follow the assistant's prompt and never replace it.
     """
@@ -35,6 +40,8 @@ class Question:
     client_id: str = ""
     idempotency_key: str = ""
     request_id: str = ""
+    parent: uuid.UUID | None = None
+    edits: uuid.UUID | None = None
     history: tuple[tuple[str, str], ...] = ()
     instructions: str = ""
     sampling: Sampling = NOT_SAID
@@ -42,5 +49,7 @@ class Question:
     @property
     def fingerprint(self) -> str:
         """The same for a repeat, and for nothing else that the same key may stand before."""
-        asked = (self.text, self.history, self.instructions, asdict(self.sampling))
+        asked: list[Any] = [self.text, self.history, self.instructions, asdict(self.sampling)]
+        if self.parent or self.edits:  # only then: the release before knows neither, and reads the same keys
+            asked += [self.parent, self.edits]
         return hashlib.sha256(orjson.dumps(asked)).hexdigest()

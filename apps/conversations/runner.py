@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 import uuid
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -14,50 +15,53 @@ from django.db import Error, IntegrityError, InterfaceError, OperationalError
 
 from apps.access.revocation import Watch
 from apps.conversations import answering, metrics, turn
+from apps.conversations.journal import Kept, journal, key_of
 from apps.conversations.log import Log
+from apps.conversations.mirror import mirrors
 from apps.conversations.models import Turn
+from apps.conversations.running import Running
 from apps.edge.errors import ServiceUnavailable, translate
 from apps.edge.request_ids import current_request_id
 from apps.tenants.scoping import unit
 from apps.usage.models import UsageRecord
-from chatbot.errors import ModelBusy, ModelUnavailable, NotFound, NotPermitted, ParleyError
-from chatbot.events import Failed, TurnFinished, TurnStarted
+from chatbot.errors import ModelBusy, ModelUnavailable, NotPermitted, ParleyError
+from chatbot.events import START, Cursor, Failed, TurnFinished, TurnStarted
 
 log = structlog.get_logger(__name__)
 
-# This process, as turns name it.
-REPLICA = uuid.uuid4()
 # How long a finished turn's log is kept for those who come back at once; after that the stored message answers.
 LINGER_SECONDS = 60.0
 # While Postgres is away, a finished answer is offered to it again after each of these seconds.
-SAVE_RETRIES = (0.1, 0.5, 1, 2, 4, 8, 15, 15, 15)
-
-
-@dataclass(slots=True)
-class Running:
-    """A turn of this process, running or lately ended."""
-
-    opened: turn.Opened
-    log: Log
-    outcome: turn.Outcome = field(default_factory=turn.Outcome)
-    started: float = field(default_factory=time.perf_counter)
-    stopping: bool = False
-    refused: bool = False  # stopped because whoever asked is no longer let in
-    answering: asyncio.Task[None] | None = None  # ends with the last token, or when the turn is stopped
-    task: asyncio.Task[None] | None = None  # ends when the turn is stored and its readers know
+SAVE_RETRIES = (0.1, 0.5, 1, 2, 4, *[5] * 120)
+CHECKPOINT_SECONDS = 10.0
 
 
 _running: dict[uuid.UUID, Running] = {}  # keeps the tasks, too: the loop itself holds them weakly
 
 
-def start(opened: turn.Opened) -> Log:
+async def start(opened: turn.Opened) -> Log:
     """Run an opened turn; its log has its first event when this returns."""
-    running = Running(opened, Log(opened.epoch))
-    _running[opened.turn_id] = running
+    log = Log(opened.epoch)
     conversation = str(opened.conversation_id) if opened.conversation_id else None
-    running.log.append(TurnStarted(str(opened.turn_id), conversation, str(opened.question_id)))
-    running.task = asyncio.create_task(_run(running))
-    return running.log
+    log.append(TurnStarted(str(opened.turn_id), conversation, str(opened.question_id)))
+    await run(opened, log)
+    return log
+
+
+async def run(opened: turn.Opened, log: Log, *, written: Cursor = START) -> None:
+    """Run a turn from where its log stands; the journal has it up to `written`."""
+    writer = await journal()
+    kept = Kept(key_of(opened.tenant.pk, opened.turn_id), log, written)
+    running = Running(opened, log, writer, kept)
+    kept.lost = running.leave
+    if opened.begun and opened.begun.told:
+        running.outcome.text, running.outcome.sources = opened.begun.text, list(opened.begun.sources)
+    if opened.epoch > 1:
+        kept.last_id = Cursor(opened.epoch, 0)  # the fence
+        kept.accepted.set()  # it goes on, whatever Redis says
+    _running[opened.turn_id] = running
+    writer.keep(running.kept)
+    running.task = asyncio.create_task(_run(running), context=contextvars.copy_context())
 
 
 def log_of(turn_id: uuid.UUID) -> Log | None:
@@ -69,11 +73,10 @@ def log_of(turn_id: uuid.UUID) -> Log | None:
 def stop(turn_id: uuid.UUID) -> bool:
     """Ask a turn to end with what it has said. False where it is not running here or has ended by itself."""
     running = _running.get(turn_id)
-    if running is None or (running.answering is not None and running.answering.done()):
+    if running is None or running.leaving or (running.answering is not None and running.answering.done()):
         return False
     running.stopping = True
-    if running.answering is not None:
-        running.answering.cancel()
+    running.end_answer()
     return True
 
 
@@ -83,18 +86,43 @@ def _refuse(running: Running) -> None:
 
 
 async def _run(running: Running) -> None:
-    opened, outcome = running.opened, running.outcome
+    opened = running.opened
     structlog.contextvars.bind_contextvars(turn=str(opened.turn_id))
     watch = Watch(opened.tenant.pk, opened.ends_with, on_end=partial(_refuse, running))
     with metrics.RUNNING.track_inprogress(), closing(watch):
-        running.answering = asyncio.create_task(answering.answer(opened, outcome, running.log, running.started))
+        running.answering = asyncio.create_task(answering.answer(running))
         if running.stopping:  # whoever asked left before this task had its first step
             running.answering.cancel()
         # wait() and not await: whatever ends the answer, its turn is closed here.
-        await asyncio.wait([running.answering])
-        _conclude(running, running.answering)
-        await _close(running)
-    asyncio.get_running_loop().call_later(LINGER_SECONDS, _running.pop, opened.turn_id, None)
+        while not (await asyncio.wait([running.answering], timeout=CHECKPOINT_SECONDS))[0]:
+            if running.noting is None or running.noting.done():
+                running.noting = asyncio.create_task(_note(running))
+        if not running.leaving:
+            _conclude(running, running.answering)
+            await _close(running)
+    if running.leaving:
+        await _leave(running)
+    else:
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, _running.pop, opened.turn_id, None)
+
+
+async def _note(running: Running) -> None:
+    opened = running.opened
+    try:
+        if not await unit(turn.keep_partial, opened.tenant, opened.turn_id, opened.epoch, running.outcome):
+            running.leave()
+    except Error as error:
+        log.warning("turn.not_noted", error=type(error).__name__)
+
+
+async def _leave(running: Running) -> None:
+    """Let the turn go on elsewhere: the readers here follow it there."""
+    opened = running.opened
+    await running.journal.flush(running.kept)
+    running.journal.let_go(running.kept)
+    del _running[opened.turn_id]
+    await (await mirrors()).adopt(opened.tenant.pk, opened.turn_id, running.log)
+    log.info("turn.left", epoch=opened.epoch, seq=running.log.last.seq)
 
 
 def _conclude(running: Running, answered: asyncio.Task[None]) -> None:
@@ -103,7 +131,7 @@ def _conclude(running: Running, answered: asyncio.Task[None]) -> None:
     error: ParleyError | None = None
     if answered.cancelled():
         if not running.stopping:
-            error = ServiceUnavailable("This replica is shutting down.", retry_after=1)
+            error = ParleyError()
     elif (raised := answered.exception()) is not None:
         error = translate(raised) if isinstance(raised, Exception) else ParleyError()
     if running.refused and outcome.state == Turn.State.RUNNING:
@@ -114,7 +142,7 @@ def _conclude(running: Running, answered: asyncio.Task[None]) -> None:
     elif error is not None:
         outcome.error = error
         outcome.state = Turn.State.INTERRUPTED if outcome.text else Turn.State.FAILED
-        refused = isinstance(error, ModelBusy | ModelUnavailable) and not outcome.text
+        refused = isinstance(error, ModelBusy | ModelUnavailable | ServiceUnavailable) and not outcome.text
         outcome.bill = UsageRecord.Bill.NONE if refused else UsageRecord.Bill.LOSS
     elif outcome.state == Turn.State.RUNNING:
         outcome.state, outcome.finish_reason = Turn.State.STOPPED, "stopped"
@@ -130,7 +158,8 @@ async def _close(running: Running) -> None:
     for delay in (*SAVE_RETRIES, None):
         try:
             if not await _store(running, answer_id):
-                running.outcome.error = NotFound("This turn was taken over or deleted; what was said here is not kept.")
+                running.leaving = True  # taken over, or deleted
+                return
             break
         except (OperationalError, InterfaceError) as error:
             log.warning("turn.save_failed", error=type(error).__name__, retry_in=delay)
@@ -190,6 +219,7 @@ def _tell(running: Running, answer_id: uuid.UUID) -> None:
                 timings=outcome.timings,
             )
         )
+    running.journal.hurry()
     reason = outcome.error.code if outcome.error else outcome.finish_reason
     metrics.TURNS.labels(str(outcome.state), reason).inc()
     metrics.TOKENS.labels("prompt").inc(outcome.usage.prompt_tokens)
@@ -207,13 +237,12 @@ def _tell(running: Running, answer_id: uuid.UUID) -> None:
 
 
 async def drain(timeout: float) -> None:
-    """Wait for running turns, at most `timeout` seconds; those that are not done by then are ended as they stand."""
+    """Wait for running turns, at most `timeout` seconds; those that are not done by then are left to others."""
     unfinished = {r.task: r for r in _running.values() if r.task and not r.task.done()}
     if not unfinished:
         return
     _, late = await asyncio.wait(unfinished, timeout=timeout)
     for task in late:
-        if answering := unfinished[task].answering:
-            answering.cancel()
+        unfinished[task].leave()
     if late:
         await asyncio.wait(late)

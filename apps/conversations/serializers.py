@@ -23,6 +23,32 @@ class AskSerializer(serializers.Serializer[Any]):
     user = Text(
         max_length=200, required=False, default="", allow_blank=True, help_text="Who asks: must own the conversation."
     )
+    parent = serializers.UUIDField(  # type: ignore[assignment]
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="The turn that it follows, where that is not the conversation's latest.",
+    )
+    edits = serializers.UUIDField(
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="The turn whose question this one stands instead of: it follows what that one followed.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["parent"] and attrs["edits"]:
+            raise serializers.ValidationError(
+                {"edits": "A question that edits another follows what that one followed."}
+            )
+        return attrs
+
+
+class AgainSerializer(serializers.Serializer[Any]):
+    """A question that is answered once more."""
+
+    client_id = Text(max_length=100, required=False, default="", allow_blank=True)
+    user = Text(max_length=200, required=False, default="", allow_blank=True)
 
 
 class BeginSerializer(serializers.Serializer[Any]):
@@ -97,6 +123,8 @@ class TurnSerializer(serializers.ModelSerializer[Turn]):
         fields = (
             "id",
             "conversation",
+            "parent",
+            "continues",
             "state",
             "finish_reason",
             "client_id",
@@ -120,3 +148,14 @@ class TurnSerializer(serializers.ModelSerializer[Turn]):
 
     def get_error(self, turn: Turn) -> dict[str, Any] | None:
         return dict(TurnErrorSerializer(turn).data) if turn.error_code else None
+
+
+class PolledTurnSerializer(TurnSerializer):
+    """A turn, and with `after` what came since: `events`, each with its `id` and `type`, and the `cursor` to ask with
+    next time."""
+
+    events = serializers.ListField(child=serializers.DictField(), required=False, read_only=True)
+    cursor = serializers.CharField(required=False, read_only=True)
+
+    class Meta(TurnSerializer.Meta):
+        fields = (*TurnSerializer.Meta.fields, "events", "cursor")  # type: ignore[assignment]  # two more

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from typing import Any
 
 import structlog
 from celery import shared_task
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.conversations import turn
@@ -16,31 +18,38 @@ from apps.tenants import lookups
 from apps.tenants.scoping import tenant_scope
 from apps.usage import ledger
 from apps.usage.models import UsageRecord
+from chatbot.events import Source
 
 log = structlog.get_logger(__name__)
 
-# Longer than any turn can last (180 s in all, FAULTS "Budgets") and than its runner tries to save it (60 s).
+# Longer than any process needs to take a turn over: none is there, or each that tried has ended, too.
 ABANDONED_AFTER = datetime.timedelta(seconds=300)
 
 
 @shared_task(name="conversations.close_abandoned_turns")
 def close_abandoned_turns() -> int:
-    """End turns whose process died: they become interrupted, and cost nothing. Returns how many."""
+    """End turns that no process runs or takes over: they become interrupted, and cost nothing. Returns how many."""
     closed = 0
-    for tenant_id, turn_id in lookups.call("turns_open_since", timezone.now() - ABANDONED_AFTER):
+    for tenant_id, turn_id in lookups.call("turns_orphaned", timezone.now() - ABANDONED_AFTER):
         with tenant_scope(tenant_id):
             closed += _close(Turn.objects.for_tenant(tenant_id).select_related("tenant").get(pk=turn_id))
     # What is reserved still belongs to no turn any more: its conversation was deleted with its assistant or tenant.
-    closed += ledger.settle_abandoned(timezone.now() - ABANDONED_AFTER)
+    closed += ledger.settle_abandoned(timezone.now() - ABANDONED_AFTER, _open_turns)
     if closed:
         log.warning("turns.abandoned", closed=closed)
     return closed
+
+
+def _open_turns(tenant_id: uuid.UUID) -> QuerySet[Any]:
+    return Turn.objects.for_tenant(tenant_id).filter(state__in=Turn.OPEN).values("pk")
 
 
 def _close(row: Turn) -> bool:
     outcome = turn.Outcome(
         state=Turn.State.INTERRUPTED,
         bill=UsageRecord.Bill.LOSS,
+        text=row.partial,
+        sources=[Source(**source) for source in row.sources],
         error=ServiceUnavailable("The process that was answering ended before the answer did. Please ask again."),
         last_seq=row.last_seq,
     )

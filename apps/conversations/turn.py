@@ -23,6 +23,19 @@ from chatbot.inference.endpoint import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """What an answer begins with, that was said before: by a process that is gone, or in another turn.
+
+    told: whether the turn's readers have it. billed: whether it was paid for, which it is once.
+    """
+
+    text: str
+    sources: Sequence[Source]
+    told: bool = False
+    billed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """An accepted question and everything needed to answer it, so that no database is needed until it closes."""
 
@@ -41,6 +54,7 @@ class Opened:
     instructions: str = ""  # the asker's own, after the prompt
     sampling: Sampling = NOT_SAID
     ends_with: frozenset[str] = frozenset()  # what, announced as ended, stops the answer
+    begun: Begun | None = None
 
 
 @dataclass(slots=True)
@@ -91,6 +105,7 @@ def close_turn(
             finish_reason=outcome.finish_reason,
             error_code=error.code if error else "",
             error_message=error.message[:500] if error else "",
+            partial="",
             sources=[asdict(source) for source in outcome.sources],
             prompt_tokens=outcome.usage.prompt_tokens,
             completion_tokens=outcome.usage.completion_tokens,
@@ -116,3 +131,11 @@ def close_turn(
     ledger.settle(tenant, turn_id=turn_id, bill=outcome.bill, usage=outcome.usage, endpoint_id=outcome.endpoint_id)
     announcing.turn_finished(tenant, turn_id)
     return True
+
+
+def keep_partial(tenant: Tenant, turn_id: uuid.UUID, epoch: int, outcome: Outcome) -> bool:
+    """Note what was said so far, in case that this process and Redis end together. False where the turn is no longer
+    open in this epoch."""
+    sources = [asdict(source) for source in outcome.sources]
+    open_turn = Turn.objects.for_tenant(tenant).filter(pk=turn_id, epoch=epoch, state__in=Turn.OPEN)
+    return bool(open_turn.update(partial=outcome.text, sources=sources))

@@ -89,7 +89,7 @@ def wire_of(send: Any) -> Wire | None:
     """The connection that an ASGI server's `send` writes to. None where there is none, as in tests without a server."""
     # Daphne's is a partial() with its request or WebSocket, uvicorn's a method of its own.
     arguments = getattr(send, "args", ())
-    transport = getattr(arguments[0] if arguments else getattr(send, "__self__", None), "transport", None)
+    transport: Any = getattr(arguments[0] if arguments else getattr(send, "__self__", None), "transport", None)
     if hasattr(transport, "get_write_buffer_size"):
         return _Uvicorn(transport)
     return _Daphne(transport) if hasattr(transport, "abortConnection") else None

@@ -84,6 +84,8 @@ ANSWER = {
 TURN = {
     "id": "3fb8b3ab-62a5-4f0e-8f0c-6a3f4c1e9d72",
     "conversation": CONVERSATION["id"],
+    "parent": None,
+    "continues": None,
     "state": "finished",
     "finish_reason": "stop",
     "client_id": "q-1",
@@ -178,8 +180,21 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Conversation": {"seal": CONVERSATION},
     "PatchedConversationRequest": {"rename": {"title": "Seals"}},
     "Message": {"answer": ANSWER},
-    "AskRequest": {"seal": {"text": "Which seal fits?", "client_id": "q-1"}},
+    "AskRequest": {
+        "seal": {"text": "Which seal fits?", "client_id": "q-1"},
+        "edit": {"text": "Which seal fits the P-4?", "edits": TURN["id"]},
+    },
     "Turn": {"finished": TURN},
+    "PolledTurn": {
+        "running": {
+            **TURN,
+            "state": "running",
+            "answer": None,
+            "text": "",
+            "events": [{"id": "1-3", "type": "token", "text": "The seal"}],
+            "cursor": "1-3",
+        }
+    },
     "GiveFeedbackRequest": {"down": {"rating": "down", "comment": "It is P-42 since 2024."}},
     "Feedback": {
         "down": {

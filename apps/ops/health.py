@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from apps.conversations import draining
 from apps.edge.middleware import ahead_of_middleware
 from apps.ops import roles
 from apps.tenants.scoping import platform_unit
@@ -40,8 +41,10 @@ def _lacking() -> str:
 
 @ahead_of_middleware
 async def ready(request: HttpRequest) -> HttpResponse:
-    """200 when this process may get traffic: Postgres answers, is migrated and keeps tenants apart. A dead model server
-    does not matter."""
+    """200 when this process may get traffic: it is not draining, and Postgres answers, is migrated and keeps tenants
+    apart. A dead model server does not matter."""
+    if not draining.is_ready():
+        return JsonResponse({"status": "draining"}, status=503)
     try:
         lacking = await platform_unit(_lacking)
     except DatabaseError:

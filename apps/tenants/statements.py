@@ -20,8 +20,8 @@ from django.db import connections, models
 from django.db.utils import DatabaseErrorWrapper
 from psycopg.types.json import Jsonb
 
-from apps.tenants.models import Tenant
 from apps.tenants.pool import Connection, Pool
+from apps.tenants.scoping import Whose, tenant_id_of
 
 M = TypeVar("M", bound=models.Model)
 # A burst of questions queues for connections: a search of 10,000 passages holds one for some 8 ms.
@@ -44,7 +44,7 @@ _pools: dict[asyncio.AbstractEventLoop, tuple[Pool, _Holder]] = {}
 
 
 @asynccontextmanager
-async def transaction(tenant: Tenant) -> AsyncGenerator[Connection]:
+async def transaction(whose: Whose) -> AsyncGenerator[Connection]:
     """A connection in a transaction of the tenant's scope, committed on leaving. Never await anything else inside: it
     is one of few.
 
@@ -52,7 +52,7 @@ async def transaction(tenant: Tenant) -> AsyncGenerator[Connection]:
     WAIT_SECONDS.
     """
     with _translated:
-        async with (await _pool()).transaction(_ENTER.format(uuid.UUID(str(tenant.pk)))) as connection:
+        async with (await _pool()).transaction(_ENTER.format(uuid.UUID(tenant_id_of(whose)))) as connection:
             yield connection
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
+from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.tenants import lookups
@@ -68,13 +71,15 @@ def enter_embeddings(
     )
 
 
-def settle_abandoned(before: dt.datetime) -> int:
-    """Settle what was reserved before then as a loss; for rows whose turns are gone. Returns how many."""
+def settle_abandoned(before: dt.datetime, open_turns: Callable[[uuid.UUID], QuerySet[Any]]) -> int:
+    """Settle what was reserved before then as a loss, unless its turn is among the tenant's `open_turns` (their ids).
+    Returns how many."""
     settled = 0
     for (tenant_id,) in lookups.call("tenants_with_reserved", before):
         with tenant_scope(tenant_id):
             rows = UsageRecord.objects.for_tenant(tenant_id)
-            settled += rows.filter(state=UsageRecord.State.RESERVED, created__lt=before).update(
+            abandoned = rows.filter(state=UsageRecord.State.RESERVED, created__lt=before)
+            settled += abandoned.exclude(turn_id__in=open_turns(tenant_id)).update(
                 state=UsageRecord.State.SETTLED, bill=UsageRecord.Bill.LOSS, settled_at=timezone.now()
             )
     return settled

@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal, Self
 
-from chatbot.errors import ModelError, ModelTimeout, ModelUnavailable
+from chatbot.errors import ModelError, ModelFailed, ModelTimeout, ModelUnavailable
 from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Endpoint
+from chatbot.inference.protocols import protocol_of
 from chatbot.inference.stream import Delta
 from chatbot.inference.wire import ChatRequest, InputType
 
@@ -55,9 +56,15 @@ class Pool:
         """From now on there are these endpoints; streams that run go on with theirs."""
         self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
 
+    def continues(self, ids: Sequence[str]) -> bool:
+        """Whether one of these can go on from a prefix. It may still refuse, as llama.cpp may with models that
+        think: then chat() raises before the first token, and the answer is to be begun again without one."""
+        return any(protocol_of(self._endpoints[key]).continues for key in ids if key in self._endpoints)
+
     @asynccontextmanager
     async def chat(self, ids: Sequence[str], request: ChatRequest) -> AsyncGenerator[Answer]:
         """Ask the first of `ids`, and the next one if it fails before its first token; entering waits for that token.
+        With a prefix only those are asked that can go on from it.
 
         Leaving closes the stream, and so stops the model. Raises PromptTooLong, which no other endpoint mends,
         or the ModelError of the last attempt; inside the block the error of the stream, which is not retried.
@@ -80,7 +87,7 @@ class Pool:
         raise ModelUnavailable(f"No {kind} endpoint is set up for this.")
 
     async def _begin(self, ids: Sequence[str], request: ChatRequest) -> Answer:
-        *others, last = self._known(ids, "chat")[:ATTEMPTS]
+        *others, last = self._able(ids, request)[:ATTEMPTS]
         patience = (*others, last)[0].deadlines.first_token + self._retry_seconds
         until = asyncio.get_running_loop().time() + patience
         for endpoint in others:
@@ -89,6 +96,14 @@ class Pool:
             except ModelError:
                 continue  # nothing was said yet, so the next endpoint can say all of it
         return await self._start(last, request, until)
+
+    def _able(self, ids: Sequence[str], request: ChatRequest) -> list[Endpoint]:
+        known = self._known(ids, "chat")
+        if not request.begun:
+            return known
+        if able := [endpoint for endpoint in known if protocol_of(endpoint).continues]:
+            return able
+        raise ModelFailed("No chat endpoint here can continue an answer.")
 
     async def _start(self, endpoint: Endpoint, request: ChatRequest, until: float) -> Answer:
         deltas = self._client.chat(endpoint, request)

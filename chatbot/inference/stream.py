@@ -59,11 +59,12 @@ class ChatReader:
 
     feed() gives what a read brought, or None. It raises ModelFailed, ModelBusy, ModelTimeout or PromptTooLong where
     the server says so; text before the error in the same read comes first, and the next feed() or close() raises.
-    With `max_tokens`, a server that ignores it is cut off with finish_reason length. Streams in another form than
-    OpenAI's have a subclass with its own _read().
+    With `max_tokens`, a server that ignores it is cut off with finish_reason length. With the `prefix` from which the
+    answer goes on, blanks that it ends in are not said once more. Streams in another form than OpenAI's have a subclass
+    with its own _read().
     """
 
-    def __init__(self, max_tokens: int | None = None) -> None:
+    def __init__(self, max_tokens: int | None = None, *, prefix: str = "") -> None:
         self.ended = False  # nothing that follows matters
         self.finish_reason: str | None = None
         self._room = math.inf if max_tokens is None else max_tokens * CHARACTERS_PER_TOKEN
@@ -73,6 +74,9 @@ class ChatReader:
         self._texts: list[str] = []
         self._usage: Usage | None = None
         self._thought = False
+        self._seam = prefix[len(prefix.rstrip()) :]  # blanks that the stream may repeat
+        self._at_seam = bool(prefix)  # nothing has followed it yet
+        self._goes_on = bool(prefix.strip())
 
     def feed(self, chunk: bytes) -> Delta | None:
         if self._failure:
@@ -147,6 +151,14 @@ class ChatReader:
                 raise TypeError
             self._texts.append(text)
         elif delta.get("reasoning_content") or delta.get("reasoning"):
+            self._think()
+
+    def _think(self) -> None:
+        if self._at_seam and self._goes_on:
+            # vLLM's parsers take all for thoughts until these end, and a prompt that ends in a prefix may lack that
+            # end: what they call thoughts there is the answer, or another one.
+            self._fail(ModelFailed("The model server thinks where it was to go on with its answer."))
+        else:
             self._thought = True
 
     def _finish(self, reason: str) -> None:
@@ -165,6 +177,8 @@ class ChatReader:
     def _collect(self, finished: str | None) -> Delta | None:
         text = "".join(self._texts).replace("\0", "")  # PostgreSQL stores no NUL
         self._texts.clear()
+        if text and self._at_seam:
+            text = self._joined(text)
         usage, self._usage = self._usage, None
         thought, self._thought = self._thought, False
         self._room -= len(text)
@@ -176,6 +190,14 @@ class ChatReader:
         if text or reason or usage or thought:
             return Delta(text, reason, usage)
         return None
+
+    def _joined(self, text: str) -> str:
+        """`text` without what it repeats of the blanks at the seam."""
+        longest = min(len(text), len(self._seam))
+        repeated = next((n for n in range(longest, 0, -1) if text.startswith(self._seam[:n])), 0)
+        self._seam = self._seam[repeated:]
+        self._at_seam = repeated == len(text)
+        return text[repeated:]
 
 
 def _is_word(reason: str) -> bool:

@@ -35,13 +35,29 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """`top_p` lies between 0 and 1, both of which TGI refuses; None cuts nothing off."""
+    """`top_p` lies between 0 and 1, both of which TGI refuses; None cuts nothing off.
+
+    prefix: what the answer begins with already; the model goes on from it, and the stream holds only what follows, to
+    which alone `max_tokens` applies. Servers count it among the tokens of the prompt.
+    """
 
     messages: tuple[Message, ...]
     max_tokens: int
     temperature: float = 0.2
     top_p: float | None = None
     stop: tuple[str, ...] = ()
+    prefix: str = ""
+
+    # A prefix is sent without the blanks at its ends. Many chat templates trim what the assistant said (Llama 3, Gemma,
+    # Qwen 3), and TGI looks for it in the prompt as it was sent, and where that is not found has the model answer anew;
+    # those that keep a blank make a prompt that ends in one, after which models write badly, since their tokens begin
+    # with blanks and do not end in them. So the model writes the blanks at the seam again, and the reader drops what of
+    # them was there already (ChatReader). Where the model now wants other blanks than it did before, both stay.
+
+    @property
+    def begun(self) -> str:
+        """The prefix as it is sent; empty where the answer has yet to begin."""
+        return self.prefix.strip()
 
 
 def encode(body: dict[str, Any]) -> bytes:

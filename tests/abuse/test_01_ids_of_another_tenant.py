@@ -54,11 +54,14 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "api/v1/conversations/<uuid:conversation_id>/messages": [("GET", "conversations/{conversation}/messages", "")],
     "api/v1/conversations/<uuid:conversation_id>/turns": [
-        ("POST", "conversations/{conversation}/turns", '{"text": "x"}')
+        ("POST", "conversations/{conversation}/turns", '{"text": "x"}'),
+        ("POST", "conversations/{conversation}/turns", '{"text": "x", "edits": "{turn}"}'),
     ],
     "api/v1/turns/<uuid:turn_id>": [("GET", "turns/{turn}", "")],
     "api/v1/turns/<uuid:turn_id>/events": [("GET", "turns/{turn}/events", "")],
     "api/v1/turns/<uuid:turn_id>/stop": [("POST", "turns/{turn}/stop", "")],
+    "api/v1/turns/<uuid:turn_id>/regenerate": [("POST", "turns/{turn}/regenerate", "")],
+    "api/v1/turns/<uuid:turn_id>/continue": [("POST", "turns/{turn}/continue", "")],
     "api/v1/webhooks": [
         ("POST", "webhooks", WEBHOOK % '"assistants": ["{assistant}"]'),
         ("POST", "webhooks", WEBHOOK % '"collections": ["{collection}"]'),
@@ -166,7 +169,10 @@ async def test_frames(world: World, asked: dict[str, str]) -> None:
             await socket.hear()
         for frame in (
             {"type": "ask", "conversation": "{conversation}", "text": "go on"},
+            {"type": "ask", "conversation": "{conversation}", "text": "go on", "edits": "{turn}"},
             {"type": "ask", "assistant": "{assistant}", "text": "hello"},
+            {"type": "regenerate", "turn": "{turn}"},
+            {"type": "continue", "turn": "{turn}"},
             {"type": "resume", "turn": "{turn}"},
             {"type": "stop", "turn": "{turn}"},
         ):
@@ -210,7 +216,7 @@ def test_every_task_is_known() -> None:
 
 def test_every_frame_is_known() -> None:
     """test_frames asks as a stranger by each of them."""
-    assert set(ChatConsumer.scopes) == {"ask", "resume", "stop"}
+    assert set(ChatConsumer.scopes) == {"ask", "regenerate", "continue", "resume", "stop"}
 
 
 def everything(tenant: Tenant) -> dict[str, Any]:

@@ -47,6 +47,8 @@ async def test_rest_answers_as_for_an_unknown_id(world: World, api: Api, held: H
         ("GET", "turns/{turn}?user=b", None),
         ("GET", "turns/{turn}/events?user=b", None),
         ("POST", "turns/{turn}/stop?user=b", None),
+        ("POST", "turns/{turn}/regenerate?user=b", None),
+        ("POST", "turns/{turn}/continue?user=b", None),
     ):
         answers = []
         for conversation, turn in ((held.conversation, held.turn), (uuid.uuid4(), uuid.uuid4())):
@@ -89,8 +91,9 @@ async def test_staff_do_not_continue_what_an_end_user_or_a_colleague_began(world
             assert (await socket.hear())["code"] == "not_found"
         await socket.say(type="resume", turn=held.turn)
         assert (await socket.hear())["code"] == "not_found"
-        await socket.say(type="stop", turn=held.turn)
-        assert (await socket.hear())["code"] == "not_found"
+        for deed in ("stop", "regenerate", "continue"):
+            await socket.say(type=deed, turn=held.turn)
+            assert (await socket.hear())["code"] == "not_found"
         await socket.disconnect()
 
 

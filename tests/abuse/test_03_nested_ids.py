@@ -60,6 +60,16 @@ def nested(own: dict[str, str], ids: dict[str, str]) -> dict[str, Request]:
         ),
         "deliveries of a webhook": ("GET", f"/api/v1/webhooks/{ids['webhook']}/deliveries", None),
         "turn in a conversation": ("POST", f"/api/v1/conversations/{ids['conversation']}/turns", question),
+        "question instead of a turn's": (
+            "POST",
+            f"/api/v1/conversations/{own['conversation']}/turns",
+            {**question, "edits": ids["turn"]},
+        ),
+        "question after a turn": (
+            "POST",
+            f"/api/v1/conversations/{own['conversation']}/turns",
+            {**question, "parent": ids["turn"]},
+        ),
         "feedback on a message": ("POST", f"/api/v1/messages/{ids['message']}/feedback", {"rating": "up"}),
         "own conversation of another's user": (
             "GET",
@@ -100,6 +110,7 @@ def ids_of(world: World) -> dict[str, str]:
         "collection": str(Collection.objects.for_tenant(tenant).get().pk),
         "conversation": str(message.conversation_id),
         "message": str(message.pk),
+        "turn": str(message.answered_by.pk),
         "user": message.conversation.end_user.external_id,
         "webhook": str(registration.register(tenant, name="x", url="https://r.example/", events=["turn.finished"]).pk),
     }

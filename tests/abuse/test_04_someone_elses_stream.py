@@ -29,7 +29,7 @@ async def test_a_running_turn_is_its_owners(world: World, api: Api) -> None:
     outsider = Socket(Authorization=f"Bearer {world.outsider_key}")
     await outsider.connect()
     await outsider.hear()
-    for frame in ("resume", "stop"):
+    for frame in ("resume", "stop", "regenerate", "continue"):
         await outsider.say(type=frame, turn=turn)
         assert (await outsider.hear())["code"] == "not_found"
     await outsider.disconnect()

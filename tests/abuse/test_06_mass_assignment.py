@@ -40,6 +40,8 @@ def greedy(globex: Tenant, **own: Any) -> dict[str, Any]:
         "active_at": "1999-01-01T00:00:00Z",
         "replica": WANTED,
         "epoch": 99,
+        "begins": True,
+        "continues": WANTED,
         "prompt_version": WANTED,
         "model": "another",
         "messages": [{"role": "system", "content": "obey"}],

@@ -62,7 +62,7 @@ def test_every_frame_is_explained() -> None:
     words = set(re.findall(r"`([a-z._]+)`", page("websocket")))
     headings = set(re.findall(r"^### (\S+)$", page("websocket"), re.MULTILINE))
     assert kinds <= words | headings
-    assert {"ask", "stop", "resume"} <= headings
+    assert {"ask", "regenerate", "continue", "stop", "resume"} <= headings
 
 
 def test_prompt_variables_and_the_default_prompt_are_those_of_the_code() -> None:

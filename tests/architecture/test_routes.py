@@ -22,6 +22,8 @@ STREAMING = {
     "api/v1/turns/<uuid:turn_id>",
     "api/v1/turns/<uuid:turn_id>/events",
     "api/v1/turns/<uuid:turn_id>/stop",
+    "api/v1/turns/<uuid:turn_id>/regenerate",
+    "api/v1/turns/<uuid:turn_id>/continue",
     "api/v1/documents/<uuid:document_id>/events",
     "api/v1/visitors",
     "api/v1/visitors/renew",

@@ -62,6 +62,8 @@ def test_policies_are_as_they_should_be(servers: Backends, protected: set[str]) 
         servers, "SELECT tablename, policyname, permissive, roles, cmd, qual, with_check FROM pg_policies"
     ):
         assert permissive == "PERMISSIVE"
+        if table not in protected and name == "search":
+            continue  # a function reads the platform's own rows, too: without row-level security it does nothing
         found[table][name] = (*roles, command, using, check)
     for table, policies in found.items():
         mine = TENANT.format(column=ELSEWHERE.get(table, "tenant_id"))

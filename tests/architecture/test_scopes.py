@@ -50,5 +50,5 @@ def test_what_declares_nothing_lets_nobody_in(method: str) -> None:
 def test_every_frame_declares_its_scope() -> None:
     documented = set(re.findall(r"^### (\w+)$", Path("docs/websocket.md").read_text("utf-8"), re.MULTILINE))
     assert set(ChatConsumer.scopes.values()) <= rights.ALL
-    assert set(ChatConsumer.scopes) == {"ask", "stop", "resume"}
+    assert set(ChatConsumer.scopes) == {"ask", "regenerate", "continue", "stop", "resume"}
     assert set(ChatConsumer.scopes) <= documented

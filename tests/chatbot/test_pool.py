@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from chatbot.errors import ModelBusy, ModelFailed, ModelTimeout, ModelUnavailable, ParleyError, PromptTooLong
 from chatbot.inference.client import Client
-from chatbot.inference.endpoint import Deadlines
+from chatbot.inference.endpoint import Deadlines, ProtocolName
 from chatbot.inference.pool import Pool
 from chatbot.inference.wire import ChatRequest, Message
+from tests.fakes.dialects import VLLM
 from tests.fakes.inference import FakeInference, Reply, make_endpoint
 
 SHORT = Deadlines(first_token=0.6, between_tokens=0.6)
@@ -115,6 +118,56 @@ async def test_after_the_first_token_that_deadline_is_over(fake: FakeInference, 
     pool = Pool(client, [make_endpoint(fake, id="a", deadlines=Deadlines(first_token=0.4))], retry_seconds=0.1)
     fake.script(Reply(tokens=["a", "b", "c"], delay=0.4))
     assert await hear(pool, "a") == ("a", "abc")
+
+
+def go_on(prefix: str) -> ChatRequest:
+    return replace(REQUEST, prefix=prefix)
+
+
+@pytest.fixture
+async def mixed(client: Client) -> AsyncIterator[tuple[Pool, FakeInference]]:
+    """Endpoints at one server that continues, of which only v and w are spoken to so."""
+    async with FakeInference(dialect=VLLM("o", "v", "w")) as fake:
+        protocols: dict[str, ProtocolName] = {"o": "openai", "v": "vllm", "w": "vllm"}
+        yield (
+            Pool(client, [make_endpoint(fake, id=name, model=name, protocol=how) for name, how in protocols.items()]),
+            fake,
+        )
+
+
+async def test_an_answer_is_continued_by_those_that_can(mixed: tuple[Pool, FakeInference]) -> None:
+    pool, fake = mixed
+    async with pool.chat(["o", "v"], go_on("You asked: What")) as answer:
+        assert answer.endpoint.id == "v"
+        assert "".join([delta.text async for delta in answer]) == " is Parley? [1]"
+    assert asked(fake) == ["v"]
+
+
+async def test_another_continues_where_one_fails(mixed: tuple[Pool, FakeInference]) -> None:
+    pool, fake = mixed
+    fake.script(Reply(status=500))
+    async with pool.chat(["v", "o", "w"], go_on("You asked: What")) as answer:
+        assert "".join([delta.text async for delta in answer]) == " is Parley? [1]"
+    assert asked(fake) == ["v", "w"]
+
+
+async def test_where_none_can_continue_nobody_is_asked(mixed: tuple[Pool, FakeInference]) -> None:
+    pool, fake = mixed
+    with pytest.raises(ModelFailed):
+        async with pool.chat(["o"], go_on("You asked: What")):
+            pass
+    assert not fake.requests
+    async with pool.chat(["o"], go_on("\n")) as answer:  # only blanks: nothing was said yet
+        assert answer.endpoint.id == "o"
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"), [(["o", "v"], True), (["o"], False), (["gone"], False), (["gone", "w"], True), ([], False)]
+)
+async def test_the_pool_says_whether_one_of_them_continues(
+    mixed: tuple[Pool, FakeInference], ids: list[str], expected: bool
+) -> None:
+    assert mixed[0].continues(ids) is expected
 
 
 async def test_leaving_the_block_stops_the_model(pool: Pool, fake: FakeInference) -> None:

@@ -139,9 +139,16 @@ words = st.text(alphabet="ab c\n[1]", max_size=300)
     texts=st.lists(words, max_size=6),
     context_length=st.integers(64, 3000),
     max_tokens=st.integers(1, 1000),
+    prefix=words | st.just(""),
 )
 def test_always_within_the_window(
-    history: list[tuple[str, str]], question: str, texts: list[str], context_length: int, max_tokens: int
+    *,
+    history: list[tuple[str, str]],
+    question: str,
+    texts: list[str],
+    context_length: int,
+    max_tokens: int,
+    prefix: str,
 ) -> None:
     passages = [source(n, text) for n, text in enumerate(texts, start=1)]
     try:
@@ -152,12 +159,13 @@ def test_always_within_the_window(
             passages=passages,
             context_length=context_length,
             max_tokens=max_tokens,
+            prefix=prefix,
         )
     except PromptTooLong:
-        bare = ANSWER_TOKENS + 2 * MESSAGE_TOKENS + estimate(DEFAULT([])) + estimate(question)
+        bare = ANSWER_TOKENS + 2 * MESSAGE_TOKENS + estimate(DEFAULT([])) + estimate(question) + estimate(prefix)
         assert bare + min(max_tokens, prompt.SMALLEST_ANSWER) > context_length
         return
-    assert packed.prompt_tokens == total(packed)
+    assert packed.prompt_tokens == total(packed) + estimate(prefix)
     assert packed.prompt_tokens + packed.max_tokens <= context_length
     assert min(max_tokens, prompt.SMALLEST_ANSWER) <= packed.max_tokens <= max_tokens
     assert packed.messages[-1] == Message("user", question)
@@ -165,6 +173,37 @@ def test_always_within_the_window(
     assert list(packed.sources) == [replace(passages[index], n=n) for n, index in enumerate(packed.passages, start=1)]
     said = [text for turn in history[packed.dropped_history :] for text in turn if text]
     assert [message.content for message in packed.messages[1:-1]] == said
+
+
+def begun(prefix: str, max_tokens: int) -> Packed:
+    return pack(
+        instructions=DEFAULT,
+        history=[("asked", "word " * 40)] * 20,
+        question="When?",
+        passages=[source(n, "word " * 40) for n in range(1, 21)],
+        context_length=2048,
+        max_tokens=max_tokens,
+        prefix=prefix,
+    )
+
+
+@pytest.mark.parametrize("max_tokens", [400, 4000])  # as much as it wants, or half of the window
+def test_a_prefix_stands_in_the_answers_room(max_tokens: int) -> None:
+    prefix = "word " * 100
+    fresh, continued = begun("", max_tokens), begun(prefix, max_tokens - estimate(prefix))
+    assert continued.messages == fresh.messages
+    assert continued.sources == fresh.sources
+    assert continued.prompt_tokens == fresh.prompt_tokens + estimate(prefix)
+    assert continued.max_tokens == fresh.max_tokens - estimate(prefix)
+
+
+def test_passages_give_way_to_a_prefix_that_outgrew_that_room() -> None:
+    prefix = "word " * 1400
+    continued = begun(prefix, 400)
+    assert len(continued.sources) < len(begun("", 400).sources)
+    assert continued.prompt_tokens + continued.max_tokens <= 2048
+    with pytest.raises(PromptTooLong):
+        begun("word " * 2000, 400)
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=8), st.integers(300, 2000))

@@ -45,8 +45,8 @@ class Played:
     failure: type[ParleyError] | None = None
 
 
-def play(*chunks: bytes, max_tokens: int | None = None) -> Played:
-    reader = ChatReader(max_tokens)
+def play(*chunks: bytes, max_tokens: int | None = None, prefix: str = "") -> Played:
+    reader = ChatReader(max_tokens, prefix=prefix)
     played = Played()
     try:
         for chunk in chunks:
@@ -149,6 +149,51 @@ def test_text_before_an_error_in_the_same_read_comes_first() -> None:
         reader.feed(token("more"))
     with pytest.raises(ModelFailed):
         reader.close()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "texts", "joined"),
+    [
+        ("one,", [" two"], "one, two"),
+        ("one, ", [" two"], "one, two"),
+        ("one, ", [" ", "two"], "one, two"),
+        ("one, t", ["wo"], "one, two"),
+        ("one:\n\n", ["\n\n- two"], "one:\n\n- two"),
+        ("one:\n\n", ["\n", "\n", "- two"], "one:\n\n- two"),
+        ("one:\n", ["\n\n- two"], "one:\n\n- two"),
+        ("def one():\n    ", ["\n  ", "      pass"], "def one():\n        pass"),
+        # The model wants other blanks than those that stand there: nothing is glued, and nothing taken back.
+        ("one.\n\n", ["\n", "two"], "one.\n\ntwo"),
+        ("one.\n", [" two"], "one.\n two"),
+        ("one ", ["\n\ntwo"], "one \n\ntwo"),
+        ("one, ", ["two"], "one, two"),
+        ("one, ", ["two", " ", " ", "three"], "one, two  three"),
+        ("one", [], "one"),
+        ("one ", [" "], "one "),
+        ("\n", ["\n", "one"], "\none"),
+    ],
+)
+def test_the_blanks_at_the_seam_are_said_once(prefix: str, texts: list[str], joined: str) -> None:
+    stream = [*map(token, texts), finish(), DONE]
+    assert prefix + play(*stream, prefix=prefix).text == joined
+    assert prefix + play(b"".join(stream), prefix=prefix).text == joined
+
+
+def test_blanks_that_are_dropped_take_no_room() -> None:
+    blanks = " " * CHARACTERS_PER_TOKEN
+    played = play(token(blanks), token("x" * CHARACTERS_PER_TOKEN), finish(), max_tokens=1, prefix="one" + blanks)
+    assert (played.text, played.finish_reasons) == ("x" * CHARACTERS_PER_TOKEN, ("stop",))
+
+
+def thought(text: str) -> bytes:
+    return event({"choices": [{"delta": {"reasoning_content": text}}]})
+
+
+def test_thoughts_instead_of_going_on_fail_before_anything_is_said() -> None:
+    assert play(thought("Let me see"), token("Two."), finish(), prefix="One.").failure is ModelFailed
+    assert play(token(" "), thought("Let me see"), finish(), prefix="One. ") == Played(failure=ModelFailed)
+    assert play(thought("Let me see"), token("One."), finish(), prefix="\n") == Played("One.", ("stop",))
+    assert play(token(" Two."), thought("Let me see"), finish(), prefix="One.") == Played(" Two.", ("stop",))
 
 
 def test_no_nul_gets_in() -> None:

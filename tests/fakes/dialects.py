@@ -35,6 +35,12 @@ def chunk(choice: dict[str, Any] | None, counted: dict[str, int] | None = None) 
     return {"id": "chatcmpl-fake", "created": 0, "model": "fake", "choices": choices, "usage": counted}
 
 
+def last_said(payload: dict[str, Any]) -> str:
+    """What the last message says if it is the assistant's."""
+    last: dict[str, str] = payload["messages"][-1]
+    return last["content"] if last["role"] == "assistant" else ""
+
+
 def usage(payload: dict[str, Any], tokens: list[str]) -> dict[str, int]:
     prompt = sum(len(message["content"]) // 4 for message in payload["messages"])
     return {"prompt_tokens": prompt, "completion_tokens": len(tokens), "total_tokens": prompt + len(tokens)}
@@ -47,6 +53,7 @@ class Dialect:
     chat_path = "/v1/chat/completions"
     embed_path = "/v1/embeddings"
     whole = True  # an answer in one piece, unless a stream is asked for
+    repeats = False  # an answer in one piece begins with the prefix that it continues
     done = b"data: [DONE]\n\n"
 
     def __init__(self, *models: str, context_length: int = CONTEXT_LENGTH) -> None:
@@ -77,6 +84,10 @@ class Dialect:
     def question(self, payload: dict[str, Any]) -> str:
         said = [message["content"] for message in payload["messages"] if message["role"] == "user"]
         return said[-1] if said else ""
+
+    def prefix(self, payload: dict[str, Any]) -> str:
+        """What the model goes on from. A last message of the assistant's is a message like any other to OpenAI."""
+        return ""
 
     def limit(self, payload: dict[str, Any]) -> int | None:
         """The longest answer that is wanted, in tokens."""
@@ -139,7 +150,8 @@ class ReasoningOpenAI(Dialect):
 
 class VLLM(Dialect):
     """vLLM: vllm/entrypoints/openai/models/serving.py (cards, unknown model) at 00153c8, basic/api_router.py (version)
-    at 681709b, chat_completion/serving.py (errors in streams), config/scheduler.py (503 beyond max_num_queued_reqs)."""
+    at 681709b, chat_completion/serving.py (errors in streams) and protocol.py (continue_final_message),
+    config/scheduler.py (503 beyond max_num_queued_reqs)."""
 
     def pages(self) -> Pages:
         return super().pages() | {"/version": lambda: {"version": "0.11.0"}}
@@ -166,7 +178,13 @@ class VLLM(Dialect):
     def unauthorised(self) -> Refusal:
         return Refusal(401, {"error": "Unauthorized"})
 
+    def prefix(self, payload: dict[str, Any]) -> str:
+        return last_said(payload) if payload.get("continue_final_message") else ""
+
     def unknown_model(self, payload: dict[str, Any]) -> Refusal | None:
+        if payload.get("continue_final_message") and payload.get("add_generation_prompt"):
+            said = "Cannot set both `continue_final_message` and `add_generation_prompt` to True."
+            return Refusal(400, error(said, "BadRequestError", 400))
         if payload.get("model") in self.models:
             return None
         said = f"The model `{payload.get('model')}` does not exist."
@@ -174,7 +192,13 @@ class VLLM(Dialect):
 
 
 class LlamaCpp(Dialect):
-    """llama.cpp's llama-server: tools/server/README.md, and what the release in xllamacpp answered when asked."""
+    """llama.cpp's llama-server: tools/server/README.md, and what the release in xllamacpp answered when asked.
+
+    thinks: its template lets the model think, and then releases from #15404 (August 2025) to May 2026 continue nothing.
+    """
+
+    repeats = True
+    thinks = False
 
     def pages(self) -> Pages:
         def props() -> dict[str, Any]:
@@ -194,6 +218,15 @@ class LlamaCpp(Dialect):
             "owned_by": "llamacpp",
             "meta": {"n_ctx": self.context_length, "n_ctx_train": 8 * self.context_length, "n_embd": 576},
         }
+
+    def prefix(self, payload: dict[str, Any]) -> str:
+        return last_said(payload)
+
+    def unknown_model(self, payload: dict[str, Any]) -> Refusal | None:
+        if not (self.thinks and last_said(payload)):
+            return None
+        said = "Assistant response prefill is incompatible with enable_thinking."
+        return Refusal(400, {"error": {"code": 400, "message": said, "type": "invalid_request_error"}})
 
     def opening(self) -> list[dict[str, Any]]:
         return [chunk({"delta": {"role": "assistant", "content": None}})]

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Fault, Pages, Refusal, error
+from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Fault, Pages, Refusal, error, last_said
 
 HUB_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
 
 class TGI(Dialect):
     """Text Generation Inference, Messages API: router/src/server.rs at 003eaec (/info, errors as events of a stream
-    with status 200, then [DONE]) and router/src/validation.rs (the words of a prompt that is too long)."""
+    with status 200, then [DONE]), router/src/validation.rs (the words of a prompt that is too long) and
+    router/src/infer/chat_template.rs of 3.0 (a last message of the assistant's, continued after its last character that
+    is no blank)."""
 
     embed_path = ""
+
+    def prefix(self, payload: dict[str, Any]) -> str:
+        return last_said(payload).rstrip()
 
     def pages(self) -> Pages:
         def info() -> dict[str, Any]:
@@ -57,8 +62,15 @@ class TGIGenerate(TGI):
     done = b""
 
     def question(self, payload: dict[str, Any]) -> str:
-        said = str(payload["inputs"]).rpartition("User: ")[2]
-        return said.partition("\n\nAssistant:")[0]
+        return self._last_turn(payload)[0]
+
+    def prefix(self, payload: dict[str, Any]) -> str:
+        return self._last_turn(payload)[1].removeprefix(" ")
+
+    def _last_turn(self, payload: dict[str, Any]) -> tuple[str, str]:
+        """What was asked last, and what the model is to go on from."""
+        asked, _, begun = str(payload["inputs"]).rpartition("User: ")[2].partition("\n\nAssistant:")
+        return asked, begun
 
     def limit(self, payload: dict[str, Any]) -> int | None:
         limit: int = payload["parameters"]["max_new_tokens"]

@@ -4,20 +4,20 @@ It answers as https://platform.openai.com/docs/api-reference says (chat/create, 
 errors as in docs/guides/error-codes); tests/fakes/dialects.py has the servers that differ, for `dialect`.
 
 In a test:      async with FakeInference() as fake: fake.script(Reply(tokens=["Hi"])); ... fake.base_url
-As a process:   python -m tests.fakes.inference --port 9000      (prints its base URL; port 0 picks a free one)
-                POST /script with a JSON list of replies replaces what is left of the script; GET /requests tells
-                what was asked and whether the client stayed.
+As a process:   python -m tests.fakes.inference --port 9000 --dialect vllm
+                It prints its base URL; port 0 picks a free one. POST /script with a JSON list of replies replaces what
+                is left of the script; GET /requests tells what was asked, what the answer was to go on from, and
+                whether the client stayed.
 
-Without a script it is a healthy server that answers "You asked: <question> [1]".
+Without a script it is a healthy server that answers "You asked: <question> [1]". Asked to continue an answer, servers
+that can do so go on from where its prefix ends, scripted or not.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import itertools
-import math
 import re
 import sys
 import time
@@ -29,12 +29,22 @@ import orjson
 from aiohttp import web
 
 from chatbot.inference.endpoint import Endpoint
-from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Refusal, chunk, usage
-from tests.fakes.replies import DIMENSION, Received, Reply
+from tests.fakes.dialects import CONTEXT_LENGTH, VLLM, Dialect, LlamaCpp, Refusal, chunk, usage
+from tests.fakes.huggingface import TGI, TGIGenerate
+from tests.fakes.replies import DIMENSION, Received, Reply, following
+from tests.fakes.vectors import embedding
 
 __all__ = ["CONTEXT_LENGTH", "DIMENSION", "FakeInference", "Received", "Reply", "embedding", "make_endpoint"]
 
 FOREVER = 3600.0
+LONGEST = 100_000  # tokens, where nobody asks for fewer
+DIALECTS: dict[str, type[Dialect]] = {
+    "openai": Dialect,
+    "vllm": VLLM,
+    "tgi": TGI,
+    "tgi-generate": TGIGenerate,
+    "llamacpp": LlamaCpp,
+}
 
 
 class FakeInference:
@@ -102,6 +112,7 @@ class FakeInference:
         received = await self._receive(request)
         if denied := self._denied(request, received.payload):
             return denied
+        received.prefix = self.dialect.prefix(received.payload)
         reply = self._next_reply("chat", received.payload.get("model", ""), self.dialect.question(received.payload))
         return await self._watched(request, received, self._answer(request, received, reply))
 
@@ -164,7 +175,8 @@ class FakeInference:
             return refused
         if self.dialect.whole and not payload.get("stream"):
             tokens, finish = self._spoken(reply, payload)
-            message = {"role": "assistant", "content": "".join(tokens)}
+            repeated = self.dialect.prefix(payload) if self.dialect.repeats else ""
+            message = {"role": "assistant", "content": repeated + "".join(tokens)}
             return web.json_response(chunk({"message": message, "finish_reason": finish}, usage(payload, tokens)))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"} | reply.headers)
         await response.prepare(request)
@@ -177,13 +189,17 @@ class FakeInference:
     async def _health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
-    def _spoken(self, reply: Reply, payload: dict[str, Any]) -> tuple[list[str], str]:
+    def _tokens(self, reply: Reply, payload: dict[str, Any]) -> Iterator[str]:
         last_line = (self.dialect.question(payload).strip().splitlines() or [""])[-1]
         tokens = reply.tokens if reply.tokens is not None else re.findall(r"\s*\S+", f"You asked: {last_line} [1]")
+        return following(itertools.cycle(tokens) if reply.endless else tokens, self.dialect.prefix(payload))
+
+    def _spoken(self, reply: Reply, payload: dict[str, Any]) -> tuple[list[str], str]:
+        """The tokens of an answer that ends, and why it does."""
         limit = self.dialect.limit(payload)
-        if limit is not None and len(tokens) > limit and not reply.endless:
-            return tokens[:limit], "length"
-        return tokens, reply.finish_reason
+        most = LONGEST if limit is None else limit
+        tokens = list(itertools.islice(self._tokens(reply, payload), most + 1))
+        return (tokens[:most], "length") if len(tokens) > most else (tokens, reply.finish_reason)
 
     async def _stream(self, request: web.Request, reply: Reply, payload: dict[str, Any]) -> AsyncIterator[bytes]:
         """The events of one answer, paced and broken as the reply says."""
@@ -196,16 +212,16 @@ class FakeInference:
             yield done
 
     async def _spoken_events(self, request: web.Request, reply: Reply, payload: dict[str, Any]) -> AsyncIterator[bytes]:
-        tokens, finish = self._spoken(reply, payload)
+        tokens, finish = ([], "") if reply.endless else self._spoken(reply, payload)
         for event in self.dialect.opening():
             yield _event(event)
-        for place in itertools.count() if reply.endless else range(len(tokens)):
+        for place, token in enumerate(self._tokens(reply, payload) if reply.endless else tokens):
             async for ping in _misbehave(request, reply, place):
                 yield ping
             if place:
                 await asyncio.sleep(reply.delay)
             last = place == len(tokens) - 1 and not reply.ends_badly
-            yield _event(self.dialect.token(tokens[place % len(tokens)], tokens, finish if last else None))
+            yield _event(self.dialect.token(token, tokens, finish if last else None))
         async for ping in _misbehave(request, reply, len(tokens)):
             yield ping
         if reply.garbage:
@@ -252,11 +268,6 @@ class FakeInference:
         return web.json_response([asdict(request) for request in self.requests])
 
 
-def _usage(payload: dict[str, Any], tokens: list[str]) -> dict[str, int]:
-    prompt = sum(len(message["content"]) // 4 for message in payload["messages"])
-    return {"prompt_tokens": prompt, "completion_tokens": len(tokens), "total_tokens": prompt + len(tokens)}
-
-
 def _refusal(refusal: Refusal, headers: dict[str, str] | None = None) -> web.Response:
     return web.json_response(refusal.body, status=refusal.status, headers=headers)
 
@@ -275,19 +286,6 @@ async def _misbehave(request: web.Request, reply: Reply, place: int) -> AsyncIte
             yield b": keep-alive\n\n"
 
 
-def embedding(text: str, dimension: int = DIMENSION) -> list[float]:
-    """A unit vector that is the same for the same words, and near for texts that share long ones (feature hashing)."""
-    vector = [0.0] * dimension
-    for word in re.findall(r"\w+", text.lower()):
-        digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
-        sign = 1.0 if digest & 1 else -1.0
-        vector[(digest >> 1) % dimension] += sign * min(len(word), 8)
-    length = math.hypot(*vector)
-    if length == 0.0:  # no words, or words that cancel out
-        return [1.0] + [0.0] * (dimension - 1)
-    return [x / length for x in vector]
-
-
 def make_endpoint(fake: FakeInference | None, **fields: Any) -> Endpoint:
     """An endpoint value that points at the fake."""
     defaults: dict[str, Any] = {
@@ -301,8 +299,8 @@ def make_endpoint(fake: FakeInference | None, **fields: Any) -> Endpoint:
     return Endpoint(**(defaults | fields))
 
 
-async def serve(port: int) -> None:
-    async with FakeInference(port) as fake:
+async def serve(port: int, dialect: Dialect) -> None:
+    async with FakeInference(port, dialect=dialect) as fake:
         sys.stdout.write(f"{fake.base_url}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
@@ -311,8 +309,9 @@ async def serve(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A scripted OpenAI-compatible inference server.")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--dialect", choices=DIALECTS, default="openai", help="the kind of server to play")
     arguments = parser.parse_args()
     try:
-        asyncio.run(serve(arguments.port))
+        asyncio.run(serve(arguments.port, DIALECTS[arguments.dialect]()))
     except KeyboardInterrupt:
         sys.exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +15,9 @@ DIMENSION = 384
 @dataclass(frozen=True, slots=True)
 class Reply:
     """How one request is answered. It goes to the first request that it matches, or to all of them with `always`.
+
+    A server that continues says of `tokens` what is not yet in the request's prefix, or all of them where they do not
+    begin with it: then they are what follows.
 
     when: text that the last user message (or the first text to embed) contains. model: the model asked for.
     delay, first_delay: seconds. split: write the body in pieces of so many bytes. noise: CRLF, comments, keep-alives
@@ -52,6 +56,22 @@ class Reply:
         return kind == self.kind and self.model in ("", model) and self.when in text
 
 
+def following(tokens: Iterable[str], prefix: str) -> Iterator[str]:
+    """The tokens after `prefix`, the first of them in part where it ends within one; all if they do not begin with it.
+
+    Blanks before the first word do not count: prefixes are sent without.
+    """
+    rest, text, taken = iter(tokens), "", []
+    prefix = prefix.lstrip()
+    while len(text) < len(prefix) and (token := next(rest, None)) is not None:
+        taken.append(token)
+        text = (text + token).lstrip()
+    if text.startswith(prefix):
+        taken = [text[len(prefix) :]] if text != prefix else []
+    yield from taken
+    yield from rest
+
+
 @dataclass(slots=True)
 class Received:
     """A request as it arrived. `disconnected_at` is the time.monotonic() at which its client went away early."""
@@ -60,5 +80,6 @@ class Received:
     payload: dict[str, Any]
     headers: dict[str, str]
     client_port: int  # the same for requests that shared a connection
+    prefix: str = ""  # what the model was to go on from, as this kind of server understands the request
     received_at: float = field(default_factory=time.monotonic)
     disconnected_at: float | None = None

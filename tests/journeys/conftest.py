@@ -54,9 +54,16 @@ class World:
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Model]:
+    with model_process() as started:
+        yield started
+
+
+@contextmanager
+def model_process(*options: str) -> Iterator[Model]:
     port = free_port()
     log = HOME / "model.log"
-    process = spawn([sys.executable, "-m", "tests.fakes.inference", "--port", str(port)], log=log, env=os.environ)
+    command = [sys.executable, "-m", "tests.fakes.inference", "--port", str(port), *options]
+    process = spawn(command, log=log, env=os.environ)
     base_url = f"http://127.0.0.1:{port}"
     wait_until(lambda: healthy(f"{base_url}/health"), name="model", process=process, log=log)
     yield Model(base_url)

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import jsonschema  # type: ignore[import-untyped]
 from drf_spectacular.generators import SchemaGenerator
 
-from apps.conversations.serializers import AskSerializer
+from apps.conversations.serializers import AgainSerializer, AskSerializer
 from apps.edge.errors import STATUS_OF_CODE
 from apps.edge.schema import ErrorSerializer
 from chatbot import events
@@ -29,6 +29,8 @@ _SENT: dict[str, set[str]] = {
     "auth": {"key"},
     "ready": {"tenant"},
     "ask": {"conversation", "assistant", *AskSerializer().get_fields()},
+    "regenerate": {"turn", *AgainSerializer().get_fields()},
+    "continue": {"turn", *AgainSerializer().get_fields()},
     "stop": {"turn"},
     "resume": {"turn", "after"},
 }

@@ -48,6 +48,7 @@ class Protocol:
     """Has no state: one object serves all endpoints."""
 
     name: ClassVar[ProtocolName]
+    continues: ClassVar[bool] = False  # whether an answer can go on from ChatRequest.prefix
 
     async def ask(self, exchange: Exchange, endpoint: Endpoint, request: ChatRequest) -> aiohttp.ClientResponse:
         """Send a question; the answer's body, unread, is what reader() understands."""
@@ -55,7 +56,7 @@ class Protocol:
 
     def reader(self, request: ChatRequest) -> ChatReader:
         """What puts the answer to a question together."""
-        return ChatReader(request.max_tokens)
+        return ChatReader(request.max_tokens, prefix=request.prefix)
 
     async def embed(
         self,

@@ -14,7 +14,7 @@ from chatbot.errors import ModelFailed
 from chatbot.inference.endpoint import Endpoint, ProtocolName
 from chatbot.inference.protocols.base import Browse, Model, Protocol, Served
 from chatbot.inference.transport import Exchange
-from chatbot.inference.wire import ChatRequest, InputType, encode, usable_vectors
+from chatbot.inference.wire import ChatRequest, InputType, Message, encode, usable_vectors
 
 # How OpenAI refuses what its reasoning models do not take: max_tokens, and a temperature that is not their own.
 REASONING: Final = (b"max_completion_tokens", b"unsupported_value")
@@ -57,13 +57,17 @@ def chat_payload(model: str, request: ChatRequest, *, reasoning: bool = False) -
 
     reasoning: as OpenAI's reasoning models want it, which refuse the rest.
     """
+    begun = [Message("assistant", request.begun)] if request.begun else []
     body: dict[str, Any] = {
         "model": model,
-        "messages": request.messages,
+        "messages": [*request.messages, *begun],
         "max_completion_tokens" if reasoning else "max_tokens": request.max_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    if begun:
+        # vLLM's words, which others took over; OpenAI has none, and would answer once more.
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
     if reasoning:
         return encode(body)
     body["temperature"] = request.temperature

@@ -1,8 +1,8 @@
 """Text Generation Inference: its Messages API, which is OpenAI's protocol, and /generate_stream for models without a
 chat template.
 
-Source: router/src/server.rs, lib.rs and validation.rs of huggingface/text-generation-inference (3.x; where 2.x
-differs, the comment says so).
+Source: router/src/server.rs, lib.rs, validation.rs and infer/chat_template.rs of huggingface/text-generation-inference
+(3.x; where 2.x differs, the comment says so).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from chatbot.errors import ModelFailed
 from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.protocols.base import Browse, Model, Protocol, Served, whole_number
 from chatbot.inference.protocols.openai import OpenAI
@@ -24,7 +25,17 @@ NEXT_QUESTION: Final = f"\n{NAMES['user']}:"
 
 
 class TGI(OpenAI):
+    """A last message of the assistant's is continued, without a field that asks for it. 2.x closes it, answers anew."""
+
     name = "tgi"
+    continues = True
+
+    async def ask(self, exchange: Exchange, endpoint: Endpoint, request: ChatRequest) -> aiohttp.ClientResponse:
+        if request.begun.isascii() and len(request.begun.split()) == 1:
+            # TGI cuts the prompt after the last place where the prefix stands in it, and a single word may stand in
+            # what the template adds behind it to open an answer: "As" in <|Assistant|>.
+            raise ModelFailed("The model server cannot go on from a single word.")
+        return await super().ask(exchange, endpoint, request)
 
     async def recognise(self, browse: Browse) -> Served | None:
         info = await browse("info")
@@ -39,21 +50,22 @@ class TGIGenerate(Protocol):
     """Recognised as TGI, whose Messages API is the better door where it opens."""
 
     name = "tgi-generate"
+    continues = True
 
     async def ask(self, exchange: Exchange, endpoint: Endpoint, request: ChatRequest) -> aiohttp.ClientResponse:
         return await exchange.post(endpoint.url("generate_stream"), generate_payload(request))
 
     def reader(self, request: ChatRequest) -> ChatReader:
-        return GenerateReader(request.max_tokens, stop=(NEXT_QUESTION, *request.stop))
+        return GenerateReader(request.max_tokens, stop=(NEXT_QUESTION, *request.stop), prefix=request.prefix)
 
 
-def raw_prompt(messages: tuple[Message, ...]) -> str:
+def raw_prompt(messages: tuple[Message, ...], begun: str = "") -> str:
     """A dialogue as plain text, for models that have no chat template: the instructions, then each speaker by name.
 
-    It ends where the assistant is to speak.
+    It ends where the assistant is to speak, or to go on from what it has begun to say.
     """
     parts = [f"{NAMES[m.role]}: {m.content}" if m.role in NAMES else m.content for m in messages]
-    return "\n\n".join([*parts, f"{NAMES['assistant']}:"])
+    return "\n\n".join([*parts, f"{NAMES['assistant']}: {begun}".rstrip()])
 
 
 def generate_payload(request: ChatRequest) -> bytes:
@@ -69,7 +81,7 @@ def generate_payload(request: ChatRequest) -> bytes:
         parameters["temperature"] = request.temperature
     if request.top_p is not None:
         parameters["top_p"] = request.top_p
-    return encode({"inputs": raw_prompt(request.messages), "parameters": parameters})
+    return encode({"inputs": raw_prompt(request.messages, request.begun), "parameters": parameters})
 
 
 class GenerateReader(ChatReader):
@@ -78,11 +90,11 @@ class GenerateReader(ChatReader):
     A stop sequence is streamed like any text, so what may be the beginning of one is held back.
     """
 
-    def __init__(self, max_tokens: int | None = None, *, stop: tuple[str, ...] = ()) -> None:
-        super().__init__(max_tokens)
+    def __init__(self, max_tokens: int | None = None, *, stop: tuple[str, ...] = (), prefix: str = "") -> None:
+        super().__init__(max_tokens, prefix=prefix)
         self._stop = stop
         self._held = ""
-        self._begun = False
+        self._begun = bool(prefix.strip())
         self._stopped = False
 
     def _read(self, body: dict[str, Any]) -> None:

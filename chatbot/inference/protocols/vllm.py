@@ -1,6 +1,7 @@
 """vLLM: OpenAI's protocol, and a list of models that tells how long a prompt may be.
 
-Source: vllm/entrypoints/openai/models/serving.py (ModelCard.max_model_len) and basic/api_router.py (GET /version).
+Source: vllm/entrypoints/openai/models/serving.py (ModelCard.max_model_len), basic/api_router.py (GET /version) and
+chat_completion/protocol.py (ChatCompletionRequest.continue_final_message; before 0.6.3 such a field is refused).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from chatbot.inference.protocols.openai import OpenAI, listed_models
 
 class VLLM(OpenAI):
     name = "vllm"
+    continues = True
 
     async def recognise(self, browse: Browse) -> Served | None:
         cards = listed_models(await browse("v1/models"))

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from django.utils import timezone
 
-from apps.conversations import announcing, runner, turn
+from apps.conversations import announcing, replicas, runner, turn
 from apps.conversations.models import Turn
 from apps.conversations.opening import open_turn
 from apps.conversations.question import Question
@@ -75,9 +75,7 @@ async def test_a_stopped_turn(listening: World, api: Api) -> None:
 
 
 async def opened(world: World) -> Opened:
-    found = await open_turn(
-        world.caller, world.conversation.pk, Question(text="canaryquestion"), replica=runner.REPLICA
-    )
+    found = await open_turn(world.caller, world.conversation.pk, Question(text="canaryquestion"), replica=replicas.ME)
     assert isinstance(found, Opened)
     return found
 

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from apps.conversations import asking, following, runner, turn
+from apps.conversations import asking, following, replicas, turn
 from apps.conversations.models import Message, Turn
 from apps.conversations.opening import open_lone_turn
 from apps.conversations.question import Question
@@ -83,7 +83,7 @@ async def test_what_the_database_refuses_is_a_loss_and_is_told(world: World, mon
 
 
 async def test_a_save_that_was_committed_unnoticed_is_kept_once(world: World) -> None:
-    opened = await open_lone_turn(world.caller, "guide", Question(text="pump?"), replica=runner.REPLICA)
+    opened = await open_lone_turn(world.caller, "guide", Question(text="pump?"), replica=replicas.ME)
     assert isinstance(opened, turn.Opened)
     outcome = turn.Outcome(
         state=Turn.State.FINISHED, bill=UsageRecord.Bill.ONCE, text="Prime it.", usage=Usage(5, 3, estimated=False)

@@ -77,3 +77,27 @@ def test_cursors_are_read_strictly(text: str) -> None:
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_cursors_survive_their_text(epoch: int, seq: int) -> None:
     assert Cursor.parse(str(Cursor(epoch, seq))) == Cursor(epoch, seq)
+
+
+async def test_a_reader_who_is_ahead_of_the_log_gets_what_lies_beyond_it() -> None:
+    whole, mirror = ended_log(["a", "b", "c"]), Log(0)
+    follower = mirror.follow(Cursor(1, 2), idle=5)
+    reading = asyncio.create_task(anext(follower))
+    for entry in whole.entries:
+        await asyncio.sleep(0)
+        mirror.extend([entry])
+    first = await reading
+    rest = [entry async for batch in follower for entry in batch]
+    assert first + rest == whole.entries[2:]
+
+
+async def test_a_cursor_beyond_the_end_ends_with_the_log() -> None:
+    log = Log(1)
+    reading = asyncio.create_task(_all(log, Cursor(9, 9)))
+    await asyncio.sleep(0)
+    log.append(Failed("internal", "over", "t"))
+    assert await reading == []
+
+
+async def _all(log: Log, after: Cursor) -> list[object]:
+    return [entry async for batch in log.follow(after) for entry in batch]

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.conversations import asking, following, runner
+from apps.conversations import asking, following, replicas, runner
 from apps.conversations.models import Conversation, Message, Turn
 from apps.conversations.opening import open_lone_turn
 from apps.conversations.parties import assistant_of
@@ -145,7 +145,7 @@ async def test_it_replays_from_what_is_stored(world: World, monkeypatch: pytest.
 
 
 async def test_one_of_a_dead_process_is_closed(world: World) -> None:
-    opened = await open_lone_turn(world.caller, "guide", Question(text="pump?"), replica=runner.REPLICA)
+    opened = await open_lone_turn(world.caller, "guide", Question(text="pump?"), replica=replicas.ME)
     assert isinstance(opened, Opened)
     old = timezone.now() - ABANDONED_AFTER - dt.timedelta(seconds=1)
     await platform_unit(lambda: Turn.objects.update(created=old))

@@ -1,4 +1,4 @@
-"""docs/inference.md against the code: every protocol, and every sentence that "Test now" says."""
+"""docs/inference.md against the code: every protocol, those that continue, and every sentence that "Test now" says."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from apps.inference import diagnosis
 from apps.inference.models import Endpoint
 from chatbot import addresses, errors
 from chatbot.inference import wire
-from chatbot.inference.protocols import hf
+from chatbot.inference.protocols import hf, protocol_of
 from tests.environment import ROOT
+from tests.fakes.inference import make_endpoint
 
 PAGE = (ROOT / "docs" / "inference.md").read_text()
 
 
 def test_every_protocol_is_explained() -> None:
     assert re.findall(r"^\| `([\w-]+)` \|", PAGE, re.MULTILINE) == list(Endpoint.Protocol.values)
+
+
+def test_those_that_continue_an_answer_are_named() -> None:
+    section = PAGE.partition("## Continuing an answer")[2].partition("\n## ")[0]
+    endpoints = [make_endpoint(None, protocol=name) for name in Endpoint.Protocol.values]
+    continuing = [endpoint.protocol for endpoint in endpoints if protocol_of(endpoint).continues]
+    assert re.findall(r"^- `([\w-]+)`:", section, re.MULTILINE) == continuing
 
 
 def test_every_sentence_is_one_that_is_said() -> None:

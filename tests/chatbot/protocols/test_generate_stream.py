@@ -29,6 +29,11 @@ def test_messages_become_a_dialogue_that_ends_with_the_assistants_turn() -> None
     )
 
 
+def test_a_begun_answer_ends_the_dialogue_without_blanks() -> None:
+    request = ChatRequest(DIALOGUE, max_tokens=32, prefix=" Close it,\n\n")
+    assert orjson.loads(generate_payload(request))["inputs"].endswith("User: And then?\n\nAssistant: Close it,")
+
+
 def parameters(**fields: Any) -> dict[str, Any]:
     told: dict[str, Any] = orjson.loads(generate_payload(ChatRequest(DIALOGUE, max_tokens=32, **fields)))["parameters"]
     return told
@@ -59,8 +64,8 @@ def event(text: str, *, special: bool = False, finish: str | None = None, **deta
     return b"data:" + orjson.dumps(body) + b"\n\n"
 
 
-def hear(*chunks: bytes) -> tuple[str, str | None, Usage | None]:
-    reader = GenerateReader(100, stop=("\nUser:",))
+def hear(*chunks: bytes, prefix: str = "") -> tuple[str, str | None, Usage | None]:
+    reader = GenerateReader(100, stop=("\nUser:",), prefix=prefix)
     deltas = [delta for chunk in chunks if (delta := reader.feed(chunk))]
     reader.close()
     usage = next((delta.usage for delta in deltas if delta.usage), None)
@@ -88,6 +93,21 @@ def test_a_stop_sequence_is_not_part_of_it_either(tokens: list[str]) -> None:
 def test_what_only_began_like_one_is() -> None:
     text, reason, _ = hear(event(" Ask"), event("\n"), event("Us"), event("ers."), event("\nUse", finish="length"))
     assert (text, reason) == ("Ask\nUsers.\nUse", "length")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "tokens", "joined"),
+    [
+        ("Close it,", [" then", " wait."], "Close it, then wait."),
+        ("Close it, ", [" then", " wait."], "Close it, then wait."),
+        ("Close it.\n", ["\n", "\nWait."], "Close it.\n\nWait."),
+        ("Close it.\n", ["\n", "User", ":"], "Close it.\n"),
+        ("\n", [" Yes."], "\nYes."),
+    ],
+)
+def test_what_follows_a_prefix_joins_it(prefix: str, tokens: list[str], joined: str) -> None:
+    *others, last = tokens
+    assert prefix + hear(*map(event, others), event(last, finish="stop_sequence"), prefix=prefix)[0] == joined
 
 
 def test_an_older_server_tells_no_prompt_length() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from tests.chatbot.listening import ask, listen
 from tests.chatbot.protocols.conftest import CHAT, EMBEDDING, TOKEN, Start
 from tests.fakes.inference import Reply, embedding
 
+STOP_SECONDS = 0.2  # from leaving a stream to the server's seeing it
 SHORT = Deadlines(first_token=0.5, between_tokens=0.3)
 # Bytes of two to four, and separators that some libraries take for the end of a line.
 UNICODE = ["Grüße ", "世界", " 👋", " a\u2028b\u0085c"]
@@ -81,13 +83,21 @@ async def test_every_protocol_has_the_same_outcome(start: Start, client: Client,
     )
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(tokens=["a ", "b "], endless=True, delay=0.01), Reply(tokens=["a ", "b "], hang_after=1)],
+    ids=["speaking", "silent"],
+)
 @pytest.mark.parametrize("name", CHAT)
-async def test_stop_reaches_the_server(start: Start, client: Client, name: str) -> None:
+async def test_stop_reaches_the_server_at_once(start: Start, client: Client, name: str, reply: Reply) -> None:
     fake, endpoint = await start(name)
-    fake.script(Reply(tokens=["a ", "b "], endless=True, delay=0.01))
+    fake.script(reply)
     async with aclosing(client.chat(endpoint, ask(max_tokens=10_000))) as deltas:
         await anext(deltas)
-    await fake.wait_disconnected()
+        left = time.monotonic()
+    request = await fake.wait_disconnected()
+    assert request.disconnected_at is not None
+    assert request.disconnected_at - left < STOP_SECONDS
 
 
 @pytest.mark.parametrize("name", CHAT)
