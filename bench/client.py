@@ -22,6 +22,7 @@ STREAM_SECONDS = 30.0  # after that a stream counts as failed
 _TOKEN = re.compile(rb" t(\d{12})")
 # What ends a stream. The product's last event repeats the whole answer, so nothing behind it may be counted.
 _END = re.compile(rb'turn\.finished|\[DONE\]|"code": ?"(\w+)"')
+_PING, _PONG = b"\x89", b"\x8a"
 _LONGEST = 64  # bytes that a token or an end may be cut in
 
 
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         self.awaited: tuple[bytes, asyncio.Future[None]] | None = None
         self.done: asyncio.Future[str] | None = None
         self.tokens = 0
+        self.pings = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -87,6 +89,10 @@ class Connection(asyncio.Protocol):
             self.tally.spans.append((self.first, self.last))
 
     def data_received(self, data: bytes) -> None:
+        if data.startswith(_PING) and len(data) == 2 + data[1]:  # they come alone, where nothing else is said
+            self.pings += 1
+            self.transport.write(_PONG + bytes([0x80 | data[1]]) + bytes(4) + data[2:])
+            return
         now = now_us()
         self.buffer += data
         if self.awaited:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 from functools import partialmethod
 from typing import Any
@@ -56,6 +57,12 @@ def leave_forms_alone() -> None:
         protocol.WebRequest.__init__ = partialmethod(protocol.WebRequest.__init__, parsePOSTFormSubmission=False)
 
 
+def allow_many_sockets() -> None:
+    """As many as the system lets this process have. Shells give 1,024, which one crowd fills."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 _serving: list[asyncio.Task[None]] = []  # the loop itself holds tasks weakly
 
 
@@ -84,6 +91,7 @@ def begin_with_daphne() -> None:
 
 
 leave_forms_alone()
+allow_many_sockets()
 begin_with_daphne()
 bound_sockets()
 routes = ProtocolTypeRouter(
