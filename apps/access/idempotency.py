@@ -44,7 +44,7 @@ _FIND = """
     SELECT route, fingerprint, turn_id FROM conversations_idempotencykey
     WHERE tenant_id = %s AND end_user_id = %s AND key = %s AND created > %s
 """
-# What is there already is too old to count: otherwise it would have been found.
+# What is there already is too old to count, or its turn was never answered: otherwise it would have been a repeat.
 _KEEP = """
     INSERT INTO conversations_idempotencykey (id, tenant_id, end_user_id, key, route, fingerprint, turn_id, created)
     VALUES (gen_random_uuid(), %s, %s, %s, %s, %s, %s, %s)
@@ -97,7 +97,7 @@ async def first_turn(connection: Connection, claim: Claim) -> uuid.UUID | None:
 
 
 async def keep_turn(connection: Connection, claim: Claim, turn_id: uuid.UUID) -> None:
-    """Let repeats find this turn."""
+    """Let repeats find this turn, and no earlier one."""
     values = (claim.tenant_id, claim.end_user_id, claim.key, claim.route, claim.fingerprint, turn_id, timezone.now())
     await connection.execute(_KEEP, values)
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from drf_spectacular.types import OpenApiTypes
@@ -23,7 +23,7 @@ from apps.access.revocation import watch_over
 from apps.assistants.models import Assistant
 from apps.conversations import asking, draining, following, stopping
 from apps.conversations.feedback import GiveFeedback
-from apps.conversations.models import Conversation, Message
+from apps.conversations.models import Conversation, Message, Turn
 from apps.conversations.parties import (
     assistants_of,
     conversation_of,
@@ -37,7 +37,7 @@ from apps.conversations.serializers import (
     AssistantSerializer,
     BeginSerializer,
     ConversationSerializer,
-    MessageSerializer,
+    PlacedMessageSerializer,
     PolledTurnSerializer,
     TurnSerializer,
 )
@@ -151,12 +151,12 @@ class OneConversation(TenantView, generics.RetrieveUpdateDestroyAPIView[Conversa
         delete_conversation(caller_of(self.request), instance)
 
 
-@extend_schema(parameters=[USER], responses={200: MessageSerializer(many=True), **ERRORS})
+@extend_schema(parameters=[USER], responses={200: PlacedMessageSerializer(many=True), **ERRORS})
 class Messages(TenantView, generics.ListAPIView[Message]):
-    """What was said in a conversation, oldest first."""
+    """What was said in a conversation on all its branches, oldest first."""
 
     scopes = {"GET": "chat:read"}
-    serializer_class = MessageSerializer
+    serializer_class = PlacedMessageSerializer
     pagination_class = Oldest
     queryset = Message.objects.none()
 
@@ -164,7 +164,9 @@ class Messages(TenantView, generics.ListAPIView[Message]):
         caller, user = caller_of(self.request), self.request.query_params.get("user", "")
         conversation = conversation_of(caller, self.kwargs["conversation_id"], user=user)
         rows: QuerySet[Message] = Message.objects.for_tenant(caller.tenant)
-        return rows.filter(conversation=conversation)
+        places = Turn.objects.for_tenant(caller.tenant).only("question", "answer", "parent", "continues", "created")
+        placed = (Prefetch("turns", places), Prefetch("answered_by", places))
+        return rows.filter(conversation=conversation).prefetch_related(*placed)
 
 
 class Turns(Door):

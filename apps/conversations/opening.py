@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from typing import NamedTuple
 
 from django.utils import timezone
 from psycopg.errors import UniqueViolation
@@ -95,10 +96,14 @@ async def _open(
     begin: bool = False,
 ) -> Opened | uuid.UUID:
     claim = _claim(place, question, again)
-    if claim and (earlier := await idempotency.first_turn(connection, claim)):
-        await _check_place(connection, place, earlier, anywhere=begin)
-        return earlier
-    if begin:
+    earlier = await _earlier(connection, place, claim, anywhere=begin) if claim else None
+    if earlier and earlier.state != Turn.State.FAILED:
+        return earlier.turn_id
+    if earlier and earlier.conversation_id and not again:
+        # It failed before its first word, so there is no answer to repeat: its question is answered once more.
+        again = await again_of(connection, caller, earlier.turn_id, question.user, Deed.REGENERATE)
+        place = replace(place, conversation_id=again.conversation_id)
+    elif begin:
         place = await _begin(connection, place)
     branch = await _branch(connection, caller.tenant, place, question, again)
     opened = await _answerable(connection, caller, place, question, branch)
@@ -130,7 +135,15 @@ async def _begin(connection: Connection, place: Place) -> Place:
 
 # --- A repeat ---------------------------------------------------------------------------------------------------------
 
-_WHERE = "SELECT assistant_id, conversation_id FROM conversations_turn WHERE tenant_id = %s AND id = %s"
+_WHERE = "SELECT assistant_id, conversation_id, state FROM conversations_turn WHERE tenant_id = %s AND id = %s"
+
+
+class _Earlier(NamedTuple):
+    """The turn that a key opened already."""
+
+    turn_id: uuid.UUID
+    conversation_id: uuid.UUID | None
+    state: str
 
 
 def _claim(place: Place, question: Question, again: Again | None) -> Claim | None:
@@ -145,14 +158,18 @@ def _claim(place: Place, question: Question, again: Again | None) -> Claim | Non
     )
 
 
-async def _check_place(connection: Connection, place: Place, turn_id: uuid.UUID, *, anywhere: bool) -> None:
+async def _earlier(connection: Connection, place: Place, claim: Claim, *, anywhere: bool) -> _Earlier | None:
     """The same question elsewhere is another one. anywhere: in whichever conversation with the assistant."""
+    turn_id = await idempotency.first_turn(connection, claim)
+    if turn_id is None:
+        return None
     row = await (await connection.execute(_WHERE, (place.end_user.tenant_id, turn_id))).fetchone()
     if row is None:
         raise NotFound("What was asked with this key has been deleted.")
-    assistant_id, conversation_id = row
+    assistant_id, conversation_id, state = row
     if assistant_id != place.assistant.pk or (conversation_id != place.conversation_id and not anywhere):
         raise IdempotencyConflict
+    return _Earlier(turn_id, conversation_id, state)
 
 
 # --- What answering needs ---------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from django.utils import timezone
 from apps.access.idempotency import KEPT
 from apps.access.models import IdempotencyKey
 from apps.access.tasks import prune_idempotency_keys
-from apps.conversations.models import Conversation, Feedback, Turn
+from apps.conversations.models import Conversation, Feedback, Message, Turn
 from apps.knowledge.models import Collection, Document
 from apps.tenants.models import AuditEntry, Tenant
 from apps.tenants.scoping import platform_unit
@@ -26,6 +26,7 @@ from tests import factories
 from tests.apps.conversations.conftest import Api, World, api, fake, world
 from tests.apps.conversations.test_again import interrupted
 from tests.apps.conversations.test_branches import asked
+from tests.fakes.inference import Reply
 
 __all__ = ["api", "fake", "world"]
 
@@ -224,12 +225,42 @@ async def test_a_completion_tells_its_repeat(world: World, api: Api) -> None:
     assert await count(Turn) == 1
 
 
-async def test_a_failure_is_repeated_too(world: World, api: Api) -> None:
+async def test_an_answer_that_broke_off_is_repeated_as_it_is(world: World, api: Api) -> None:
     world.script("half ", cut_after=1)
     ask = f"conversations/{world.conversation.pk}/turns"
     first, again = [await post(api, ask, {"text": "x"}) for _ in range(2)]
     assert first.status_code == again.status_code == 502
     assert first.json()["turn"] == again.json()["turn"]
+
+
+async def test_what_failed_before_its_first_word_is_tried_again(world: World, api: Api) -> None:
+    """So that a client which comes back after `retry_after`, as it was told, gets an answer."""
+    world.fake.script(Reply(status=429, body="busy"))
+    ask = f"conversations/{world.conversation.pk}/turns"
+    failed = await post(api, ask, {"text": "pump?"})
+    assert failed.status_code == 503
+    world.script("Prime it.")
+    second = await post(api, ask, {"text": "pump?"})
+    assert (second.status_code, second.json()["text"]) == (200, "Prime it.")
+    assert "Idempotent-Replayed" not in second
+    third = await post(api, ask, {"text": "pump?"})
+    assert (third.json()["id"], third["Idempotent-Replayed"]) == (second.json()["id"], "true")
+    assert (await post(api, ask, {"text": "mill?"})).status_code == 422
+    assert await platform_unit(Message.objects.filter(role="user").count) == 1
+    assert [bill.bill for bill in await platform_unit(lambda: list(UsageRecord.objects.order_by("created")))] == [
+        "none", "once",
+    ]  # fmt: skip
+
+
+async def test_a_completion_that_failed_is_tried_again(world: World, api: Api) -> None:
+    world.fake.script(Reply(status=429, body="busy"))
+    body = {"model": "guide", "messages": [{"role": "user", "content": "pump?"}]}
+    answers = [
+        await api.post("/v1/chat/completions", body, content_type="application/json", headers=KEY) for _ in range(3)
+    ]
+    assert [answer.status_code for answer in answers] == [503, 200, 200]
+    assert answers[1].json()["id"] == answers[2].json()["id"]
+    assert await count(Turn) == 2
 
 
 async def test_a_late_repeat_of_feedback_takes_nothing_back(world: World, api: Api) -> None:

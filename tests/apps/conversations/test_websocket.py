@@ -21,6 +21,7 @@ from apps.tenants.scoping import platform_unit
 from config.asgi import application
 from tests import factories
 from tests.apps.conversations.conftest import Api, World, read_sse
+from tests.fakes.inference import Reply
 
 
 class Socket(WebsocketCommunicator):
@@ -267,6 +268,14 @@ async def test_sent_again_it_begins_no_second_conversation(world: World, who: di
     # A page that counts from one again asks something else by the same name: another question.
     other = await said(world, **{**ask, "text": "mill?"})
     assert other["conversation"] != frames[0]["conversation"]
+
+
+async def test_sent_again_after_a_failure_it_goes_on_in_the_conversation_that_was_begun(world: World) -> None:
+    ask = {"type": "ask", "assistant": "guide", "text": "pump?", "client_id": UNIQUE}
+    world.fake.script(Reply(status=429, body="busy"))
+    failed, again = [await said(world, **ask) for _ in range(2)]
+    assert again["turn"] != failed["turn"]
+    assert [again[name] for name in ("conversation", "question")] == [failed["conversation"], failed["question"]]
 
 
 async def test_two_who_name_nobody_do_not_meet_by_a_short_name(world: World) -> None:
