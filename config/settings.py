@@ -340,6 +340,7 @@ CELERY_BEAT_SCHEDULE = {
     "close-abandoned-turns": {"task": "conversations.close_abandoned_turns", "schedule": 30.0},
     "deliver-webhooks": {"task": "webhooks.deliver", "schedule": 30.0},
     "prune-webhook-deliveries": {"task": "webhooks.prune_deliveries", "schedule": 3600.0},
+    "prune-idempotency-keys": {"task": "access.prune_idempotency_keys", "schedule": 3600.0},
     "prune-oauth-tokens": {"task": "oauth.prune_tokens", "schedule": 3600.0},
 }
 

@@ -22,7 +22,7 @@ PREFLIGHT = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id",
     "Access-Control-Max-Age": "600",
 }
-EXPOSED = "Retry-After, X-Request-Id"
+EXPOSED = "Idempotent-Replayed, Retry-After, X-Request-Id"
 
 
 @async_only_middleware

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from apps.access import invitations, passwords
+from apps.access import idempotency, invitations, passwords
 from apps.access.logins import record
 
 
@@ -21,6 +21,11 @@ def mail_new_password(email: str) -> None:
 def mail_invitation(tenant_id: str, invitation_id: str, sealed: str) -> None:
     """sealed: the link's token, encrypted with the keyring."""
     invitations.mail_invitation(tenant_id, invitation_id, sealed)
+
+
+@shared_task(name="access.prune_idempotency_keys")
+def prune_idempotency_keys() -> int:
+    return idempotency.prune()
 
 
 @shared_task(name="access.record_failed_login", ignore_result=True)

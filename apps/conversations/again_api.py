@@ -10,13 +10,14 @@ from django.urls import path
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 
+from apps.access import idempotency
 from apps.access.authentication import Caller
 from apps.access.doors import Door
 from apps.conversations import asking
 from apps.conversations.again import Deed
-from apps.conversations.api import IDEMPOTENCY_KEY, USER, answered, wants_stream
+from apps.conversations.api import USER, answered, wants_stream
 from apps.conversations.serializers import TurnSerializer
-from apps.edge.schema import CONFLICT, ERRORS
+from apps.edge.schema import CONFLICT, ERRORS, IDEMPOTENCY_KEY
 
 ANSWERED: dict[str, Any] = {
     "request": None,
@@ -32,9 +33,9 @@ ANSWERED: dict[str, Any] = {
 
 async def _answer(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, deed: Deed) -> HttpResponseBase:
     streaming = wants_stream(request)
-    asked = asking.again_in({"user": request.GET.get("user", "")}, idempotency_key=asking.key_in(request))
-    new_id = await asking.ask_again(caller, turn_id, asked, deed)
-    return await answered(request, caller, new_id, streaming=streaming)
+    asked = asking.again_in({"user": request.GET.get("user", "")}, idempotency_key=idempotency.key_in(request))
+    accepted = await asking.accept_again(caller, turn_id, asked, deed)
+    return await answered(request, caller, accepted, streaming=streaming)
 
 
 class RegenerateTurn(Door):

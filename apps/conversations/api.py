@@ -6,8 +6,8 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
@@ -16,20 +16,28 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
+from apps.access import idempotency
 from apps.access.authentication import Caller
 from apps.access.doors import Door, TenantView, read_body
 from apps.access.revocation import watch_over
 from apps.assistants.models import Assistant
 from apps.conversations import asking, draining, following, stopping
 from apps.conversations.feedback import GiveFeedback
-from apps.conversations.models import Conversation, Message
-from apps.conversations.parties import assistants_of, conversation_of, delete_conversation, within_reach
+from apps.conversations.models import Conversation, Message, Turn
+from apps.conversations.parties import (
+    assistants_of,
+    conversation_of,
+    delete_conversation,
+    end_user_of,
+    user_for,
+    within_reach,
+)
 from apps.conversations.serializers import (
     AskSerializer,
     AssistantSerializer,
     BeginSerializer,
     ConversationSerializer,
-    MessageSerializer,
+    PlacedMessageSerializer,
     PolledTurnSerializer,
     TurnSerializer,
 )
@@ -37,15 +45,12 @@ from apps.edge.errors import STATUS_OF_CODE, NotAcceptable, ServiceUnavailable, 
 from apps.edge.frames import KEEP_ALIVE, RETRY, pieces, sse
 from apps.edge.pagination import ByCursor
 from apps.edge.request_ids import current_request_id
-from apps.edge.schema import CONFLICT, ERRORS
+from apps.edge.schema import CONFLICT, ERRORS, IDEMPOTENCY_KEY
 from apps.tenants.scoping import unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotPermitted
 from chatbot.events import START, Cursor, Event, Failed
 
 USER = OpenApiParameter("user", str, description="Your name for an end user: 404 unless it is theirs.")
-IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Makes a repeat harmless."
-)
 CURSOR = {"type": "string", "pattern": r"^([0-9]+-[0-9]+)?$", "maxLength": 24, "example": "1-12"}
 
 
@@ -98,13 +103,20 @@ class Conversations(TenantView, generics.ListAPIView[Conversation]):
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().get(request, *args, **kwargs)
 
-    @extend_schema(request=BeginSerializer, responses={201: ConversationSerializer, **ERRORS})
-    def post(self, request: Request) -> Response:
+    @extend_schema(
+        request=BeginSerializer, parameters=[IDEMPOTENCY_KEY], responses={201: ConversationSerializer, **ERRORS}
+    )
+    def post(self, request: Request) -> HttpResponse:
         """Begin a conversation with an assistant."""
         serializer = BeginSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        conversation = asking.begin(caller_of(request), **serializer.validated_data)
-        return Response(ConversationSerializer(conversation).data, status=status.HTTP_201_CREATED)
+        caller, asked = caller_of(request), serializer.validated_data
+        end_user = end_user_of(caller.tenant, user_for(caller, asked["user"]))
+
+        def begin() -> idempotency.Answer:
+            return status.HTTP_201_CREATED, ConversationSerializer(asking.begin(caller, **asked)).data
+
+        return idempotency.once(request, caller, asked, begin, end_user=end_user)
 
 
 @extend_schema(parameters=[USER], responses={200: ConversationSerializer, **ERRORS})
@@ -139,12 +151,12 @@ class OneConversation(TenantView, generics.RetrieveUpdateDestroyAPIView[Conversa
         delete_conversation(caller_of(self.request), instance)
 
 
-@extend_schema(parameters=[USER], responses={200: MessageSerializer(many=True), **ERRORS})
+@extend_schema(parameters=[USER], responses={200: PlacedMessageSerializer(many=True), **ERRORS})
 class Messages(TenantView, generics.ListAPIView[Message]):
-    """What was said in a conversation, oldest first."""
+    """What was said in a conversation on all its branches, oldest first."""
 
     scopes = {"GET": "chat:read"}
-    serializer_class = MessageSerializer
+    serializer_class = PlacedMessageSerializer
     pagination_class = Oldest
     queryset = Message.objects.none()
 
@@ -152,7 +164,9 @@ class Messages(TenantView, generics.ListAPIView[Message]):
         caller, user = caller_of(self.request), self.request.query_params.get("user", "")
         conversation = conversation_of(caller, self.kwargs["conversation_id"], user=user)
         rows: QuerySet[Message] = Message.objects.for_tenant(caller.tenant)
-        return rows.filter(conversation=conversation)
+        places = Turn.objects.for_tenant(caller.tenant).only("question", "answer", "parent", "continues", "created")
+        placed = (Prefetch("turns", places), Prefetch("answered_by", places))
+        return rows.filter(conversation=conversation).prefetch_related(*placed)
 
 
 class Turns(Door):
@@ -172,9 +186,9 @@ class Turns(Door):
     async def post(self, request: HttpRequest, caller: Caller, conversation_id: uuid.UUID) -> HttpResponseBase:
         """Ask a question. Answers with the finished turn, or with its events if `Accept` is `text/event-stream`."""
         streaming = wants_stream(request)
-        question = asking.question_in(read_body(request), idempotency_key=asking.key_in(request))
-        turn_id = await asking.ask(caller, conversation_id, question)
-        return await answered(request, caller, turn_id, streaming=streaming)
+        question = asking.question_in(read_body(request), idempotency_key=idempotency.key_in(request))
+        accepted = await asking.accept(caller, conversation_id, question)
+        return await answered(request, caller, accepted, streaming=streaming)
 
 
 class OneTurn(Door):
@@ -256,9 +270,18 @@ def _turn_body(caller: Caller, turn_id: uuid.UUID, user: str = "") -> dict[str, 
     return dict(TurnSerializer(following.turn_of(caller, turn_id, user=user)).data)
 
 
-async def answered(request: HttpRequest, caller: Caller, turn_id: uuid.UUID, *, streaming: bool) -> HttpResponseBase:
+async def answered(
+    request: HttpRequest, caller: Caller, accepted: asking.Accepted, *, streaming: bool
+) -> HttpResponseBase:
     """The response to whoever asked: the turn's events, or the turn once it has ended."""
-    return stream(request, caller, turn_id, START) if streaming else await finished(caller, turn_id)
+    response: HttpResponseBase
+    if streaming:
+        response = stream(request, caller, accepted.turn_id, START)
+    else:
+        response = await finished(caller, accepted.turn_id)
+    if accepted.repeated:
+        response[idempotency.REPLAYED] = "true"
+    return response
 
 
 async def finished(caller: Caller, turn_id: uuid.UUID) -> JsonResponse:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
-
-from django.http import HttpRequest
 
 from apps.access.authentication import Caller
 from apps.conversations import draining, replicas, runner, takeover
 from apps.conversations.again import Deed
 from apps.conversations.models import Conversation
-from apps.conversations.opening import open_again, open_lone_turn, open_turn
+from apps.conversations.opening import open_again, open_first_turn, open_lone_turn, open_turn
 from apps.conversations.parties import assistant_of, start_conversation, user_for
 from apps.conversations.question import Question
 from apps.conversations.serializers import AgainSerializer, AskSerializer
@@ -22,7 +21,7 @@ from apps.conversations.turn import Opened
 from apps.edge.request_ids import current_request_id
 from chatbot.errors import InvalidRequest, NotFound
 
-MAX_IDEMPOTENCY_KEY = 200
+UNIQUE_CHARS = 16
 
 
 def question_in(data: Mapping[str, Any], *, idempotency_key: str = "") -> Question:
@@ -40,44 +39,66 @@ def again_in(data: Mapping[str, Any], *, idempotency_key: str = "") -> Question:
     return Question(text="", **said, idempotency_key=idempotency_key, request_id=current_request_id())
 
 
-def key_in(request: HttpRequest) -> str:
-    """The idempotency key of a request; empty where it has none. Raises InvalidRequest."""
-    key = request.headers.get("Idempotency-Key", "").strip()
-    if len(key) > MAX_IDEMPOTENCY_KEY or not key.isprintable():
-        raise InvalidRequest(fields={"Idempotency-Key": f"Use at most {MAX_IDEMPOTENCY_KEY} printable characters."})
-    return key
+def named(question: Question, *place: str) -> Question:
+    """The question, whose repeat at the same place is known by the client's own name for it, where it has one."""
+    if not question.client_id:
+        return question
+    # Several lines, which no header has: it is nobody's Idempotency-Key.
+    return replace(question, idempotency_key="\n".join(("client_id", *place, question.client_id)))
 
 
-async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) -> uuid.UUID:
-    """Accept a question; its turn runs when this returns. A repeat of an idempotency key returns its first turn.
+def named_first(caller: Caller, assistant: str, question: Question) -> Question:
+    """The same for a question that begins a conversation: of the same end user, to the same assistant, with the same
+    text. All who name no end user are one: of them a client_id tells a client apart only where it is long enough to be
+    nobody else's."""
+    if not user_for(caller, question.user) and len(question.client_id) < UNIQUE_CHARS:
+        return question
+    return named(question, hashlib.sha256(f"{assistant}\n{question.fingerprint}".encode()).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A question's turn, which runs or has run. repeated: it was asked before, with the same idempotency key."""
+
+    turn_id: uuid.UUID
+    repeated: bool
+
+
+async def accept(caller: Caller, conversation_id: uuid.UUID, question: Question) -> Accepted:
+    """Accept a question; its turn runs when this returns. A repeat of an idempotency key gets its first turn.
 
     Whoever leaves meanwhile leaves a turn that runs: what is written is always answered.
     """
-
     question = _of(caller, question)
-
-    async def ask_whole() -> uuid.UUID:
-        await _may_ask()
-        return await _running(await open_turn(caller, conversation_id, question, replica=replicas.ME))
-
-    return await asyncio.shield(asyncio.ensure_future(ask_whole()))
+    return await _whole(lambda: open_turn(caller, conversation_id, question, replica=replicas.ME))
 
 
-async def ask_again(caller: Caller, turn_id: uuid.UUID, asked: Question, deed: Deed) -> uuid.UUID:
+async def accept_first(caller: Caller, assistant: str, question: Question) -> Accepted:
+    """The same in a new conversation with an assistant, named by slug or id."""
+    question = _of(caller, question)
+    return await _whole(lambda: open_first_turn(caller, assistant, question, replica=replicas.ME))
+
+
+async def accept_again(caller: Caller, turn_id: uuid.UUID, asked: Question, deed: Deed) -> Accepted:
     """The same for the question of a turn, answered once more: `asked` says who asks, and no text."""
     asked = _of(caller, asked)
-
-    async def ask_whole() -> uuid.UUID:
-        await _may_ask()
-        return await _running(await open_again(caller, turn_id, asked, deed, replica=replicas.ME))
-
-    return await asyncio.shield(asyncio.ensure_future(ask_whole()))
+    return await _whole(lambda: open_again(caller, turn_id, asked, deed, replica=replicas.ME))
 
 
-async def ask_alone(caller: Caller, assistant: str, question: Question) -> uuid.UUID:
+async def accept_alone(caller: Caller, assistant: str, question: Question) -> Accepted:
     """The same without a conversation, of an assistant named by slug or id; it must not be cancelled."""
     await _may_ask()
     return await _running(await open_lone_turn(caller, assistant, _of(caller, question), replica=replicas.ME))
+
+
+async def ask(caller: Caller, conversation_id: uuid.UUID, question: Question) -> uuid.UUID:
+    """The turn of an accepted question, for those to whom a repeat is no different."""
+    return (await accept(caller, conversation_id, question)).turn_id
+
+
+async def ask_alone(caller: Caller, assistant: str, question: Question) -> uuid.UUID:
+    """The same without a conversation."""
+    return (await accept_alone(caller, assistant, question)).turn_id
 
 
 async def _may_ask() -> None:
@@ -87,15 +108,25 @@ async def _may_ask() -> None:
     await lease.joined()
 
 
+async def _whole(opening: Callable[[], Awaitable[Opened | uuid.UUID]]) -> Accepted:
+    """Open and start a turn, whether or not somebody still waits for it."""
+
+    async def both() -> Accepted:
+        await _may_ask()
+        return await _running(await opening())
+
+    return await asyncio.shield(asyncio.ensure_future(both()))
+
+
 def _of(caller: Caller, question: Question) -> Question:
     return replace(question, user=user_for(caller, question.user))
 
 
-async def _running(opened: Opened | uuid.UUID) -> uuid.UUID:
+async def _running(opened: Opened | uuid.UUID) -> Accepted:
     if isinstance(opened, uuid.UUID):
-        return opened
+        return Accepted(opened, repeated=True)
     await runner.start(opened)
-    return opened.turn_id
+    return Accepted(opened.turn_id, repeated=False)
 
 
 def begin(caller: Caller, assistant: str, *, user: str = "", title: str = "") -> Conversation:

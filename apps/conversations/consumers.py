@@ -153,22 +153,21 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self._refuse_more()
         if data.get("conversation"):
             conversation_id = _uuid_in(data, "conversation")
+            accepted = await asking.accept(caller, conversation_id, asking.named(question, str(conversation_id)))
         else:
             name = data.get("assistant")
             if not isinstance(name, str) or not name or "\0" in name:
                 raise InvalidRequest(fields={"assistant": "Name a conversation or an assistant."})
-            begun = await unit(asking.begin, caller, name, user=question.user)
-            conversation_id = begun.pk
-        turn_id = await asking.ask(caller, conversation_id, question)
-        self._follow(caller, turn_id, START, client_id=question.client_id)
+            accepted = await asking.accept_first(caller, name, asking.named_first(caller, name, question))
+        self._follow(caller, accepted.turn_id, START, client_id=question.client_id)
 
     async def _again(self, deed: Deed, data: dict[str, Any]) -> None:
         turn_id = _uuid_in(data, "turn")
         caller = await self._caller(deed, turn=turn_id)
-        asked = asking.again_in(data)
+        asked = asking.named(asking.again_in(data), deed, str(turn_id))
         self._refuse_more()
-        new_id = await asking.ask_again(caller, turn_id, asked, deed)
-        self._follow(caller, new_id, START, client_id=asked.client_id)
+        accepted = await asking.accept_again(caller, turn_id, asked, deed)
+        self._follow(caller, accepted.turn_id, START, client_id=asked.client_id)
 
     async def _stop(self, data: dict[str, Any]) -> None:
         turn_id = _uuid_in(data, "turn")

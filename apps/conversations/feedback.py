@@ -5,17 +5,18 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 
+from apps.access import idempotency
 from apps.access.authentication import Caller
 from apps.access.doors import Door, read_body
 from apps.conversations.models import Feedback, Turn
 from apps.conversations.parties import conversation_of, within_reach
 from apps.edge.fields import ModelSerializer, Text
-from apps.edge.schema import ERRORS
+from apps.edge.schema import ERRORS, IDEMPOTENCY_KEY
 from apps.tenants.scoping import unit
 from chatbot.errors import NotFound
 
@@ -41,28 +42,36 @@ class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
         fields = ("message", "user", "rating", "comment", "created", "changed")
 
 
-def give_feedback(caller: Caller, message_id: uuid.UUID, *, rating: str, comment: str = "", user: str = "") -> Feedback:
-    """The end user's feedback on an answer, new or instead of their earlier one.
-
-    Call it as one unit. Raises NotFound for what is no answer within reach, or of `user`'s where one is named.
-    """
-    tenant = caller.tenant
+def turn_of(caller: Caller, answer_id: uuid.UUID, user: str = "") -> Turn:
+    """Whose answer this is. Raises NotFound for what is no answer within reach, or of `user`'s where one is named."""
     turns = within_reach(Turn.objects.select_related("end_user"), caller, user)
-    turn: Turn | None = turns.filter(answer_id=message_id).first()
+    turn: Turn | None = turns.filter(answer_id=answer_id).first()
     if turn is None:
         raise NotFound("There is no such answer.")
+    return turn
+
+
+def give_feedback(caller: Caller, turn: Turn, *, rating: str, comment: str = "") -> Feedback:
+    """The end user's feedback on a turn's answer, new or instead of their earlier one. Call it as one unit."""
+    tenant = caller.tenant
     if turn.conversation_id:  # locked, so that nobody deletes the answer meanwhile
         conversation_of(caller, turn.conversation_id, lock=True)
     said = {"rating": rating, "comment": comment, "changed": timezone.now()}
     feedback: Feedback
+    of: dict[str, Any] = {"message_id": turn.answer_id, "end_user": turn.end_user}
     feedback, _ = Feedback.objects.for_tenant(tenant).update_or_create(
-        message_id=message_id, end_user=turn.end_user, defaults=said, create_defaults={**said, "tenant": tenant}
+        **of, defaults=said, create_defaults={**said, "tenant": tenant}
     )
     return feedback
 
 
-def _body(caller: Caller, message_id: uuid.UUID, said: dict[str, Any]) -> dict[str, Any]:
-    return dict(FeedbackSerializer(give_feedback(caller, message_id, **said)).data)
+def _give(caller: Caller, request: HttpRequest, message_id: uuid.UUID, said: dict[str, Any]) -> HttpResponse:
+    turn = turn_of(caller, message_id, said.pop("user"))
+
+    def give() -> idempotency.Answer:
+        return 200, FeedbackSerializer(give_feedback(caller, turn, **said)).data
+
+    return idempotency.once(request, caller, said, give, end_user=turn.end_user)
 
 
 class GiveFeedback(Door):
@@ -71,10 +80,11 @@ class GiveFeedback(Door):
     @extend_schema(
         operation_id="give_feedback",
         request=GiveFeedbackSerializer,
+        parameters=[IDEMPOTENCY_KEY],
         responses={200: FeedbackSerializer, **ERRORS},
     )
     async def post(self, request: HttpRequest, caller: Caller, message_id: uuid.UUID) -> HttpResponseBase:
         """Rate an answer: `up` or `down`, with a comment. Said again, it replaces what the end user said before."""
         serializer = GiveFeedbackSerializer(data=read_body(request))
         serializer.is_valid(raise_exception=True)
-        return JsonResponse(await unit(_body, caller, message_id, serializer.validated_data))
+        return await unit(_give, caller, request, message_id, serializer.validated_data)

@@ -200,16 +200,3 @@ class Feedback(TenantOwned):
 
     def __str__(self) -> str:
         return self.get_rating_display()
-
-
-class IdempotencyKey(TenantOwned):
-    """A client's promise that a repeated request is the same one: the repeat gets the first one's turn."""
-
-    key = models.CharField(max_length=200)
-    end_user = models.ForeignKey(EndUser, on_delete=models.CASCADE, related_name="+")
-    fingerprint = models.CharField(max_length=64)
-    turn = models.ForeignKey(Turn, on_delete=models.CASCADE, related_name="+")
-    created = models.DateTimeField(default=timezone.now, editable=False)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["tenant", "end_user", "key"], name="idempotency_key_once")]

@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHt
 from django.urls import path
 from drf_spectacular.utils import extend_schema
 
+from apps.access import idempotency
 from apps.access.authentication import Caller
 from apps.access.doors import METHODS, Door, read_body
 from apps.access.revocation import Watch, watch_over
@@ -81,8 +82,9 @@ class ChatCompletions(OpenAIDoor):
     async def post(self, request: HttpRequest, caller: Caller) -> HttpResponseBase:
         """Ask an assistant. The last message is the question, those before it are the history."""
         started = time.perf_counter()
-        asked = asked_in(read_body(request), idempotency_key=asking.key_in(request))
-        turn_id = await _open(caller, asked)
+        asked = asked_in(read_body(request), idempotency_key=idempotency.key_in(request))
+        accepted = await _open(caller, asked)
+        turn_id = accepted.turn_id
         leave = _leaving(turn_id, asked)
         answer = Answer(turn_id, asked.model, include_usage=asked.include_usage)
         watch = watch_over(request, caller)
@@ -105,6 +107,8 @@ class ChatCompletions(OpenAIDoor):
             else:
                 unless_streamed.pop_all()
                 response = _streamed(_parts(answer, first, entries), partial(_part, watch, leave))
+        if accepted.repeated:
+            response[idempotency.REPLAYED] = "true"
         response["openai-processing-ms"] = str(round((time.perf_counter() - started) * 1000))
         return response
 
@@ -168,9 +172,9 @@ class Elsewhere(OpenAIDoor):
     post = put = patch = delete = get
 
 
-async def _open(caller: Caller, asked: Asked) -> uuid.UUID:
+async def _open(caller: Caller, asked: Asked) -> asking.Accepted:
     """The call's turn, running. A client that leaves meanwhile leaves one that is stopped as soon as it is there."""
-    opening = asyncio.ensure_future(asking.ask_alone(caller, asked.model, asked.question))
+    opening = asyncio.ensure_future(asking.accept_alone(caller, asked.model, asked.question))
     try:
         return await asyncio.shield(opening)
     except NotFound as error:
@@ -180,9 +184,9 @@ async def _open(caller: Caller, asked: Asked) -> uuid.UUID:
         raise
 
 
-def _left_early(opening: asyncio.Future[uuid.UUID], *, asked: Asked) -> None:
+def _left_early(opening: asyncio.Future[asking.Accepted], *, asked: Asked) -> None:
     if not opening.cancelled() and opening.exception() is None:
-        _leaving(opening.result(), asked)()
+        _leaving(opening.result().turn_id, asked)()
 
 
 def _leaving(turn_id: uuid.UUID, asked: Asked) -> Callable[[], object]:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from typing import cast
+from typing import NamedTuple
 
 from django.utils import timezone
 from psycopg.errors import UniqueViolation
 
+from apps.access import idempotency
 from apps.access.authentication import Caller
+from apps.access.idempotency import Claim
 from apps.assistants.models import Assistant
 from apps.conversations.again import Again, Deed, again_of
 from apps.conversations.branches import Branch, branch_of, walk
-from apps.conversations.models import IdempotencyKey, Message, Turn
+from apps.conversations.models import Conversation, Message, Turn
 from apps.conversations.places import Place, alone, in_conversation
 from apps.conversations.question import Question
 from apps.conversations.turn import Opened, place_of
@@ -27,7 +29,7 @@ from apps.tenants.models import Tenant
 from apps.tenants.pool import Connection
 from apps.tenants.statements import Columns, insert, transaction
 from apps.usage import ledger
-from chatbot.errors import IdempotencyConflict, InvalidRequest, TurnInProgress
+from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound, TurnInProgress
 
 TITLE_CHARS = 80
 
@@ -43,6 +45,22 @@ async def open_turn(
     async with transaction(caller.tenant) as connection:
         place = await in_conversation(connection, caller, conversation_id, question.user)
         return await _open(connection, caller, place, question, replica)
+
+
+async def open_first_turn(
+    caller: Caller, assistant: str, question: Question, *, replica: uuid.UUID
+) -> Opened | uuid.UUID:
+    """The same in a new conversation with an assistant, named by slug or id. A repeat begins none.
+
+    Raises InvalidRequest where there is no such assistant.
+    """
+    await gateway.pool()
+    async with transaction(caller.tenant) as connection:
+        try:
+            place = await alone(connection, caller, assistant, question.user)
+        except NotFound as error:
+            raise InvalidRequest(fields={"assistant": error.message}) from error
+        return await _open(connection, caller, place, question, replica, begin=True)
 
 
 async def open_lone_turn(
@@ -75,10 +93,18 @@ async def _open(
     replica: uuid.UUID,
     *,
     again: Again | None = None,
+    begin: bool = False,
 ) -> Opened | uuid.UUID:
-    fingerprint = again.fingerprint if again else question.fingerprint
-    if earlier := await _earlier(connection, caller.tenant, place, question.idempotency_key, fingerprint):
-        return earlier
+    claim = _claim(place, question, again)
+    earlier = await _earlier(connection, place, claim, anywhere=begin) if claim else None
+    if earlier and earlier.state != Turn.State.FAILED:
+        return earlier.turn_id
+    if earlier and earlier.conversation_id and not again:
+        # It failed before its first word, so there is no answer to repeat: its question is answered once more.
+        again = await again_of(connection, caller, earlier.turn_id, question.user, Deed.REGENERATE)
+        place = replace(place, conversation_id=again.conversation_id)
+    elif begin:
+        place = await _begin(connection, place)
     branch = await _branch(connection, caller.tenant, place, question, again)
     opened = await _answerable(connection, caller, place, question, branch)
     if again:
@@ -86,8 +112,8 @@ async def _open(
     else:
         await _write_question(connection, opened, branch)
     await _write_turn(connection, caller, question, opened, branch, replica=replica, again=again)
-    if question.idempotency_key:
-        await _keep(connection, opened, question.idempotency_key, fingerprint)
+    if claim:
+        await idempotency.keep_turn(connection, claim, opened.turn_id)
     return opened
 
 
@@ -101,38 +127,49 @@ async def _branch(
     return Branch(None, question.history, timezone.now())
 
 
+async def _begin(connection: Connection, place: Place) -> Place:
+    conversation = Conversation(tenant_id=place.end_user.tenant_id, assistant=place.assistant, end_user=place.end_user)
+    await insert(connection, conversation)
+    return replace(place, conversation_id=conversation.pk)
+
+
 # --- A repeat ---------------------------------------------------------------------------------------------------------
 
-_CLAIM = """
-    SELECT k.fingerprint, t.id, t.assistant_id, t.conversation_id
-    FROM conversations_idempotencykey k JOIN conversations_turn t ON t.id = k.turn_id
-    WHERE k.tenant_id = %s AND k.end_user_id = %s AND k.key = %s
-"""
+_WHERE = "SELECT assistant_id, conversation_id, state FROM conversations_turn WHERE tenant_id = %s AND id = %s"
 
 
-async def _earlier(
-    connection: Connection, tenant: Tenant, place: Place, key: str, fingerprint: str
-) -> uuid.UUID | None:
-    """The turn that this key already opened. Repeats sent at once wait here for the first one to commit."""
-    if not key:
+class _Earlier(NamedTuple):
+    """The turn that a key opened already."""
+
+    turn_id: uuid.UUID
+    conversation_id: uuid.UUID | None
+    state: str
+
+
+def _claim(place: Place, question: Question, again: Again | None) -> Claim | None:
+    if not question.idempotency_key:
         return None
-    name = f"{tenant.pk}/{place.end_user.pk}/{key}"
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
-    found = await connection.execute(_CLAIM, (tenant.pk, place.end_user.pk, key))
-    row = await found.fetchone()
-    if row is None:
-        return None
-    first, turn_id, *where = row
-    if first != fingerprint or where != [place.assistant.pk, place.conversation_id]:
-        raise IdempotencyConflict
-    return cast("uuid.UUID", turn_id)
-
-
-async def _keep(connection: Connection, opened: Opened, key: str, fingerprint: str) -> None:
-    row = IdempotencyKey(
-        tenant=opened.tenant, end_user=opened.end_user, key=key, fingerprint=fingerprint, turn_id=opened.turn_id
+    return Claim(
+        tenant_id=place.end_user.tenant_id,
+        end_user_id=place.end_user.pk,
+        key=question.idempotency_key,
+        route=again.deed if again else "ask",
+        fingerprint=again.fingerprint if again else question.fingerprint,
     )
-    await insert(connection, row)
+
+
+async def _earlier(connection: Connection, place: Place, claim: Claim, *, anywhere: bool) -> _Earlier | None:
+    """The same question elsewhere is another one. anywhere: in whichever conversation with the assistant."""
+    turn_id = await idempotency.first_turn(connection, claim)
+    if turn_id is None:
+        return None
+    row = await (await connection.execute(_WHERE, (place.end_user.tenant_id, turn_id))).fetchone()
+    if row is None:
+        raise NotFound("What was asked with this key has been deleted.")
+    assistant_id, conversation_id, state = row
+    if assistant_id != place.assistant.pk or (conversation_id != place.conversation_id and not anywhere):
+        raise IdempotencyConflict
+    return _Earlier(turn_id, conversation_id, state)
 
 
 # --- What answering needs ---------------------------------------------------------------------------------------------

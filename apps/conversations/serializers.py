@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from django.conf import settings
@@ -81,6 +82,38 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
     class Meta:
         model = Message
         fields = ("id", "role", "text", "citations", "created")
+
+
+class PlacedMessageSerializer(MessageSerializer):
+    """A message with its place among the branches: a question and its answers have a turn in common."""
+
+    turns = serializers.SerializerMethodField(
+        help_text="Of a question: the turns that answer it, oldest first. Of an answer: its turn."
+    )
+    parent = serializers.SerializerMethodField(  # type: ignore[assignment]
+        help_text="The turn that these follow; null at the beginning."
+    )
+    continues = serializers.SerializerMethodField(help_text="Of an answer: the turn that it goes on with.")
+
+    class Meta(MessageSerializer.Meta):
+        fields = (*MessageSerializer.Meta.fields, "turns", "parent", "continues")  # type: ignore[assignment]
+
+    def get_turns(self, message: Message) -> list[uuid.UUID]:
+        return [turn.pk for turn in _turns_of(message)]
+
+    def get_parent(self, message: Message) -> uuid.UUID | None:
+        return next((turn.parent_id for turn in _turns_of(message)), None)
+
+    def get_continues(self, message: Message) -> uuid.UUID | None:
+        is_answer = message.role == Message.Role.ASSISTANT
+        return next((turn.continues_id for turn in _turns_of(message) if is_answer), None)
+
+
+def _turns_of(message: Message) -> list[Turn]:
+    """With `turns` and `answered_by` at hand. An answer whose turn is gone would have gone with it."""
+    if message.role == Message.Role.USER:
+        return sorted(message.turns.all(), key=lambda turn: turn.created)
+    return [message.answered_by] if hasattr(message, "answered_by") else []
 
 
 class UsageSerializer(serializers.Serializer[Turn]):

@@ -11,7 +11,7 @@ from drf_spectacular.openapi import AutoSchema
 
 from apps.edge.errors import STATUS
 from apps.edge.event_schemas import component_of, event_component, stream_schema, turn_events
-from apps.edge.schema import MEANINGS
+from apps.edge.schema import IDEMPOTENCY_KEY, MEANINGS
 from chatbot.errors import ExtractionFailed, ParleyError
 
 PREFIX = "/api/v1"
@@ -53,6 +53,11 @@ HEADERS = {
         "description": "Seconds after which asking again may succeed, where that is known.",
         "schema": {"type": "integer", "minimum": 1},
         "example": 5,
+    },
+    "Idempotent-Replayed": {
+        "description": "`true` where the request was sent before, with the same idempotency key.",
+        "schema": {"type": "string", "enum": ["true"]},
+        "example": "true",
     },
     "WWW-Authenticate": {
         "description": "How to authenticate.",
@@ -97,7 +102,9 @@ class Schema(AutoSchema):
             _describe_events(responses)
         for status, response in responses.items():
             if "$ref" not in response:
-                response["headers"] = {**_headers(status), **response.get("headers", {})}
+                replayed = status.startswith("2") and _is_repeatable(operation)
+                names = [*_headers_of(status), *(["Idempotent-Replayed"] if replayed else [])]
+                response["headers"] = {**_headers(names), **response.get("headers", {})}
         operation["responses"] = dict(sorted(responses.items()))
         return operation
 
@@ -124,15 +131,25 @@ def _refusals(path: str, operation: dict[str, Any]) -> list[str]:
         found.append("404")
     if "requestBody" in operation:
         found += ["413", "415", "429"]
+    if _is_repeatable(operation):
+        found.append("422")
     return found
 
 
-def _headers(status: str) -> dict[str, Any]:
+def _is_repeatable(operation: dict[str, Any]) -> bool:
+    return any(parameter["name"] == IDEMPOTENCY_KEY.name for parameter in operation.get("parameters", ()))
+
+
+def _headers_of(status: str) -> list[str]:
     names = ["X-Request-Id"]
     if status in _RETRY_LATER:
         names.append("Retry-After")
     if status == "401":
         names.append("WWW-Authenticate")
+    return names
+
+
+def _headers(names: list[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
@@ -204,7 +221,7 @@ class Generator(SchemaGenerator):
         components["responses"] = {
             _name(str(status)): {
                 "description": meaning,
-                "headers": _headers(str(status)),
+                "headers": _headers(_headers_of(str(status))),
                 "content": {
                     "application/json": {
                         "schema": {"$ref": "#/components/schemas/Error"},

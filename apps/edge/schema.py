@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
 
@@ -29,6 +29,7 @@ MEANINGS = {
     406: "`Accept` names no type that this address answers with.",
     413: "The body is larger than allowed.",
     415: "The body's content type, or the kind of file, is not read here.",
+    422: "The idempotency key was used for a different request.",
     429: "Too many requests, or a quota is used up; `retry_after` says when to ask again.",
     500: "An error of Parley's own; it was logged under the request id.",
     503: "Parley or its model servers cannot answer now; `retry_after` says when to ask again.",
@@ -38,10 +39,17 @@ MEANINGS = {
 ERRORS: dict[int, OpenApiResponse] = {
     status: OpenApiResponse(ErrorSerializer, MEANINGS[status]) for status in (400, 401, 500, 503)
 }
+# A route with it has a status for a key that stands for something else, and tells what is a repeat.
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "maxLength": 200},
+    OpenApiParameter.HEADER,
+    description="Your name for this request: sent again within 24 hours, it is answered as the first time.",
+)
 MISSING = {404: OpenApiResponse(ErrorSerializer, MEANINGS[404])}  # where the body names something
 CONFLICT = {
     409: OpenApiResponse(ErrorSerializer, "The conversation is still answering its previous question."),
-    422: OpenApiResponse(ErrorSerializer, "The idempotency key was used for a different request."),
+    422: OpenApiResponse(ErrorSerializer, MEANINGS[422]),
     502: OpenApiResponse(ErrorSerializer, "The model server failed."),
     504: OpenApiResponse(ErrorSerializer, "The model server took too long."),
 }

@@ -8,18 +8,19 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import path
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.access import acting
+from apps.access import acting, idempotency
 from apps.access.authentication import Caller
 from apps.access.doors import Door, TenantView, read_body
 from apps.edge.parsers import BoundedJSONParser
-from apps.edge.schema import ERRORS, MISSING, UPLOADS
+from apps.edge.schema import ERRORS, IDEMPOTENCY_KEY, MISSING, UPLOADS
+from apps.knowledge import storage
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
 from apps.knowledge.events_api import DocumentEvents
 from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
@@ -72,8 +73,12 @@ ACCEPTED = {
 }
 
 
+def caller_of(request: Request) -> Caller:
+    return cast("Caller", request.user)
+
+
 def tenant_of(request: Request) -> Tenant:
-    return cast("Caller", request.user).tenant
+    return caller_of(request).tenant
 
 
 def valid(serializer: Any) -> dict[str, Any]:
@@ -98,16 +103,21 @@ class Collections(TenantView, generics.ListAPIView[Collection]):
 
     @extend_schema(
         request=CollectionSerializer,
+        parameters=[IDEMPOTENCY_KEY],
         responses={201: CollectionSerializer, **ERRORS},
         examples=[OpenApiExample("Manuals", {"name": "Manuals", "slug": "manuals"}, request_only=True)],
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         """Create a collection. 503 where no embedding endpoint serves the tenant."""
-        tenant = tenant_of(request)
-        created = create_collection(tenant, **valid(CollectionSerializer(data=request.data)))
-        acting.record(request, "collection.added", created)
-        body = CollectionSerializer(with_counts(tenant).get(pk=created.pk)).data
-        return Response(body, status=status.HTTP_201_CREATED)
+        caller = caller_of(request)
+        tenant, asked = caller.tenant, valid(CollectionSerializer(data=request.data))
+
+        def create() -> idempotency.Answer:
+            created = create_collection(tenant, **asked)
+            acting.record(request, "collection.added", created)
+            return status.HTTP_201_CREATED, CollectionSerializer(with_counts(tenant).get(pk=created.pk)).data
+
+        return idempotency.once(request, caller, asked, create)
 
 
 class OneCollection(TenantView):
@@ -177,20 +187,26 @@ class Documents(TenantView, generics.ListAPIView[Document]):
         return super().get(request, *args, **kwargs)
 
     @extend_schema(
-        request={"multipart/form-data": UploadSerializer, "application/json": UploadSerializer}, responses=ACCEPTED
+        request={"multipart/form-data": UploadSerializer, "application/json": UploadSerializer},
+        parameters=[IDEMPOTENCY_KEY],
+        responses=ACCEPTED,
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         """Add a document: a file in a multipart form; or as JSON a text, or the address to fetch it from."""
         refuse_unmeasured(request)
         sent = valid(UploadSerializer(data=request.data))
         tenant = tenant_of(request)
         with tenant_scope(tenant):
             collection = find_collection(tenant, sent["collection"])
-        if url := sent.get("url"):
-            document, added = add_source(tenant, collection, url=url, title=sent["title"])
-        else:
-            document, added = add_document(tenant, collection, title=sent["title"], **content_of(sent))
-        return shown(document, status.HTTP_202_ACCEPTED if added else status.HTTP_200_OK)
+
+        def add() -> idempotency.Answer:
+            if url := sent.get("url"):
+                document, added = add_source(tenant, collection, url=url, title=sent["title"])
+            else:
+                document, added = add_document(tenant, collection, title=sent["title"], **content_of(sent))
+            return status.HTTP_202_ACCEPTED if added else status.HTTP_200_OK, DocumentSerializer(document).data
+
+        return idempotency.once_across(request, caller_of(request), asked_for(sent), add)
 
 
 class OneDocument(TenantView):
@@ -260,6 +276,13 @@ def content_of(sent: dict[str, Any]) -> dict[str, Any]:
     if file := sent.get("file"):
         return {"name": file.name, "content": file}
     return {"name": "", "content": sent["text"].encode()}
+
+
+def asked_for(sent: dict[str, Any]) -> dict[str, Any]:
+    """What an upload asks for, with its file by name and digest."""
+    if file := sent.get("file"):
+        return {**sent, "file": [file.name, storage.measure(file).sha256]}
+    return sent
 
 
 def shown(document: Document, code: int = status.HTTP_200_OK) -> Response:

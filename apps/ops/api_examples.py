@@ -180,6 +180,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Conversation": {"seal": CONVERSATION},
     "PatchedConversationRequest": {"rename": {"title": "Seals"}},
     "Message": {"answer": ANSWER},
+    "PlacedMessage": {
+        "question": {**QUESTION, "turns": [TURN["id"]], "parent": None, "continues": None},
+        "answer": {**ANSWER, "turns": [TURN["id"]], "parent": None, "continues": None},
+    },
     "AskRequest": {
         "seal": {"text": "Which seal fits?", "client_id": "q-1"},
         "edit": {"text": "Which seal fits the P-4?", "edits": TURN["id"]},

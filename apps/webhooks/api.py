@@ -6,16 +6,17 @@ import uuid
 from typing import Any, cast
 
 from django.db.models import QuerySet
+from django.http import HttpResponse
 from django.urls import path
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.access import acting
+from apps.access import acting, idempotency
 from apps.access.authentication import Caller
 from apps.access.doors import TenantView
-from apps.edge.schema import ERRORS
+from apps.edge.schema import ERRORS, IDEMPOTENCY_KEY
 from apps.tenants.models import Tenant
 from apps.webhooks import registration
 from apps.webhooks.models import Delivery, Webhook
@@ -74,14 +75,28 @@ class Webhooks(TenantView, generics.ListAPIView[Webhook]):
 
     @extend_schema(
         request=WebhookFieldsSerializer,
+        parameters=[IDEMPOTENCY_KEY],
         responses={201: OpenApiResponse(IssuedSerializer, ISSUED), **ERRORS},
         examples=[NEW],
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         """Register an address that is told of events. The answer alone shows the secret that signs them."""
-        made = registration.register(tenant_of(request), **valid(WebhookFieldsSerializer(data=request.data)))
-        acting.record(request, "webhook.registered", made)
-        return Response(IssuedSerializer(made).data, status=status.HTTP_201_CREATED)
+        caller = cast("Caller", request.user)
+        tenant, asked = caller.tenant, valid(WebhookFieldsSerializer(data=request.data))
+
+        def register() -> idempotency.Answer:
+            made = registration.register(tenant, **asked)
+            acting.record(request, "webhook.registered", made)
+            return status.HTTP_201_CREATED, WebhookSerializer(made).data
+
+        def with_secret(body: dict[str, Any]) -> dict[str, Any]:
+            """The secret is kept where it is encrypted, and nowhere else; empty once the webhook is deleted."""
+            row = Webhook.objects.for_tenant(tenant).filter(pk=body["id"]).first()
+            return {**body, "secret": row.secret if row else ""}
+
+        # A repeat shows the secret, so it takes the same key of the API, too.
+        fields = {**asked, "by": caller.api_key_id}
+        return idempotency.once(request, caller, fields, register, complete=with_secret)
 
 
 class OneWebhook(TenantView):

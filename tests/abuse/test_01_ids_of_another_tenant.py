@@ -200,6 +200,7 @@ TASKS = {
     "knowledge.ingest": "test_ingesting_anothers_document_does_nothing",
     "access.mail_invitation": "takes an invitation and its tenant: tests/apps/access/test_invitations.py",
     "access.mail_new_password": "takes an address",
+    "access.prune_idempotency_keys": "takes nothing",
     "access.record_failed_login": "takes an address",
     "conversations.close_abandoned_turns": "takes nothing",
     "knowledge.resend_documents": "takes nothing",

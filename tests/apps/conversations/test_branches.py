@@ -165,3 +165,21 @@ def test_older_turns_get_their_parents() -> None:
 
 async def _named(world: World, text: str) -> Turn:
     return await platform_unit(lambda: Turn.objects.for_tenant(world.tenant).get(question__text=text))
+
+
+async def test_messages_tell_where_they_stand(world: World, api: Api) -> None:
+    first = await asked(world, api, "one")
+    again = (await api.post(f"/api/v1/turns/{first['id']}/regenerate")).json()
+    edited = await asked(world, api, "two", parent=first["id"])
+    await asked(world, api, "two, but better", edits=edited["id"])
+    listed = (await api.get(f"/api/v1/conversations/{world.conversation.pk}/messages")).json()["results"]
+    placed = [(message["role"], message["turns"], message["parent"]) for message in listed]
+    assert placed[:4] == [
+        ("user", [first["id"], again["id"]], None),
+        ("assistant", [first["id"]], None),
+        ("assistant", [again["id"]], None),
+        ("user", [edited["id"]], first["id"]),
+    ]
+    beside = [message["parent"] for message in listed if message["role"] == "user"]
+    assert beside == [None, first["id"], first["id"]]
+    assert {message["continues"] for message in listed} == {None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,13 +14,14 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 
-from apps.conversations.models import Message
+from apps.conversations.models import Conversation, Message
 from apps.tenants import audit, keys, taking_back
 from apps.tenants.models import ApiKey, User
 from apps.tenants.scoping import platform_unit
 from config.asgi import application
 from tests import factories
 from tests.apps.conversations.conftest import Api, World, read_sse
+from tests.fakes.inference import Reply
 
 
 class Socket(WebsocketCommunicator):
@@ -223,3 +225,68 @@ async def test_many_sockets_do_not_wait_for_each_other(world: World) -> None:
     ends = await asyncio.gather(*(socket.hear_turn() for socket in sockets))
     assert {frames[-1]["type"] for frames in ends} == {"turn.finished"}
     await asyncio.gather(*(socket.disconnect() for socket in sockets))
+
+
+# --- A frame that is sent again ---------------------------------------------------------------------------------------
+
+UNIQUE = "6f9619ff-8b86-d011-b42d"
+
+
+async def said(world: World, **frame: Any) -> dict[str, Any]:
+    """The first frame that a new socket, as after a reconnect, hears of a turn; or the error."""
+    socket = Socket(Authorization=f"Bearer {world.key}")
+    await socket.connect()
+    await socket.hear()
+    await socket.say(**frame)
+    frames = await socket.hear_turn()
+    await socket.disconnect()
+    return frames[0]
+
+
+async def test_a_question_that_is_sent_again_is_the_same_turn(world: World) -> None:
+    ask = {"type": "ask", "conversation": str(world.conversation.pk), "text": "pump?", "client_id": "q-1"}
+    first, again = [await said(world, **ask) for _ in range(2)]
+    assert first["turn"] == again["turn"]
+    assert (await said(world, **{**ask, "client_id": "q-2"}))["turn"] != first["turn"]
+    other = await said(world, **{**ask, "text": "mill?"})
+    assert (other["type"], other["code"], other["client_id"]) == ("error", "idempotency_conflict", "q-1")
+    elsewhere = await platform_unit(
+        lambda: factories.make_conversation(tenant=world.tenant, assistant=world.assistant).pk
+    )
+    assert (await said(world, **{**ask, "conversation": str(elsewhere)}))["turn"] != first["turn"]
+    for deed in ("regenerate", "continue"):
+        answers = [await said(world, type=deed, turn=first["turn"], client_id="q-1") for _ in range(2)]
+        assert answers[0].get("turn") == answers[1].get("turn") != first["turn"]
+
+
+@pytest.mark.parametrize("who", [{"user": "zoe", "client_id": "q-1"}, {"client_id": UNIQUE}])
+async def test_sent_again_it_begins_no_second_conversation(world: World, who: dict[str, str]) -> None:
+    ask = {"type": "ask", "assistant": "guide", "text": "pump?", **who}
+    frames = await asyncio.gather(*(said(world, **ask) for _ in range(5)))
+    assert len({(frame["turn"], frame["conversation"]) for frame in frames}) == 1
+    assert await platform_unit(Conversation.objects.count) == 2  # the world's own, too
+    # A page that counts from one again asks something else by the same name: another question.
+    other = await said(world, **{**ask, "text": "mill?"})
+    assert other["conversation"] != frames[0]["conversation"]
+
+
+async def test_sent_again_after_a_failure_it_goes_on_in_the_conversation_that_was_begun(world: World) -> None:
+    ask = {"type": "ask", "assistant": "guide", "text": "pump?", "client_id": UNIQUE}
+    world.fake.script(Reply(status=429, body="busy"))
+    failed, again = [await said(world, **ask) for _ in range(2)]
+    assert again["turn"] != failed["turn"]
+    assert [again[name] for name in ("conversation", "question")] == [failed["conversation"], failed["question"]]
+
+
+async def test_two_who_name_nobody_do_not_meet_by_a_short_name(world: World) -> None:
+    """All of them are one end user: the second must not be shown what the first one said."""
+    ask = {"type": "ask", "assistant": "guide", "text": "hello", "client_id": "q-1"}
+    first, second = [await said(world, **ask) for _ in range(2)]
+    assert first["conversation"] != second["conversation"]
+
+
+async def test_a_question_that_is_refused_begins_no_conversation(world: World) -> None:
+    turn = str(uuid.uuid4())
+    refused = await said(world, type="ask", assistant="guide", text="pump?", edits=turn, client_id=UNIQUE)
+    assert refused["code"] == "not_found"
+    assert await platform_unit(Conversation.objects.count) == 1

@@ -17,7 +17,8 @@ from apps.tenants.row_security import BindReferences, Protect
 from apps.tenants.scoping import tenant_scope
 from tests.factories import make_key, make_member, make_tenant
 
-MODELS = ("Conversation", "Message", "Turn", "Feedback", "IdempotencyKey")
+MODELS = [*(("conversations", name) for name in ("Conversation", "Message", "Turn", "Feedback"))]
+MODELS += [("access", "IdempotencyKey")]
 as_owner = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 CONSTRAINTS = """
     SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint
@@ -35,13 +36,13 @@ def read(cursor: Any, query: str) -> list[tuple[Any, ...]]:
 @as_owner
 def test_protection_can_be_taken_away_and_put_back() -> None:
     owner, state = connections["owner"], ProjectState.from_apps(apps)
-    operations = [Protect("conversations", model) for model in MODELS]
+    operations = [Protect(app, model) for app, model in MODELS]
     with transaction.atomic("owner"), owner.cursor() as cursor:
         keys_before, forced_before = read(cursor, CONSTRAINTS), read(cursor, FORCED)
         assert any("FOREIGN KEY (tenant_id, end_user_id)" in key for _, key in keys_before)
         with owner.schema_editor(atomic=False) as editor:
             for operation in reversed(operations):
-                operation.database_backwards("conversations", editor, state, state)
+                operation.database_backwards(operation.model_app, editor, state, state)
         assert not [name for (name,) in read(cursor, FORCED) if name.startswith("conversations_")]
         assert not [row for row in read(cursor, POLICIES) if row[0].startswith("conversations_")]
         keys_between = read(cursor, CONSTRAINTS)
@@ -49,10 +50,9 @@ def test_protection_can_be_taken_away_and_put_back() -> None:
         assert [key for _, key in keys_between if key.startswith("FOREIGN KEY (end_user_id) REFERENCES")]
         with owner.schema_editor(atomic=False) as editor:
             for operation in operations:
-                operation.database_forwards("conversations", editor, state, state)
-                BindReferences("conversations", operation.model).database_forwards(
-                    "conversations", editor, state, state
-                )
+                operation.database_forwards(operation.model_app, editor, state, state)
+                bind = BindReferences(operation.model_app, operation.model)
+                bind.database_forwards(operation.model_app, editor, state, state)
         assert (read(cursor, CONSTRAINTS), read(cursor, FORCED)) == (keys_before, forced_before)
         transaction.set_rollback(True, using="owner")
 
