@@ -41,10 +41,17 @@ STATUS: dict[type[errors.ParleyError], int] = {
 
 
 class ServiceUnavailable(errors.ParleyError):
-    """The database or Redis did not answer: nothing was accepted, so asking again is safe."""
+    """The database or Redis did not answer: nothing was accepted, so asking again is safe.
+
+    elsewhere: this process is about to end and accepts nothing, but others do. nginx as shipped then asks another one.
+    """
 
     code = "service_unavailable"
     default_message = "Parley cannot reach its own storage just now. Nothing was accepted; please try again."
+
+    def __init__(self, message: str = "", *, elsewhere: bool = False, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.elsewhere = elsewhere
 
 
 class MethodNotAllowed(errors.ParleyError):
@@ -58,6 +65,9 @@ class NotAcceptable(errors.ParleyError):
 
 
 STATUS |= {ServiceUnavailable: 503, MethodNotAllowed: 405, NotAcceptable: 406}
+# What nginx obeys, by the name of a location in deploy/nginx/server.conf. Sent only where that nginx asks for it
+# (front_door): another one has no such location, and would make a 500 of it.
+ELSEWHERE = "X-Accel-Redirect"
 _CHALLENGE = 'Bearer realm="parley"'
 STATUS_OF_CODE = {kind.code: status for kind, status in STATUS.items()}
 
@@ -91,6 +101,8 @@ def headers_of(error: errors.ParleyError) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if isinstance(error, errors.NotAuthenticated):
         headers["WWW-Authenticate"] = _CHALLENGE
+    if isinstance(error, ServiceUnavailable) and error.elsewhere:
+        headers[ELSEWHERE] = "@elsewhere"
     return headers
 
 
@@ -189,7 +201,10 @@ def json_error(error: Exception, *, turn: str | None = None) -> JsonResponse:
 def openai_refusal(error: Exception) -> JsonResponse:
     """The same in OpenAI's envelope."""
     ours = translate(error)
-    return openai_error(body_of(ours), status_of(ours))
+    response = openai_error(body_of(ours), status_of(ours))
+    for name, value in headers_of(ours).items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 def _page(request: HttpRequest, error: errors.ParleyError, title: str) -> HttpResponse:

@@ -13,7 +13,7 @@ from django.urls import Resolver404, resolve
 from django.utils.decorators import async_only_middleware
 
 from apps.edge import metrics
-from apps.edge.errors import handler400, json_error
+from apps.edge.errors import ELSEWHERE, handler400, json_error
 from apps.edge.request_ids import accept_request_id
 
 log = structlog.get_logger(__name__)
@@ -41,6 +41,8 @@ def front_door(
         request_id = accept_request_id(request.headers.get("X-Request-Id"))
         response = handler400(request, ValueError()) if _bears_nul(request) else await get_response(request)
         response["X-Request-Id"] = request_id
+        if "X-Parley-Elsewhere" not in request.headers:
+            response.headers.pop(ELSEWHERE, None)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         elapsed = time.perf_counter() - started
         method = request.method if request.method in METHODS else "other"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import shutil
 import socketserver
 import tempfile
@@ -80,13 +81,15 @@ def nginx(*web: str, scheme: str = "http", **settings: str) -> Iterator[Proxy]:
 
 
 class Backend(socketserver.ThreadingTCPServer):
-    """Reads requests; answers each with what it read, or cuts the connection."""
+    """Reads requests; answers each with what it read, or cuts the connection. With `answer`, a whole response, that but
+    for what the proxy did not ask for."""
 
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, *, rude: bool) -> None:
+    def __init__(self, *, rude: bool, answer: bytes) -> None:
         self.rude = rude
+        self.answer = answer
         self.requests: list[bytes] = []
         super().__init__(("127.0.0.1", 0), _Connection)
 
@@ -105,15 +108,19 @@ class _Connection(socketserver.StreamRequestHandler):
         if not lines:
             return
         self.server.requests.append(b"".join(lines))
-        if not self.server.rude:
-            body = b"".join(lines)
+        if self.server.answer:
+            asked = b"x-parley-elsewhere: yes" in b"".join(lines).lower()
+            self.wfile.write(self.server.answer if asked else re.sub(rb"X-Accel.*\r\n", b"", self.server.answer))
+        elif not self.server.rude:
+            length = re.search(rb"(?i)^content-length: (\d+)", b"".join(lines), re.MULTILINE)
+            body = b"".join(lines) + (self.rfile.read(int(length[1])) if length else b"")
             head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
             self.wfile.write(head.encode() + body)
 
 
 @contextmanager
-def backend(*, rude: bool = False) -> Iterator[Backend]:
-    with Backend(rude=rude) as server:
+def backend(*, rude: bool = False, answer: bytes = b"") -> Iterator[Backend]:
+    with Backend(rude=rude, answer=answer) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

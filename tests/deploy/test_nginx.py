@@ -10,6 +10,8 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -148,15 +150,24 @@ def test_an_upgrade_is_asked_for_only_where_the_client_asks(client: httpx.Client
     assert (seen["upgrade"], seen["connection"]) == ("websocket", "upgrade")
 
 
-def test_a_caller_keeps_to_one_web_process() -> None:
-    with backend() as one, backend() as two, nginx(one.address, two.address) as started:
-        with httpx.Client(base_url=started.url) as client:
-            for n in [*range(40)] * 2:
-                client.get("/", headers={"Authorization": f"Bearer parley_{n}"})
-        askers = [{re.findall(rb"Bearer (\S+)", request)[0] for request in web.requests} for web in (one, two)]
-    assert askers[0] | askers[1] == {b"parley_%d" % n for n in range(40)}
-    assert not askers[0] & askers[1]
-    assert min(map(len, askers)) >= 5
+def test_each_request_goes_to_the_web_process_with_the_fewest_connections() -> None:
+    """The same caller's, too. One of two is busy: with a request that it has not answered."""
+    with ExitStack() as opened:
+        idle, pool = opened.enter_context(backend()), opened.enter_context(ThreadPoolExecutor())
+        busy = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        started = opened.enter_context(nginx(f"127.0.0.1:{busy.getsockname()[1]}", idle.address))
+        key = {"Authorization": "Bearer parley_same"}
+        # Two at once are one for each; whichever comes to the busy one waits there.
+        two = [pool.submit(httpx.get, started.url, headers=key) for _ in range(2)]
+        waiting, _ = busy.accept()
+        with waiting:
+            wait(two, return_when=FIRST_COMPLETED)
+            for _ in range(5):
+                assert httpx.get(started.url, headers=key).status_code == 200
+            waiting.recv(4096)
+            waiting.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        assert [answer.result().status_code for answer in two] == [200, 200]
+    assert len(idle.requests) == 6
 
 
 # --- A web process that is away ---------------------------------------------------------------------------------------
@@ -176,6 +187,48 @@ def test_one_that_is_gone_is_passed_over_by_questions_too(echo: Backend) -> None
         for n in range(10):
             key = {"X-Api-Key": f"parley_{n}"}
             assert httpx.post(f"{started.url}/api/v1/search", json={}, headers=key).status_code == 200
+
+
+def response(head: str, body: str = "{}") -> bytes:
+    return f"HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+LEAVING = response("503 Service Unavailable\r\nX-Accel-Redirect: @elsewhere\r\nRetry-After: 1")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/conversations/1/turns", "/v1/chat/completions", "/api/v1/turns/1/continue"])
+def test_what_one_that_is_about_to_end_did_not_accept_goes_to_another(echo: Backend, path: str) -> None:
+    before = len(echo.requests)
+    with backend(answer=LEAVING) as leaving, nginx(leaving.address, echo.address) as started:
+        answers = [httpx.post(started.url + path, content=f"question {n}") for n in range(10)]
+        [told] = {line["status"] for line in started.log()}
+    assert told == 200
+    assert [answer.text.splitlines()[0] for answer in answers] == [f"POST {path} HTTP/1.1"] * 10
+    assert [answer.text.splitlines()[-1] for answer in answers] == [f"question {n}" for n in range(10)]
+    assert len(echo.requests) - before == 10
+    assert len(leaving.requests) >= 5
+
+
+def test_where_all_are_about_to_end_the_client_learns_it() -> None:
+    with backend(answer=LEAVING) as one, backend(answer=LEAVING) as two, nginx(one.address, two.address) as started:
+        answer = httpx.post(f"{started.url}/api/v1/conversations/1/turns", json={})
+    assert (answer.status_code, answer.text, answer.headers["Retry-After"]) == (503, "{}", "1")
+    assert "X-Accel-Redirect" not in answer.headers
+    assert 3 <= len(one.requests) + len(two.requests) <= 6
+
+
+def test_another_503_is_the_answer_whatever_was_asked() -> None:
+    """A question whose model servers were all busy was accepted, and ended."""
+    busy = response("503 Service Unavailable\r\nRetry-After: 3", '{"code": "model_busy"}')
+    with backend(answer=busy) as one, backend(answer=busy) as two, nginx(one.address, two.address) as started:
+        for ask in (httpx.post, httpx.get):
+            answer = ask(f"{started.url}/api/v1/conversations/1/turns")
+            assert (answer.status_code, answer.json(), answer.headers["Retry-After"]) == (
+                503,
+                {"code": "model_busy"},
+                "3",
+            )
+        assert len(one.requests) + len(two.requests) == 2
 
 
 def test_without_any_the_error_is_ours() -> None:
