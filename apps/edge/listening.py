@@ -16,7 +16,7 @@ def stop_listening(terminate: Any) -> None:
     terminate: the server's own handler of SIGTERM, by which uvicorn's server is found.
     """
     if reactor := sys.modules.get("twisted.internet.reactor"):
-        for reader in reactor.getReaders():  # type: ignore[attr-defined]
+        for reader in reactor.getReaders():
             if hasattr(reader, "stopListening"):
                 reader.stopListening()
     for server in getattr(getattr(terminate, "__self__", None), "servers", ()):
