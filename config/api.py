@@ -31,6 +31,9 @@ SPECTACULAR: dict[str, Any] = {
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "defaultModelsExpandDepth": 0, "displayRequestDuration": True},
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1",
-    # Two bodies have the states of a turn, and a bill has others.
-    "ENUM_NAME_OVERRIDES": {"TurnStateEnum": "apps.conversations.models.Turn.State"},
+    # Several bodies have each of these, and others have words of their own under the same names.
+    "ENUM_NAME_OVERRIDES": {
+        "TurnStateEnum": "apps.conversations.models.Turn.State",
+        "MessageRoleEnum": "apps.conversations.models.Message.Role",
+    },
 }

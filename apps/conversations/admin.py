@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
@@ -16,7 +16,7 @@ from django.utils.text import Truncator
 from unfold.decorators import display
 
 from apps.conversations.admin_find import find_page
-from apps.conversations.admin_talk import VARIANTS, shown
+from apps.conversations.admin_talk import VARIANTS, shown, talk
 from apps.conversations.models import Conversation, Turn
 from apps.conversations.playground import ask_page, is_own
 from apps.tenants.admin_access import ANALYSTS, BUILDERS, SUPPORT, is_operator
@@ -30,7 +30,13 @@ STATES = {label: VARIANTS[Turn.State(value)] for value, label in Turn.State.choi
 def turns_of(tenant_id: uuid.UUID) -> QuerySet[Turn]:
     """A tenant's turns with all that their display needs."""
     rows: QuerySet[Turn] = Turn.objects.for_tenant(tenant_id)
-    rows = rows.select_related("question", "answer", "endpoint", "prompt_version__prompt", "api_key")
+    rows = rows.select_related(
+        "question", "answer", "endpoint", "prompt_version__prompt", "api_key", "parent__question"
+    )
+    earlier = Turn.objects.filter(conversation=OuterRef("conversation"), created__lt=OuterRef("created"))
+    beside = earlier.filter(Q(parent=OuterRef("parent")) | (Q(begins=True) & Q(begins=OuterRef("begins"))))
+    same = Q(question=OuterRef("question"))
+    rows = rows.annotate(answered_before=Exists(earlier.filter(same)), edits=Exists(beside.exclude(same)))
     return rows.prefetch_related("answer__feedback")
 
 
@@ -106,7 +112,7 @@ class ConversationAdmin(ReadOnlyTenantAdmin):
         context |= {
             "title": str(conversation),
             "page": page,
-            "talk": [shown(turn) for turn in page],
+            "talk": talk(page),
             # Support and those who asked themselves see this page and nothing around it.
             "links": self.has_view_permission(request),
             "find_url": reverse("admin:conversations_find") if self.has_find_permission(request) else "",
@@ -163,7 +169,7 @@ class TurnAdmin(ReadOnlyTenantAdmin):
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         turn = (
             turns_of(kwargs["obj"].tenant_id)
-            .select_related("conversation", "assistant", "end_user")
+            .select_related("conversation", "assistant", "end_user", "continues__question")
             .get(pk=kwargs["obj"].pk)
         )
         title = Truncator(turn.question.text).chars(60)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from apps.conversations.models import Feedback, Turn
@@ -24,6 +24,7 @@ REASONS = {
     "sources_only": "No model could be reached, so the passages found stand for an answer.",
     "content_filter": "The model server's content filter ended the answer.",
 }
+CONTINUED, ANSWERED_AGAIN, EDITED = "Continued", "Answered again", "Edited"
 _MARKER = re.compile(r"\[([0-9]{1,4})\]")
 
 
@@ -37,7 +38,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """cited: the passages that the answer cites. others: what else the model received. Both as events.Source."""
+    """cited: the passages that the answer cites. others: what else the model received. Both as events.Source. branch:
+    in which way it stands beside another turn, if it does. follows: the turn that it goes on after, where that is not
+    the one shown before it."""
 
     turn: Turn
     variant: str
@@ -47,6 +50,9 @@ class Shown:
     reason: str
     times: list[tuple[str, str]]
     feedback: list[Feedback]
+    branch: str
+    follows: Turn | None = None
+    follows_here: bool = False  # on the same page
 
     @property
     def anchor(self) -> str:
@@ -54,8 +60,21 @@ class Shown:
         return f"source-{self.turn.pk.hex}"
 
 
-def shown(turn: Turn) -> Shown:
-    """`turn` with question, answer, answer__feedback, endpoint and prompt_version__prompt at hand."""
+def talk(turns: Iterable[Turn]) -> list[Shown]:
+    """Turns in the order of time. Of most it needs no saying what they follow."""
+    items: list[Shown] = []
+    for turn in turns:
+        item = shown(turn)
+        again = item.branch in {CONTINUED, ANSWERED_AGAIN}  # then it stands below the question that it repeats
+        if turn.parent and not again and items and turn.parent_id != items[-1].turn.pk:
+            here = any(other.turn.pk == turn.parent_id for other in items)
+            item = replace(item, follows=turn.parent, follows_here=here)
+        items.append(item)
+    return items
+
+
+def shown(turn: Any) -> Shown:
+    """`turn` as admin.turns_of() finds it."""
     cited: list[dict[str, Any]] = turn.answer.citations if turn.answer else []
     numbers = {source["n"] for source in cited}
     times = (
@@ -72,7 +91,16 @@ def shown(turn: Turn) -> Shown:
         reason=REASONS.get(turn.finish_reason, ""),
         times=[(name, duration(value)) for name, value in times if value is not None],
         feedback=list(turn.answer.feedback.all()) if turn.answer else [],
+        branch=_branch(turn),
     )
+
+
+def _branch(turn: Any) -> str:
+    if turn.continues_id:
+        return CONTINUED
+    if turn.answered_before:
+        return ANSWERED_AGAIN
+    return EDITED if turn.edits else ""
 
 
 def parts(text: str, cited: list[dict[str, Any]]) -> Iterator[Part]:

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 
+from apps.conversations.models import Turn
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, Document
@@ -155,6 +156,29 @@ def test_stop_keeps_what_was_said_and_the_conversation_goes_on(
     expect(again.locator(".p-text")).to_have_text("Gladly.")
     assert page.locator("#record").get_attribute("href") is not None
     assert not inspect(page, watch, "ask-stopped", SCREENSHOTS / "people")
+
+
+def test_a_question_that_was_not_confirmed_is_sent_again_and_asked_once(
+    web: str, session: str, acme: Tenant, fake: FakeInference, request: pytest.FixtureRequest
+) -> None:
+    browser: Browser = request.getfixturevalue("browser")
+    page, _ = open_page(browser, web, session)
+    sockets: list[WebSocketRoute] = []
+
+    def route(socket: WebSocketRoute) -> None:
+        """The first one breaks when the question has arrived and nothing has come back yet."""
+        sockets.append(socket)
+        server = socket.connect_to_server()
+        if len(sockets) == 1:
+            server.on_message(lambda _: socket.close(code=1011))
+
+    page.route_web_socket("**/ws/chat", route)
+    page.goto(reverse("admin:conversations_playground"))
+    fake.script(Reply(tokens=["Prime ", "it."], always=True))
+    turn = ask(page, "How?")
+    expect(turn.locator(".p-text")).to_have_text("Prime it.")
+    assert len(sockets) == 2
+    assert in_thread(Turn.objects.for_tenant(acme).count) == 1
 
 
 def test_failure_is_told_in_words_and_keeps_what_was_said(

@@ -233,9 +233,8 @@
       if (turn?.id) {
         send({ type: "resume", turn: turn.id, after: turn.cursor ?? "0-0" });
         say(`Connected again. The answer goes on after ${turn.cursor}.`);
-      } else if (turn?.unsent) {
-        turn.unsent = false;
-        send(turn.frame);
+      } else if (turn) {
+        send(turn.frame); // perhaps once more: by its client_id it is the same question
       }
     });
     socket.addEventListener("message", (message) => receive(JSON.parse(message.data)));
@@ -257,10 +256,9 @@
     if (!turn) return;
     if (event.code === 4401) {
       turn.failed({ message: "Your session has ended. Log in again; what the assistant had begun is kept in its record." });
-    } else if (!turn.id && !turn.unsent) {
-      turn.failed({ message: "The connection broke before the question was confirmed. Ask it again." });
     } else if (attempts >= RETRY_MS.length) {
-      turn.failed({ message: "The connection cannot be restored. The answer is kept: open the record of the conversation." });
+      const kept = turn.id ? "The answer is kept: open the record of the conversation." : "Ask again later.";
+      turn.failed({ message: `The connection cannot be restored. ${kept}` });
     } else {
       say(`The connection broke${turn.cursor ? ` at ${turn.cursor}` : ""}. Connecting again…`);
       setTimeout(connect, RETRY_MS[attempts]);
@@ -282,7 +280,7 @@
     $("stop").hidden = false;
     say("Asking…");
     if (socket?.readyState === WebSocket.OPEN) send(turn.frame);
-    else { turn.unsent = true; if (!socket) connect(); }
+    else if (!socket) connect();
   }
 
   function anew() {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -108,6 +109,37 @@ def test_long_conversation_opens_at_its_end(world: World, dora: Client, django_a
     assert "61 to 65 of 65" in page
     assert "Question 063" in page
     assert "Question 003" not in page
+
+
+def test_branches_are_told(world: World, dora: Client) -> None:
+    first = Turn.objects.for_tenant(world.acme).get()
+    conversation = Conversation.objects.for_tenant(world.acme).select_related("tenant", "assistant__prompt").get()
+    endpoint = Endpoint.objects.get(name="acme chat")
+
+    def beside(turn: Turn, text: str = "", **fields: Any) -> Turn:
+        made = make_turn(conversation, text=text, endpoint=endpoint)
+        made.parent, made.begins = turn.parent, turn.begins
+        made.question = made.question if text else turn.question
+        for name, value in fields.items():
+            setattr(made, name, value)
+        made.save()
+        return made
+
+    Turn.objects.filter(pk=first.pk).update(begins=True)
+    first.refresh_from_db()
+    second = beside(first, "And then?", parent=first, begins=False)
+    again = beside(second)
+    goes_on = beside(second, continues=again)
+    edited = beside(second, "Or then?")
+    beside(first, "Something else?")
+    page = page_of(dora, edited)
+    labels = re.findall(r"> ?(Answered again|Continued|Edited) ?<", page)
+    assert labels == ["Answered again", "Continued", "Edited", "Edited"]
+    assert page.count("Follows “") == 1
+    assert f'href="#turn-{first.pk}"' in page
+    detail = dora.get(reverse("admin:conversations_turn_change", args=[goes_on.pk])).content.decode()
+    assert "Goes on with the answer of" in detail
+    assert reverse("admin:conversations_turn_change", args=[first.pk]) in detail
 
 
 def test_nothing_can_be_changed(world: World, dora: Client) -> None:
