@@ -81,7 +81,7 @@ class Client:
         self._replaying = False
         self._fresh = True  # this connection began at the turn's beginning
         self._news = asyncio.Event()
-        self.task = asyncio.create_task(self._run())
+        self.task = self._begin()
 
     # --- What a test asks ---------------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Client:
     def come_back(self, *addresses: str) -> None:
         """After close(): go on from where it stood."""
         self.addresses = list(addresses)
-        self.task = asyncio.create_task(self._run())
+        self.task = self._begin()
 
     @property
     def ended(self) -> bool:
@@ -143,6 +143,11 @@ class Client:
         return f"{place}, {len(self.texts)} tokens, {self.connections} connections, refused {self.refusals[-3:]}"
 
     # --- Coming and coming back ---------------------------------------------------------------------------------------
+
+    def _begin(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._run())
+        task.add_done_callback(lambda _: self._news.set())  # whoever waits for words need not wait longer
+        return task
 
     async def _run(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self.silence)

@@ -9,7 +9,6 @@ import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
@@ -60,8 +59,10 @@ async def world(
     await stores.make_good()
     chance = random.Random(f"{os.environ.get('PARLEY_FAULTS_SEED', '')} {request.node.name}")
     full = "PARLEY_FAULTS_FULL" in os.environ
-    async with AsyncExitStack() as stack, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
-        made = World(stores, engine, askers, chance, full, record_property, stack, session)
+    # Its connections are to be gone when those of the replicas are counted.
+    connector, timeout = aiohttp.TCPConnector(keepalive_timeout=5), aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        made = World(stores, engine, askers, chance, full, record_property, session)
         try:
             yield made
         finally:

@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,7 @@ class Refusal:
 
 @dataclass
 class World:
-    """random: decides the moments, differently in each run of a sweep. full: whether this is one.
-
-    spoken: by turn, how a turn that no client follows is to have ended.
-    """
+    """random: decides the moments, differently in each run of a sweep. full: whether this is one."""
 
     stores: Stores
     model: Model
@@ -46,7 +42,6 @@ class World:
     random: random.Random
     full: bool
     record: Callable[[str, object], None]
-    stack: AsyncExitStack
     session: aiohttp.ClientSession
     replicas: list[Replica] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
