@@ -231,6 +231,7 @@ class TurnEvents(Door):
     async def get(self, request: HttpRequest, caller: Caller, turn_id: uuid.UUID) -> HttpResponseBase:
         """Follow a turn, from its beginning or from a cursor, also after it ended."""
         cursor = _cursor_of(request)
+        draining.refuse_questions()
         await unit(following.turn_of, caller, turn_id, user=request.GET.get("user", ""))
         return stream(request, caller, turn_id, cursor)
 

@@ -20,6 +20,7 @@ from django.conf import settings
 from apps.conversations import replicas, runner, takeover
 from apps.conversations.journal import journal
 from apps.edge.errors import ServiceUnavailable
+from apps.edge.listening import stop_listening
 from chatbot.errors import ParleyError
 from chatbot.events import Reconnect
 
@@ -33,6 +34,7 @@ class _State:
     going: asyncio.Task[None] | None = None
     readers_leave = False
     over = False
+    terminate: Any = None  # the server's own handler of SIGTERM
 
 
 _state = _State()
@@ -46,7 +48,7 @@ def is_ready() -> bool:
 
 
 def refuse_questions() -> None:
-    """Raises ServiceUnavailable once this process accepts no more."""
+    """Raises ServiceUnavailable once this process accepts no more; readers who come then go elsewhere, too."""
     if _state.readers_leave:
         raise _going()
 
@@ -63,7 +65,8 @@ def refuse_waiting() -> None:
 
 
 def _going() -> ParleyError:
-    return ServiceUnavailable("This replica is shutting down; another one answers.", retry_after=1)
+    message = "This replica is shutting down; another one answers."
+    return ServiceUnavailable(message, retry_after=1, elsewhere=True)
 
 
 def _word() -> Reconnect:
@@ -83,6 +86,7 @@ async def _drain() -> None:
     lease.draining.set()
     await asyncio.sleep(settings.PARLEY_DRAIN_GRACE_SECONDS)
     _state.readers_leave = True
+    stop_listening(_state.terminate)
     sent = [asyncio.ensure_future(_send_away(tell)) for tell, _ in SOCKETS]
     await runner.drain(settings.PARLEY_DRAIN_SECONDS)
     _state.over = True
@@ -106,7 +110,7 @@ async def serve() -> None:
     """Be a replica, and drain before the server ends. Called when the server runs, after it has set its own handlers:
     they are called once drained, or at once by a second SIGTERM."""
     loop = asyncio.get_running_loop()
-    previous = signal.getsignal(signal.SIGTERM)
+    previous = _state.terminate = signal.getsignal(signal.SIGTERM)
     ending: list[asyncio.Task[None]] = []
 
     async def end(number: int) -> None:

@@ -33,6 +33,8 @@ OPEN = {
     "api/v1/turns/<uuid:turn_id>",
     "api/v1/turns/<uuid:turn_id>/events",
     "api/v1/turns/<uuid:turn_id>/stop",
+    "api/v1/turns/<uuid:turn_id>/regenerate",
+    "api/v1/turns/<uuid:turn_id>/continue",
     "api/v1/visitors/renew",
 }
 NEEDS_NO_TOKEN = "api/v1/visitors/<str:tenant>/<str:assistant>"

@@ -54,12 +54,16 @@ def test_while_it_drains_a_replica_is_not_ready_and_says_so(cluster: Cluster) ->
     one, other = cluster.add("daphne", PARLEY_DRAIN_SECONDS="30"), cluster.add("daphne")
     asker = cluster.ask(one, other)
     asker.wait_for_tokens(2)
-    one.terminate()
-    asker.wait_for_tokens(12)
-    assert httpx.get(f"{one.address}/healthz/ready").status_code == 503
-    assert httpx.get(f"{one.address}/healthz/live").status_code == 200
-    with cluster.http(one) as http:
+    with cluster.http(one) as http, httpx.Client(base_url=one.address) as probe:
+        assert http.get("assistants").status_code == probe.get("/healthz/ready").status_code == 200
+        one.terminate()
+        asker.wait_for_tokens(12)
+        # Who is connected is answered; others are not let in any more, and go elsewhere.
+        assert probe.get("/healthz/ready").status_code == 503
+        assert probe.get("/healthz/live").status_code == 200
         refused = http.post(f"conversations/{asker.conversation}/turns", json={"text": "and now?"})
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{one.address}/healthz/live")
     assert (refused.status_code, refused.json()["code"]) == (503, "service_unavailable")
     asker.finish()
     assert asker.text == ANSWER
@@ -73,7 +77,6 @@ def test_what_the_last_process_leaves_the_next_one_goes_on_with(cluster: Cluster
     asker = cluster.ask(one)
     asker.wait_for_tokens(3)
     assert "Drained 1 web process" in manage("drain")
-    assert httpx.get(f"{one.address}/healthz/ready").status_code == 503
     assert manage("drain", "--list") == ""
     asker.addresses = [cluster.add("daphne").address]
     asker.finish()
