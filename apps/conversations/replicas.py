@@ -96,7 +96,8 @@ class Lease:
         while not self._leaving:
             try:
                 await self._look(loop.time())
-                if self._claiming is None or self._claiming.done():
+                # One that is about to go takes nothing that it would only hand on.
+                if not self.draining.is_set() and (self._claiming is None or self._claiming.done()):
                     self._claiming = asyncio.ensure_future(self._claim())
             except psycopg.Error as error:
                 log.warning("replica.not_renewed", error=type(error).__name__)
