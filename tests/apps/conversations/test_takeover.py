@@ -144,7 +144,7 @@ async def test_a_running_turn_notes_what_it_said(world: World, api: Api, monkeyp
     streaming = asyncio.create_task(api.ask(world.turns, "pump?"))
     noted = ""
     async with asyncio.timeout(20):
-        while not noted:  # noqa: ASYNC110 - PostgreSQL tells no event
+        while not noted:
             await asyncio.sleep(0.02)
             noted = await platform_unit(lambda: Turn.objects.values_list("partial", flat=True).first() or "")
     assert ("word " * 200).startswith(noted)
