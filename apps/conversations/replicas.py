@@ -42,7 +42,7 @@ _BEAT = """
 """
 # All locks drop with PostgreSQL, so for a while after its start a free one means nothing. Mine is never free to others;
 # a transaction's lock ends with this statement.
-_BURY = """
+BURY = """
     DELETE FROM conversations_replica r WHERE r.id <> %(me)s AND (
         (%(judging)s AND r.beat < now() - make_interval(secs => %(dead)s))
         OR (r.lock IS NOT NULL AND pg_postmaster_start_time() < now() - make_interval(secs => %(dead)s)
@@ -129,7 +129,7 @@ class Lease:
                 self.draining.set()
         # Whoever was away itself, or has just come, does not know how long the others have been silent.
         judging = now - self._steady >= DEAD_SECONDS
-        buried = await connection.execute(_BURY, {"me": ME, "judging": judging, "dead": DEAD_SECONDS})
+        buried = await connection.execute(BURY, {"me": ME, "judging": judging, "dead": DEAD_SECONDS})
         for (name,) in await buried.fetchall():
             log.warning("replica.dead", replica=name)
 
