@@ -46,8 +46,8 @@ async def _begins(running: Running, found: Sequence[Source]) -> None:
     opened, outcome, log = running.opened, running.outcome, running.log
     packed = _packed(opened, found)
     if opened.begun:
+        await running.journal.tell_first(running.kept, Restarted(log.epoch, after=1))
         outcome.text = ""
-        log.append(Restarted(log.epoch, after=1))
     outcome.sources = list(packed.sources)
     outcome.usage = Usage(packed.prompt_tokens, 0, estimated=True)
     log.append(Sources(outcome.sources))

@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from apps.conversations.log import Entry, Log
 from apps.edge.errors import ServiceUnavailable
+from apps.edge.shared_state import was_cancelled
 from chatbot.events import START, Cursor, Event, Token, read_event
 
 log = structlog.get_logger(__name__)
@@ -77,6 +78,9 @@ class Kept:
     accepted: asyncio.Event = field(default_factory=asyncio.Event)  # set once Redis has its beginning
 
 
+_Page = tuple[Cursor, bytes, int]  # of its last event, the events, seconds to live
+
+
 class Journal:
     """One event loop's writer."""
 
@@ -84,6 +88,7 @@ class Journal:
         self.redis = redis
         self._kept: set[Kept] = set()
         self._hurry = asyncio.Event()
+        self._alone = asyncio.Lock()  # writes follow each other: each says what it expects to follow
         self._script = redis.register_script(_WRITE)
         self._failing = False
 
@@ -109,15 +114,32 @@ class Journal:
 
     async def flush(self, kept: Kept) -> None:
         """Have written what is new of one log, if Redis takes it."""
-        if kept.log.last > kept.written:
-            await self._write([kept])
+        async with self._alone:
+            if kept.log.last > kept.written:
+                await self._write([kept])
+
+    async def tell_first(self, kept: Kept, event: Event) -> None:
+        """Append an event that the journal must have before any reader: one that makes readers forget what it has.
+
+        Whoever takes the turn over goes on from the journal, and would go on from what its readers no longer have.
+        Raises ServiceUnavailable where Redis does not take it.
+        """
+        async with self._alone:
+            while kept.log.last > kept.written and await self._write([kept]):
+                pass
+            entry = Entry(Cursor(kept.log.epoch, kept.log.next_seq), event)
+            if kept.log.last <= kept.written:
+                await self._write([kept], [(entry.cursor, pack([entry]), RUNNING_FOR)])
+            if kept.written != entry.cursor:  # Redis is away, or the turn was taken over
+                raise ServiceUnavailable(retry_after=5)
+            kept.log.append(event)
 
     async def flush_all(self) -> None:
         """The same of all."""
         await self._tick()
 
     async def run(self) -> None:
-        while True:
+        while not was_cancelled():
             await self._tick()
             try:
                 async with asyncio.timeout(TICK):
@@ -127,14 +149,15 @@ class Journal:
 
     async def _tick(self) -> None:
         self._hurry.clear()
-        news = [kept for kept in self._kept if kept.log.last > kept.written]
-        for start in range(0, len(news), SLICE):
-            if not await self._write(news[start : start + SLICE]):
-                return
+        async with self._alone:
+            news = [kept for kept in self._kept if kept.log.last > kept.written]
+            for start in range(0, len(news), SLICE):
+                if not await self._write(news[start : start + SLICE]):
+                    return
 
-    async def _write(self, news: Sequence[Kept]) -> bool:
-        """False where Redis does not answer: the next tick tries again."""
-        pages = [_page(kept) for kept in news]
+    async def _write(self, news: Sequence[Kept], pages: Sequence[_Page] = ()) -> bool:
+        """Write the next page of each log, or this one. False where Redis does not answer: the next tick tries."""
+        pages = pages or [_page(kept) for kept in news]
         arguments: list[Any] = []
         for kept, (cursor, page, seconds) in zip(news, pages, strict=True):
             arguments += [str(kept.last_id), str(cursor), page, seconds]
@@ -174,7 +197,7 @@ class Journal:
         self._failing = True
 
 
-def _page(kept: Kept) -> tuple[Cursor, bytes, int]:
+def _page(kept: Kept) -> _Page:
     """What comes next: events of one epoch, as many as there are."""
     entries = kept.log.entries
     start = kept.log.place(kept.written)

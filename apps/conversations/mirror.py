@@ -22,6 +22,7 @@ from apps.conversations import stored
 from apps.conversations.journal import connect, entries_in, key_of
 from apps.conversations.log import Entry, Log
 from apps.conversations.models import Turn
+from apps.edge.shared_state import was_cancelled
 from apps.tenants.scoping import unit
 from chatbot.errors import NotFound
 from chatbot.events import Cursor, Failed
@@ -98,7 +99,7 @@ class Mirrors:
 
     async def run(self) -> None:
         failing = False
-        while True:
+        while not was_cancelled():
             if not self.turns:
                 self.added.clear()
                 await self.added.wait()

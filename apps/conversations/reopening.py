@@ -23,8 +23,8 @@ _END_USER = Columns(EndUser, "e")
 _ASSISTANT = Columns(Assistant, "a")
 _PROMPT = Columns(PromptVersion, "v")
 _LEFT = f"""
-    SELECT t.epoch, {PARENT}, t.conversation_id, t.question_id, t.stopping, t.partial, t.sources, t.ends_with, q.text,
-        {_TENANT}, {_END_USER}, {_ASSISTANT}, {_PROMPT}
+    SELECT t.epoch, {PARENT}, t.conversation_id, t.question_id, t.stopping, t.partial, t.sources, t.ends_with,
+        t.request_id, q.text, {_TENANT}, {_END_USER}, {_ASSISTANT}, {_PROMPT}
     FROM conversations_turn t
     JOIN conversations_message q ON q.id = t.question_id
     JOIN tenants_tenant n ON n.id = t.tenant_id
@@ -43,6 +43,7 @@ class Left:
     tenant: Tenant
     turn_id: uuid.UUID
     epoch: int
+    request_id: str
     conversation_id: uuid.UUID | None
     stopping: bool
     partial: str
@@ -56,7 +57,8 @@ async def reopen(connection: Connection, tenant_id: uuid.UUID, turn_id: uuid.UUI
     if row is None:
         raise NotFound("There is no such turn.")
     values = iter(row)
-    epoch, parent, conversation_id, question_id, stopping, partial, sources, ends_with, text = islice(values, 9)
+    epoch, parent, conversation_id, question_id, stopping, partial, sources, *rest = islice(values, 10)
+    ends_with, request_id, text = rest
     tenant, end_user, assistant = _TENANT.read(values), _END_USER.read(values), _ASSISTANT.read(values)
     prompt = _PROMPT.read(values)
     opened = None
@@ -77,4 +79,4 @@ async def reopen(connection: Connection, tenant_id: uuid.UUID, turn_id: uuid.UUI
             ends_with=frozenset(ends_with),
         )
     kept = [Source(**source) for source in sources]
-    return Left(tenant, turn_id, epoch, conversation_id, stopping, partial, kept, opened)
+    return Left(tenant, turn_id, epoch, request_id, conversation_id, stopping, partial, kept, opened)

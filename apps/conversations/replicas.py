@@ -42,7 +42,7 @@ _BEAT = """
 """
 # All locks drop with PostgreSQL, so for a while after its start a free one means nothing. Mine is never free to others;
 # a transaction's lock ends with this statement.
-_BURY = """
+BURY = """
     DELETE FROM conversations_replica r WHERE r.id <> %(me)s AND (
         (%(judging)s AND r.beat < now() - make_interval(secs => %(dead)s))
         OR (r.lock IS NOT NULL AND pg_postmaster_start_time() < now() - make_interval(secs => %(dead)s)
@@ -96,7 +96,8 @@ class Lease:
         while not self._leaving:
             try:
                 await self._look(loop.time())
-                if self._claiming is None or self._claiming.done():
+                # One that is about to go takes nothing that it would only hand on.
+                if not self.draining.is_set() and (self._claiming is None or self._claiming.done()):
                     self._claiming = asyncio.ensure_future(self._claim())
             except psycopg.Error as error:
                 log.warning("replica.not_renewed", error=type(error).__name__)
@@ -128,7 +129,7 @@ class Lease:
                 self.draining.set()
         # Whoever was away itself, or has just come, does not know how long the others have been silent.
         judging = now - self._steady >= DEAD_SECONDS
-        buried = await connection.execute(_BURY, {"me": ME, "judging": judging, "dead": DEAD_SECONDS})
+        buried = await connection.execute(BURY, {"me": ME, "judging": judging, "dead": DEAD_SECONDS})
         for (name,) in await buried.fetchall():
             log.warning("replica.dead", replica=name)
 

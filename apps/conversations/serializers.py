@@ -187,8 +187,8 @@ class PolledTurnSerializer(TurnSerializer):
     """A turn, and with `after` what came since: `events`, each with its `id` and `type`, and the `cursor` to ask with
     next time."""
 
-    events = serializers.ListField(child=serializers.DictField(), required=False, read_only=True)
-    cursor = serializers.CharField(required=False, read_only=True)
+    events = serializers.ListField(child=serializers.DictField(), required=False)
+    cursor = serializers.CharField(required=False)
 
     class Meta(TurnSerializer.Meta):
         fields = (*TurnSerializer.Meta.fields, "events", "cursor")  # type: ignore[assignment]  # two more

@@ -29,6 +29,7 @@ async def stop(tenant: Tenant, turn_id: uuid.UUID) -> bool:
         return False
     for _ in range(REPEATS):
         await asyncio.to_thread(bus.publish, TOPIC, str(turn_id))
+        runner.stop(turn_id)  # should this process have taken it over meanwhile
         await asyncio.sleep(REPEAT_SECONDS)
         if not await unit(_is_open, tenant, turn_id):
             break
@@ -44,6 +45,10 @@ def _is_open(tenant: Tenant, turn_id: uuid.UUID) -> bool:
 
 
 def _hear(turn_id: Any) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # our own word, told in the thread that says it: tasks are ended on their loop alone
+        return
     runner.stop(uuid.UUID(turn_id))
 
 

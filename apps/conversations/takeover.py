@@ -74,6 +74,8 @@ async def take_over(tenant_id: uuid.UUID, turn_id: uuid.UUID) -> bool:
         if row is None:
             return False
         left = await reopening.reopen(connection, tenant_id, turn_id)
+    # What is logged and told of it from now on belongs to the request that asked.
+    structlog.contextvars.bind_contextvars(tenant=left.tenant.slug, request_id=left.request_id)
     entries = await journal.fence(tenant_id, turn_id, left.epoch)
     log.info("turn.taken_over", turn=str(turn_id), epoch=left.epoch, events=len(entries or ()))
     said = _Said.of(entries) if entries and entries[0].cursor.seq == 1 else _Said((), left.partial, left.sources)

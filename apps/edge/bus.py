@@ -21,6 +21,8 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from apps.edge.shared_state import was_cancelled
+
 log = structlog.get_logger(__name__)
 
 CHANNEL = "parley:bus"
@@ -69,12 +71,12 @@ def _publisher() -> Redis:
 
 async def _listen() -> None:
     failures = 0
-    while not _cancelled():
+    while not was_cancelled():
         client = AsyncRedis.from_url(settings.REDIS_URL, socket_connect_timeout=SECONDS)
         try:
             async with client, client.pubsub() as subscription:
                 await subscription.subscribe(CHANNEL)
-                while not _cancelled():
+                while not was_cancelled():
                     await _hear(subscription)
                     if failures:
                         log.info("bus.restored")
@@ -96,12 +98,6 @@ async def _hear(subscription: PubSub) -> None:
                 pass
     if message["type"] == "message":
         _hand_out(message["data"])
-
-
-def _cancelled() -> bool:
-    # redis-py loses a cancellation that arrives just when it has written (asyncio.wait_for, before Python 3.12).
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _hand_out(data: bytes) -> None:

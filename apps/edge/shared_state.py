@@ -62,3 +62,13 @@ def reachable() -> Iterator[None]:
     except (RedisError, OSError) as error:
         log.warning("redis.unavailable", error=type(error).__name__)
         raise ServiceUnavailable(retry_after=5) from error
+
+
+def was_cancelled() -> bool:
+    """Whether somebody wants the running task to end.
+
+    A loop that talks to Redis asks each time around: redis-py loses a cancellation that arrives just when it has
+    written (asyncio.wait_for, before Python 3.12).
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -18,8 +18,8 @@ OWNER = "owner"
 
 # Migrations fill these; a restore replaces what they hold.
 SEEDED = ("django_content_type", "auth_permission")
-# The manifest tells which migrations ran. A login that ended since the backup must not come back to life.
-LEFT_OUT = ("django_migrations", "django_session")
+# The manifest tells which migrations ran. What has ended since then must not come back to life: logins, processes.
+LEFT_OUT = ("django_migrations", "django_session", "conversations_replica")
 # Columns that name files in the storage.
 STORED = (("knowledge_document", "stored"),)
 
