@@ -165,10 +165,10 @@ def _used(running: Running, request: ChatRequest, reported: Usage | None) -> Usa
     outcome, begun = running.outcome, running.opened.begun
     if not request.prefix:
         return reported or replace(outcome.usage, completion_tokens=estimate(outcome.text))
-    said = estimate(request.prefix)
+    said, unpaid = estimate(request.prefix), estimate(request.prefix[begun.paid :] if begun else request.prefix)
     spoken = reported.completion_tokens if reported else estimate(outcome.text[len(request.prefix) :])
     prompt = max(0, reported.prompt_tokens - said) if reported else outcome.usage.prompt_tokens
-    return Usage(prompt, spoken if begun and begun.billed else said + spoken, estimated=True)
+    return Usage(prompt, unpaid + spoken, estimated=True)
 
 
 def _cited(sources: list[Source], numbers: list[int]) -> list[Source]:
