@@ -167,8 +167,8 @@ class Client:
     async def _by_stream(self, session: aiohttp.ClientSession, address: str) -> None:
         api = f"{address}/api/v1"
         if not self.turn and not self.conversation:
-            begin = {"assistant": "guide"}
-            async with session.post(f"{api}/conversations", json=begin, headers=self._repeatable) as response:
+            begin, key = {"assistant": "guide"}, {"Idempotency-Key": f"begin {self.name}"}
+            async with session.post(f"{api}/conversations", json=begin, headers=key) as response:
                 if not await self._let_in(response):
                     return
                 self.conversation = (await response.json())["id"]
@@ -178,7 +178,7 @@ class Client:
             asking = session.post(
                 f"{api}/conversations/{self.conversation}/turns",
                 json={"text": self.text},
-                headers={**self._repeatable, "Accept": "text/event-stream"},
+                headers={"Idempotency-Key": self.name, "Accept": "text/event-stream"},
             )
         async with asking as response:
             if await self._let_in(response):
@@ -209,10 +209,6 @@ class Client:
                     await socket.send_json(self._first_frame)
                 elif self._hear(frame["type"], frame.get("id", ""), message.data):
                     return
-
-    @property
-    def _repeatable(self) -> dict[str, str]:
-        return {"Idempotency-Key": self.name}
 
     @property
     def _first_frame(self) -> dict[str, str]:
