@@ -37,7 +37,8 @@ async def test_what_the_last_replica_leaves_the_next_one_goes_on_with(world: Wor
     await world.all_at(clients, 3)
     assert "Drained 1 web process" in await manage(world.stores.environment, "drain")
     assert await manage(world.stores.environment, "drain", "--list") == ""
-    await only.gone()
+    only.terminate()
+    await only.gone(10)
     (following,) = await world.start("daphne")
     for client in clients:
         client.addresses = [following.address]
