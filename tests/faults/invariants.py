@@ -27,7 +27,8 @@ REDIS_CONNECTIONS = 24
 GROWTH = 64 * 2**20
 
 _TURNS = """
-    SELECT t.id::text, n.slug, t.state, q.text, coalesce(a.text, ''), t.answer_id IS NOT NULL
+    SELECT t.id::text, n.slug, t.state, q.text, coalesce(a.text, ''),
+        concat_ws(': ', t.error_code, t.error_message)
     FROM conversations_turn t
     JOIN tenants_tenant n ON n.id = t.tenant_id
     JOIN conversations_message q ON q.id = t.question_id
@@ -71,11 +72,11 @@ def _every_question_ended_once(world: World) -> None:
     for turn, bill in world.stores.postgres.rows("SELECT turn_id::text, bill FROM usage_usagerecord"):
         bills[turn].append(bill)
     assert bills.keys() == turns.keys()
-    for turn, (slug, state, question, *_) in turns.items():
+    for turn, (slug, state, question, _, error) in turns.items():
         # Whom nobody follows was refused: that costs nothing.
         client = clients.get(turn)
         expected = (client.state, [client.bill]) if client else ("failed", ["none"])
-        assert (state, bills[turn]) == expected, f"turn {turn}: {state}, {bills[turn]}"
+        assert (state, bills[turn]) == expected, f"turn {turn}: {state}, {bills[turn]}, {error}"
         if client:
             assert (slug, question) == (client.asker.slug, client.text)
     ends = Counter(line["turn"] for replica in world.replicas for line in replica.lines() if _ends(line))

@@ -20,7 +20,7 @@ async def test_its_readers_read_on_elsewhere(world: World, server: str) -> None:
     askers = world.ask_all(runs.address)
     await world.all_at(askers, 2)
     readers = [world.follow(asker, dies.address, runs.address) for asker in askers]
-    await world.all_at(readers, world.moment(4, 40))
+    await world.all_at(readers, world.moment(4, 30))
     dies.kill()
     died = time.monotonic()
     await world.finished(readers)

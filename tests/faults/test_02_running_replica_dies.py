@@ -21,7 +21,7 @@ async def test_a_dead_ones_answer_is_gone_on_with(world: World, server: str) -> 
     askers = world.ask_all(dies.address, other.address)
     await world.all_at(askers, 2)
     watchers = [world.follow(asker, other.address) for asker in askers]
-    await world.all_at([*askers, *watchers], world.moment(4, 40))
+    await world.all_at([*askers, *watchers], world.moment(4, 30))
     dies.kill()
     died = time.monotonic()
     await world.finished([*askers, *watchers])
@@ -36,7 +36,7 @@ async def test_where_no_model_server_can_go_on_the_answer_begins_again(world: Wo
     dies, other = await world.start("daphne", "daphne")
     world.script()
     askers = world.ask_all(dies.address, other.address)
-    await world.all_at(askers, world.moment(4, 40))
+    await world.all_at(askers, world.moment(4, 30))
     dies.kill()
     died = time.monotonic()
     await world.finished(askers)

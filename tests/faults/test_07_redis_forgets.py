@@ -40,7 +40,7 @@ async def test_lost_together_with_the_process_the_answer_begins_at_its_checkpoin
     dies, other = await world.start("daphne", "daphne")
     world.script(words=260 if world.full else 60)
     askers = world.ask_all(dies.address, other.address)
-    await world.all_at(askers, 215 if world.full else world.moment(3, 40))
+    await world.all_at(askers, 215 if world.full else world.moment(3, 30))
     dies.hang()  # it must not write the journal again
     world.stores.redis.forget()
     dies.kill()

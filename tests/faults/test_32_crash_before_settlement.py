@@ -19,7 +19,7 @@ async def test_said_and_not_billed(world: World) -> None:
     dies, other = await world.start("daphne", "daphne")
     world.script(delay=0.03)
     askers = world.ask_all(dies.address, other.address)
-    await world.all_at(askers, world.moment(5, 40))
+    await world.all_at(askers, world.moment(5, 30))
     with world.stores.postgres.superuser() as connection, connection.transaction():
         # Closing a turn waits for this, and takes over nobody else meanwhile.
         connection.execute("LOCK TABLE usage_usagerecord IN ACCESS EXCLUSIVE MODE")
@@ -43,7 +43,7 @@ async def test_billed_and_not_told(world: World) -> None:
         askers = world.ask_all(dies.address, other.address)
         await world.all_at(askers, 2)
         watchers = [world.follow(asker, other.address) for asker in askers]
-        await world.all_at([*askers, *watchers], world.moment(3, 40))
+        await world.all_at([*askers, *watchers], world.moment(3, 30))
         link.blackhole()
         turns = [asker.turn for asker in askers]
         billed = "SELECT count(*) FROM usage_usagerecord WHERE turn_id = ANY(%s::uuid[]) AND state = 'settled'"

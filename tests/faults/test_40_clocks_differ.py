@@ -35,7 +35,7 @@ async def test_everything_keeps_its_order(world: World, clock: str, dies: str) -
     askers = world.ask_all(goes.address, stays.address)
     await world.all_at(askers, 2)
     watchers = [world.follow(asker, stays.address) for asker in askers]
-    await world.all_at([*askers, *watchers], world.moment(3, 40))
+    await world.all_at([*askers, *watchers], world.moment(3, 30))
     goes.kill()
     await world.finished([*askers, *watchers])
     assert {client.cursor.epoch for client in askers} == {2}

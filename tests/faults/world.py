@@ -77,7 +77,7 @@ class World:
 
     # --- The model ----------------------------------------------------------------------------------------------------
 
-    def script(self, *, words: int = WORDS, delay: float = 0.05, **how: Any) -> None:
+    def script(self, *, words: int = WORDS, delay: float = 0.07, **how: Any) -> None:
         """From now on the model says so many words to whoever asks, the tenant's canary first of all."""
         self.words = words
         self.model.script(
