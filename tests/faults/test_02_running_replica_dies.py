@@ -4,10 +4,12 @@ or 13, and goes on with the answer or begins it again; the hung one wakes up and
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 
 import pytest
 
+from tests.deploy.proxy import nginx
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
@@ -64,6 +66,25 @@ async def test_a_hung_one_loses_its_turns_and_writes_nothing_when_it_wakes_up(wo
         assert [told["epoch"] for told in client.restarts] == [2]
     world.took(max(watcher.longest_silence(hung) for watcher in watchers), promised=13)
     await invariants(world)
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx: apt-get install nginx")
+@pytest.mark.parametrize("server", ["daphne", "uvicorn"])
+async def test_behind_nginx_everybody_comes_back_by_the_same_address(world: World, server: str) -> None:
+    """Half of the clients ask the one that dies; all of them know the proxy only."""
+    dies, other = await world.start(server, server, PARLEY_BEHIND_PROXY="on")
+    world.behind_proxy = True
+    world.script()
+    with nginx(*(replica.address.removeprefix("http://") for replica in (dies, other))) as proxy:
+        clients = world.ask_all(proxy.url, times=2)
+        await world.all_at(clients, world.moment(4, 30))
+        dies.kill()
+        died = time.monotonic()
+        await world.finished(clients)
+        moved = [client for client in clients if client.restarts]
+        assert 0 < len(moved) < len(clients)
+        world.took(max(client.longest_silence(died) for client in clients), promised=3)
+        await invariants(world)
 
 
 @pytest.mark.parametrize("door", ["sse", "ws"])
