@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal, Self
 
 from chatbot.errors import ModelError, ModelFailed, ModelTimeout, ModelUnavailable
+from chatbot.inference.asker import Asker
 from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.protocols import protocol_of
+from chatbot.inference.state import Change, ServerState
+from chatbot.inference.story import Story
 from chatbot.inference.stream import Delta
 from chatbot.inference.wire import ChatRequest, InputType
 
 RETRY_SECONDS: Final = 5.0  # for the second attempt, beyond what the first endpoint may take to its first token
 ATTEMPTS: Final = 2  # one retry, on another endpoint: more would multiply an overload
 
+NOBODY: Final = Asker()
+
 
 class Answer:
     """A stream whose first delta has come, from `endpoint`. It can be iterated once."""
 
-    def __init__(self, endpoint: Endpoint, first: Delta, rest: AsyncGenerator[Delta]) -> None:
+    def __init__(self, endpoint: Endpoint, first: Delta, rest: AsyncGenerator[Delta], *, address: str = "") -> None:
         self.endpoint = endpoint
+        self.address = address
         self._first: Delta | None = first
         self._rest = rest
 
@@ -50,7 +56,18 @@ class Pool:
     ) -> None:
         self._client = client
         self._retry_seconds = retry_seconds
+        self.on_change: Callable[[Change], None] | None = None
         self.replace(endpoints)
+
+    def divide(self, processes: int) -> None:
+        """How many live processes share each server's limit."""
+
+    def states(self) -> list[ServerState]:
+        """Each server of each endpoint, as this process sees it now."""
+        return []
+
+    def reset(self, endpoint_id: str, address: str = "") -> None:
+        """Close the breakers of an endpoint, or of one server of it."""
 
     def replace(self, endpoints: Iterable[Endpoint]) -> None:
         """From now on there are these endpoints; streams that run go on with theirs."""
@@ -62,7 +79,9 @@ class Pool:
         return any(protocol_of(self._endpoints[key]).continues for key in ids if key in self._endpoints)
 
     @asynccontextmanager
-    async def chat(self, ids: Sequence[str], request: ChatRequest) -> AsyncGenerator[Answer]:
+    async def chat(
+        self, ids: Sequence[str], request: ChatRequest, asker: Asker = NOBODY, *, story: Story | None = None
+    ) -> AsyncGenerator[Answer]:
         """Ask the first of `ids`, and the next one if it fails before its first token; entering waits for that token.
         With a prefix only those are asked that can go on from it.
 
@@ -75,7 +94,9 @@ class Pool:
         finally:
             await answer.close()
 
-    async def embed(self, endpoint_id: str, texts: list[str], *, input_type: InputType) -> list[list[float]]:
+    async def embed(
+        self, endpoint_id: str, texts: list[str], *, input_type: InputType, asker: Asker = NOBODY
+    ) -> list[list[float]]:
         """A vector for each text, by this one endpoint: vectors of different models do not mix."""
         (endpoint,) = self._known([endpoint_id], "embedding")
         return await self._client.embed(endpoint, texts, input_type=input_type)
