@@ -48,9 +48,9 @@ def play(paths: Iterable[Path], seed: int) -> list[Played]:
     """One run, whose output goes to the terminal."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "--junitxml", str(report), *map(str, paths)]
+        command = [sys.executable, "-m", "pytest", "-q", "-o", "junit_family=xunit1", "--junitxml", str(report)]
         environment = {**os.environ, "PARLEY_FAULTS_FULL": "1", "PARLEY_FAULTS_SEED": str(seed)}
-        subprocess.run(command, cwd=ROOT, env=environment, check=False)
+        subprocess.run([*command, *map(str, paths)], cwd=ROOT, env=environment, check=False)
         if not report.exists():
             raise SystemExit("pytest ended without a report.")
         return [_played(case) for case in ET.parse(report).iter("testcase")]
