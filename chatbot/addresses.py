@@ -69,6 +69,12 @@ def connector(*, allowed: Collection[str] = (), keep_alive: float = 15.0) -> aio
     return aiohttp.TCPConnector(limit=0, keepalive_timeout=keep_alive, resolver=_PublicResolver(allowed))
 
 
+def may_connect(host: str, address: str, *, allowed: Collection[str] = ()) -> bool:
+    """Whether a connection to `address`, which `host` was resolved to, may be made."""
+    literal = _literal(address)
+    return host in allowed or (literal is not None and is_public(literal))
+
+
 class _PublicResolver(AbstractResolver):
     def __init__(self, allowed: Collection[str]) -> None:
         self._allowed = frozenset(allowed)
@@ -80,10 +86,8 @@ class _PublicResolver(AbstractResolver):
         found = await self._names.resolve(host, port, family)
         if host not in self._allowed:
             # One that is not public condemns them all: connections are tried in any order.
-            for result in found:
-                address = _literal(result["host"])
-                if address is None or not is_public(address):
-                    raise OSError(None, REFUSED)
+            if not all(may_connect(host, result["host"]) for result in found):
+                raise OSError(None, REFUSED)
         return found
 
     async def close(self) -> None:
