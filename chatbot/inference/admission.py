@@ -186,27 +186,25 @@ class Admission(Generic[S]):
     def _next(self) -> tuple[Ticket[S], S] | None:
         """Who gets a slot now, and where."""
         free: dict[Lane, S | None] = {}
-
-        def head(tenant: _Tenant[S]) -> Ticket[S] | None:
-            for _, _, ticket in tenant.waiting:
-                if ticket.lane not in free:
-                    free[ticket.lane] = self._places.free(ticket.lane)
-                if free[ticket.lane] is not None:
-                    return ticket
+        heads = [head for tenant in self._tenants.values() if (head := self._head(tenant, free)) is not None]
+        if not heads:
             return None
+        ticket = min(heads, key=self._precedence)
+        server = free[ticket.lane]
+        return (ticket, server) if server is not None else None
 
-        best: Ticket[S] | None = None
-        least = (math.inf, math.inf, 0)
-        for tenant in self._tenants.values():
-            ticket = head(tenant) if tenant.waiting else None
-            if ticket is None:
-                continue
-            key = (tenant.level(ticket.lane), max(tenant.turn, self._turn), ticket.order)
-            if key < least:
-                best, least = ticket, key
-        if best is None or (server := free[best.lane]) is None:
-            return None
-        return best, server
+    def _head(self, tenant: _Tenant[S], free: dict[Lane, S | None]) -> Ticket[S] | None:
+        """The first of a tenant's for which there is a slot."""
+        for _, _, ticket in tenant.waiting:
+            if ticket.lane not in free:
+                free[ticket.lane] = self._places.free(ticket.lane)
+            if free[ticket.lane] is not None:
+                return ticket
+        return None
+
+    def _precedence(self, ticket: Ticket[S]) -> tuple[float, float, int]:
+        tenant = self._tenants[ticket.tenant]
+        return tenant.level(ticket.lane), max(tenant.turn, self._turn), ticket.order
 
     def _admit(self, tenant: _Tenant[S], ticket: Ticket[S], server: S) -> None:
         server.enter()

@@ -122,4 +122,3 @@ class Client:
     async def close(self) -> None:
         """Close the running loop's connections, and with them every stream that still runs on them."""
         await self._sessions.close()
-

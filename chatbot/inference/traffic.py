@@ -1,4 +1,4 @@
-"""What a server's answers show of it: time to the first token and between tokens, tokens a second, time in its slots."""
+"""What answers show of a server: time to the first token and between tokens, tokens a second, time in its slots."""
 
 from __future__ import annotations
 

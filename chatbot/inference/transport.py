@@ -199,7 +199,6 @@ class Exchange:
                 if not attempt.reused_connection:
                     raise
 
-
     def _pinned(self, url: str) -> tuple[URL, dict[str, str], str | None]:
         """Where to connect, and what Host and certificate are still to say: the address stands in the URL, so that no
         kept connection ever serves another one. Raises InvalidRequest where it may not be reached."""
