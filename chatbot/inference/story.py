@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """A server that could have been asked. verdict: "chosen", or the reason why not: "breaker open", "full", "draining",
-    "higher tier", "busier", "cannot continue", "already failed", "no chat endpoint", "unknown", "no address"."""
+    """A server that could have been asked, or an endpoint none of whose servers could.
+
+    verdict: "chosen", or the reason why not: "breaker open", "breaker half-open", "full", "draining", "higher tier",
+    "busier", "not drawn" (of two choices), "already failed"; of endpoints "cannot continue", "not for this", "unknown".
+    """
 
     endpoint: str
     name: str
@@ -18,8 +21,8 @@ class Considered:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Milliseconds since chat() was called. error: the code of what went wrong, "" where it answered; message: its
-    sentence."""
+    """Milliseconds since chat() was called. error: the code of what went wrong, "cancelled" where whoever asked
+    left before the first token, "" where it answered; message: its sentence."""
 
     endpoint: str
     name: str
@@ -32,8 +35,9 @@ class Attempt:
 
 @dataclass(slots=True)
 class Story:
-    """queued_ms: the wait for a free place, of all attempts together. deadline_left_ms: what was left of the time to the
-    first token when that came, or when the last attempt failed."""
+    """considered holds the servers as each attempt chose among them, one attempt after the other. queued_ms: the wait
+    for a slot, of all attempts together. deadline_left_ms: what was left of the time to the first token when that came,
+    or when the last attempt failed."""
 
     considered: list[Considered] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
