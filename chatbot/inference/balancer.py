@@ -2,7 +2,8 @@
 
 Two choices make the longest queue exponentially shorter than one does, and unlike the least busy of all they do not
 send everyone to the same server while what is known of it is old (M. Mitzenmacher, The Power of Two Choices in
-Randomized Load Balancing, 2001).
+Randomized Load Balancing, 2001). They are drawn by their capacity, or a large server would be among the two too
+seldom to get its part.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from typing import Protocol, TypeVar
 class Choice(Protocol):
     @property
     def tier(self) -> int: ...
+
+    @property
+    def capacity(self) -> float:
+        """Above zero, in any unit that is the same for all."""
 
     @property
     def busyness(self) -> float: ...
@@ -34,7 +39,15 @@ def choose(servers: Sequence[C], random: Callable[[], float]) -> C | None:
     servers = lowest_tier(servers)
     if len(servers) < 2:
         return servers[0] if servers else None
-    first = int(random() * len(servers))
-    second = int(random() * (len(servers) - 1))
-    one, other = servers[first], servers[second + (second >= first)]
+    one = _draw(servers, random)
+    other = _draw([server for server in servers if server is not one], random)
     return one if one.busyness <= other.busyness else other
+
+
+def _draw(servers: Sequence[C], random: Callable[[], float]) -> C:
+    point = random() * sum(server.capacity for server in servers)
+    for server in servers:
+        point -= server.capacity
+        if point < 0:
+            return server
+    return servers[-1]  # what rounding left

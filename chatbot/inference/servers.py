@@ -44,13 +44,18 @@ class Server:
         return self.endpoint.tier
 
     @property
+    def capacity(self) -> float:
+        """Questions at once, by the endpoint's weight."""
+        return self.bulkhead.limit * max(self.endpoint.weight, 1e-6)
+
+    @property
     def busyness(self) -> float:
-        """Questions in work and waiting there, for each that this process may have there, by the endpoint's weight. The
-        server's own figures count those of other processes, too."""
+        """The part of its capacity in use. The server's own figures count what other processes ask and what waits there,
+        too."""
         busy = float(self.bulkhead.in_flight)
         if self.load:
             busy = max(busy, self.load.running or 0.0) + (self.load.waiting or 0.0)
-        return busy / (self.bulkhead.limit * max(self.endpoint.weight, 1e-6))
+        return busy / self.capacity
 
     @property
     def usable(self) -> bool:
