@@ -9,9 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from chatbot.inference.bulkhead import Bulkhead, part_of
 
 
-@pytest.mark.parametrize(
-    ("limit", "processes", "part"), [(32, 1, 32), (32, 3, 10), (1, 3, 1), (3, 4, 1), (32, 0, 32)]
-)
+@pytest.mark.parametrize(("limit", "processes", "part"), [(32, 1, 32), (32, 3, 10), (1, 3, 1), (3, 4, 1), (32, 0, 32)])
 def test_processes_share_a_limit_and_each_has_one(limit: int, processes: int, part: int) -> None:
     assert part_of(limit, processes) == part
 
