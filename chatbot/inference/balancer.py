@@ -29,8 +29,9 @@ C = TypeVar("C", bound=Choice)
 
 def lowest_tier(servers: Sequence[C]) -> list[C]:
     """Those of the lowest tier among them."""
-    lowest = min((server.tier for server in servers), default=0)
-    return [server for server in servers if server.tier == lowest]
+    tiers = [server.tier for server in servers]
+    lowest = min(tiers, default=0)
+    return [server for server, tier in zip(servers, tiers, strict=True) if tier == lowest]
 
 
 def choose(servers: Sequence[C], random: Callable[[], float]) -> C | None:
@@ -39,15 +40,20 @@ def choose(servers: Sequence[C], random: Callable[[], float]) -> C | None:
     servers = lowest_tier(servers)
     if len(servers) < 2:
         return servers[0] if servers else None
-    one = _draw(servers, random)
-    other = _draw([server for server in servers if server is not one], random)
+    capacities = [server.capacity for server in servers]
+    first = _draw(capacities, random)
+    one, capacities[first] = servers[first], 0.0
+    other = servers[_draw(capacities, random)]
     return one if one.busyness <= other.busyness else other
 
 
-def _draw(servers: Sequence[C], random: Callable[[], float]) -> C:
-    point = random() * sum(server.capacity for server in servers)
-    for server in servers:
-        point -= server.capacity
-        if point < 0:
-            return server
-    return servers[-1]  # what rounding left
+def _draw(capacities: Sequence[float], random: Callable[[], float]) -> int:
+    point = random() * sum(capacities)
+    last = 0
+    for place, capacity in enumerate(capacities):
+        if capacity:
+            if point < capacity:
+                return place
+            point -= capacity
+            last = place
+    return last  # where rounding left a little
