@@ -50,8 +50,8 @@ else
 	exit $$status
 endif
 
-faults: .venv/.dev ## Break what answers depend on while they run (N=20 times, ONLY=path)
-	@for run in $$(seq $(or $(N),1)); do $(BIN)/pytest -q $(or $(ONLY),tests/faults) || exit 1; done
+faults: .venv/.dev ## Break what answers depend on while they run (N=20 times, ONLY=row)
+	@$(BIN)/python -m tests.faults.sweep --times $(or $(N),1) --only "$(ONLY)"
 
 bench: .venv/.dev ## Measure against a mock model server (ONLY=name)
 	@$(BIN)/python -m bench $(ONLY)

@@ -67,9 +67,12 @@ def database(redis: None, transactional_db: None) -> None:
     """Committed rows, and Redis, for sync and async tests alike; both are emptied afterwards."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def web(servers: Backends) -> Iterator[str]:
-    """The address of a web process as `make up` starts it, on this process's database and Redis."""
+    """The address of a web process as `make up` starts it, on this process's database and Redis.
+
+    It ends with the module: in others' tests it would take over the turns that they leave to nobody.
+    """
     with serving() as address:
         yield address
 

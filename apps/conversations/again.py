@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from apps.access.authentication import Caller
 from apps.conversations.branches import PARENT
@@ -73,6 +75,11 @@ async def again_of(connection: Connection, caller: Caller, turn_id: uuid.UUID, u
         raise TurnInProgress
     if not said or not (state in {Turn.State.STOPPED, Turn.State.INTERRUPTED} or finish_reason == "length"):
         raise InvalidRequest("Only an answer that was stopped, interrupted or cut off at its longest can be continued.")
+    return replace(again, begun=begun_by(state, said, sources))
+
+
+def begun_by(state: str, said: str, sources: Sequence[dict[str, Any]]) -> Begun:
+    """What a turn that goes on with another one's answer begins with: with what that one said."""
     # An interrupted answer was nobody's to pay for; the others are paid for as far as they went.
-    billed = state != Turn.State.INTERRUPTED
-    return replace(again, begun=Begun(said, tuple(Source(**source) for source in sources), billed=billed))
+    paid = 0 if state == Turn.State.INTERRUPTED else len(said)
+    return Begun(said, tuple(Source(**source) for source in sources), paid=paid)

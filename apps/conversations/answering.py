@@ -73,11 +73,11 @@ async def _goes_on(running: Running, begun: turn.Begun, found: Sequence[Source])
         return False
     outcome.text, outcome.sources = begun.text, list(begun.sources)
     outcome.usage = Usage(packed.prompt_tokens, 0, estimated=True)
-    if begun.told:
-        log.append(Restarted(log.epoch, after=log.last.seq))
-    else:
+    if not begun.told:
         log.append(Sources(outcome.sources))
         log.append(Token(begun.text))
+    elif log.entries[0].cursor.epoch < log.epoch:  # else the log begins with telling them so
+        log.append(Restarted(log.epoch, after=log.last.seq))
     try:
         await _stream(_request(opened, packed, begun.text), running)
     except ModelError:
@@ -165,10 +165,10 @@ def _used(running: Running, request: ChatRequest, reported: Usage | None) -> Usa
     outcome, begun = running.outcome, running.opened.begun
     if not request.prefix:
         return reported or replace(outcome.usage, completion_tokens=estimate(outcome.text))
-    said = estimate(request.prefix)
+    said, unpaid = estimate(request.prefix), estimate(request.prefix[begun.paid :] if begun else request.prefix)
     spoken = reported.completion_tokens if reported else estimate(outcome.text[len(request.prefix) :])
     prompt = max(0, reported.prompt_tokens - said) if reported else outcome.usage.prompt_tokens
-    return Usage(prompt, spoken if begun and begun.billed else said + spoken, estimated=True)
+    return Usage(prompt, unpaid + spoken, estimated=True)
 
 
 def _cited(sources: list[Source], numbers: list[int]) -> list[Source]:

@@ -10,8 +10,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.utils import timezone
-
 from apps.conversations.question import Question
 from apps.tenants.models import Tenant
 from apps.tenants.pool import Connection
@@ -19,7 +17,6 @@ from chatbot.errors import NotFound
 
 # More turns than any context window holds; the packing decides how many of them the model sees.
 HISTORY_TURNS = 20
-_TICK = datetime.timedelta(microseconds=1)
 
 # A release that knew no branches wrote neither parent nor `begins`: its turns follow the one before them in time.
 _PARENT = """coalesce({0}.parent_id, CASE WHEN NOT {0}.begins THEN (
@@ -44,8 +41,9 @@ _WALK = f"""
         SELECT {_COLUMNS}, b.place + 1 FROM branch b JOIN conversations_turn t ON t.id = {_PARENT.format("b")}
         WHERE t.tenant_id = %(tenant)s AND b.place < %(most)s
     )
-    SELECT latest.created, b.id, q.text, n.text
-    FROM latest
+    SELECT greatest(clock_timestamp(), latest.created + interval '1 microsecond'), b.id, q.text, n.text
+    FROM (VALUES (1)) AS always
+    LEFT JOIN latest ON true
     LEFT JOIN branch b ON true
     LEFT JOIN conversations_message q ON q.id = b.question_id
     LEFT JOIN conversations_message n ON n.id = b.answer_id
@@ -56,7 +54,7 @@ _WALK = f"""
 @dataclass(frozen=True, slots=True)
 class Branch:
     """What a question follows. parent: the turn before it, None at the beginning. history: (question, answer), oldest
-    first. moment: now, and later than any turn of the conversation, whatever this machine's clock says."""
+    first. moment: now by PostgreSQL's clock, which all processes share, and later than any turn of the conversation."""
 
     parent: uuid.UUID | None
     history: Sequence[tuple[str, str]]
@@ -106,9 +104,6 @@ async def walk(
         "most": HISTORY_TURNS,
     }
     rows = await (await connection.execute(_WALK, place)).fetchall()
-    moment = timezone.now()
-    if rows:
-        moment = max(moment, rows[0][0] + _TICK)
     turns = [(turn_id, asked, answered) for _, turn_id, asked, answered in rows if turn_id]
     history = [(asked, answered) for _, asked, answered in reversed(turns) if answered]
-    return Branch(turns[0][0] if turns else None, history, moment)
+    return Branch(turns[0][0] if turns else None, history, rows[0][0])

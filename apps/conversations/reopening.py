@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from apps.assistants.models import Assistant, PromptVersion
+from apps.conversations.again import begun_by
 from apps.conversations.branches import PARENT, walk
 from apps.conversations.opening import collections_of
 from apps.conversations.turn import Opened
@@ -24,13 +25,15 @@ _ASSISTANT = Columns(Assistant, "a")
 _PROMPT = Columns(PromptVersion, "v")
 _LEFT = f"""
     SELECT t.epoch, {PARENT}, t.conversation_id, t.question_id, t.stopping, t.partial, t.sources, t.ends_with,
-        t.request_id, q.text, {_TENANT}, {_END_USER}, {_ASSISTANT}, {_PROMPT}
+        t.request_id, q.text, c.state, m.text, c.sources, {_TENANT}, {_END_USER}, {_ASSISTANT}, {_PROMPT}
     FROM conversations_turn t
     JOIN conversations_message q ON q.id = t.question_id
     JOIN tenants_tenant n ON n.id = t.tenant_id
     JOIN tenants_enduser e ON e.id = t.end_user_id
     JOIN assistants_assistant a ON a.id = t.assistant_id
     JOIN assistants_promptversion v ON v.id = t.prompt_version_id
+    LEFT JOIN conversations_turn c ON c.id = t.continues_id
+    LEFT JOIN conversations_message m ON m.id = c.answer_id
     WHERE t.tenant_id = %s AND t.id = %s
 """  # noqa: S608
 
@@ -57,8 +60,8 @@ async def reopen(connection: Connection, tenant_id: uuid.UUID, turn_id: uuid.UUI
     if row is None:
         raise NotFound("There is no such turn.")
     values = iter(row)
-    epoch, parent, conversation_id, question_id, stopping, partial, sources, *rest = islice(values, 10)
-    ends_with, request_id, text = rest
+    epoch, parent, conversation_id, question_id, stopping, partial, sources, *rest = islice(values, 13)
+    ends_with, request_id, text, *continued = rest
     tenant, end_user, assistant = _TENANT.read(values), _END_USER.read(values), _ASSISTANT.read(values)
     prompt = _PROMPT.read(values)
     opened = None
@@ -77,6 +80,7 @@ async def reopen(connection: Connection, tenant_id: uuid.UUID, turn_id: uuid.UUI
             history=(await walk(connection, tenant, conversation_id, parent)).history,
             endpoints=gateway.chat_endpoints(tenant, assistant.endpoint_id),
             ends_with=frozenset(ends_with),
+            begun=begun_by(*continued) if continued[1] else None,
         )
     kept = [Source(**source) for source in sources]
     return Left(tenant, turn_id, epoch, request_id, conversation_id, stopping, partial, kept, opened)

@@ -82,8 +82,7 @@ async def take_over(tenant_id: uuid.UUID, turn_id: uuid.UUID) -> bool:
     if left.opened is None or left.stopping or left.epoch > MOST_EPOCHS or said.ended:
         await _close(left, said)
         return True
-    begun = turn.Begun(said.text, said.sources, told=True) if said.text else None
-    opened = replace(left.opened, begun=begun)
+    opened = replace(left.opened, begun=said.begun(left.opened.begun))
     await runner.run(opened, said.log_for(opened), written=said.last)
     return True
 
@@ -110,6 +109,13 @@ class _Said:
     @property
     def ended(self) -> bool:
         return bool(self.entries) and self.entries[-1].event.terminal
+
+    def begun(self, earlier: turn.Begun | None) -> turn.Begun | None:
+        """What the answer begins with. earlier: with which the turn was opened, if it goes on with another one's."""
+        if not self.text:
+            return earlier
+        paid = earlier.paid if earlier and self.text.startswith(earlier.text) else 0
+        return turn.Begun(self.text, self.sources, told=True, paid=paid)
 
     def log_for(self, opened: turn.Opened) -> Log:
         """The log that the turn goes on with: with what its readers are to forget, if that is known by now."""

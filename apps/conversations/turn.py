@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from apps.assistants.models import Assistant, PromptVersion
 from apps.conversations import announcing
@@ -26,13 +26,13 @@ from chatbot.inference.endpoint import Endpoint
 class Begun:
     """What an answer begins with, that was said before: by a process that is gone, or in another turn.
 
-    told: whether the turn's readers have it. billed: whether it was paid for, which it is once.
+    told: whether the turn's readers have it. paid: how many of its characters were paid for, with another turn.
     """
 
     text: str
     sources: Sequence[Source]
     told: bool = False
-    billed: bool = False
+    paid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def close_turn(
             first_token_ms=outcome.timings.first_token_ms,
             total_ms=outcome.timings.total_ms,
             last_seq=outcome.last_seq,
-            closed_at=timezone.now(),
+            closed_at=Now(),
         )
     )
     if not won:
@@ -126,6 +126,7 @@ def close_turn(
             role=Message.Role.ASSISTANT,
             text=outcome.text,
             citations=[asdict(source) for source in outcome.citations],
+            created=Now(),  # by the clock that dated the question, whichever process this is
             **place_of(conversation_id, turn_id),
         )
     ledger.settle(tenant, turn_id=turn_id, bill=outcome.bill, usage=outcome.usage, endpoint_id=outcome.endpoint_id)

@@ -17,7 +17,8 @@ from django.contrib.sessions.backends.db import SessionStore
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from apps.tenants.models import User
-from tests.environment import ROOT
+from tests.conftest import serving
+from tests.environment import ROOT, Backends
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -29,6 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "tests/browser/" in str(item.path):
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(scope="session")
+def web(servers: Backends) -> Iterator[str]:
+    """One for all: no test here leaves a turn to nobody."""
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture

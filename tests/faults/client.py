@@ -1,120 +1,282 @@
-"""A patient client: it reads a turn's events by SSE, comes back with its cursor through any replica, and keeps to the
-protocol: what `restarted` says to forget it forgets."""
+"""A patient client: it asks by SSE or WebSocket, reads, comes back with its cursor through any replica, keeps to the
+protocol, and complains of whatever the protocol does not allow."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
-import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import aiohttp
 
 from chatbot.events import START, Cursor
 
+DOORS = ("sse", "ws")
+TERMINAL = ("turn.finished", "error")
+BACKOFF = 0.05
+TOO_MANY, PATIENT = 429, 3.0
+_LONG_LINES = 2**20  # bytes of one event
 
-@dataclass
-class Reader(threading.Thread):
-    """Asks at the first address, or follows `turn`, and goes on at the next address whenever a connection ends."""
 
-    addresses: Sequence[str]
+@dataclass(frozen=True)
+class Asker:
+    """A tenant, as its clients know it."""
+
+    id: str
+    slug: str
+    canary: str
     key: str
-    conversation: str = ""
-    turn: str = ""
-    seen: list[tuple[Cursor, str, dict[str, Any]]] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    cursor: Cursor = START
-    reconnected: int = 0
-    failure: str = ""
-
-    def __post_init__(self) -> None:
-        super().__init__(daemon=True)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def run(self) -> None:
-        until = time.monotonic() + 60
-        at = 0
-        while not self.ended and time.monotonic() < until:
-            try:
-                self._read(self.addresses[at % len(self.addresses)])
-            except AssertionError as error:
-                self.failure = str(error) or "an event out of order"
-                return
-            except httpx.HTTPError:
-                pass
-            at += 1
-            self.reconnected += 1
-            time.sleep(0.05)
 
     @property
-    def ended(self) -> bool:
-        return bool(self.seen) and self.seen[-1][1] in ("turn.finished", "error")
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
 
-    def _read(self, address: str) -> None:
-        headers = {"Authorization": f"Bearer {self.key}", "Accept": "text/event-stream"}
-        with httpx.Client(base_url=f"{address}/api/v1", headers=headers, timeout=30) as http:
-            if self.turn:
-                request = http.build_request("GET", f"turns/{self.turn}/events", params={"after": str(self.cursor)})
-            else:
-                url = f"conversations/{self.conversation}/turns"
-                request = http.build_request(
-                    "POST", url, json={"text": "pump?"}, headers={"Idempotency-Key": self.conversation}
-                )
-            response = http.send(request, stream=True)
-            response.raise_for_status()
-            block: dict[str, str] = {}
-            for line in response.iter_lines():
-                if line and not line.startswith(":"):
-                    name, _, value = line.partition(": ")
-                    block[name] = value
-                elif block:
-                    if "event" in block:
-                        self._take(block)
-                    block = {}
 
-    def _take(self, block: dict[str, str]) -> None:
-        kind, body = block["event"], json.loads(block["data"])
-        if "id" not in block:  # reconnect
-            return
-        cursor = Cursor.parse(block["id"])
-        assert cursor > self.cursor, f"{cursor} after {self.cursor}"
-        if self.seen and cursor.epoch == self.cursor.epoch:
-            assert cursor.seq == self.cursor.seq + 1, f"{cursor} after {self.cursor}"
-        self.cursor = cursor
-        if kind == "restarted":
-            self.seen = [one for one in self.seen if one[0].seq <= body["after"]]
-        if kind == "turn.started":
-            self.turn = body["turn"]
-        self.seen.append((cursor, kind, body))
-        self.times.append(time.monotonic())
+@dataclass(frozen=True)
+class Seen:
+    at: float  # time.monotonic()
+    cursor: Cursor
+    kind: str
+    data: dict[str, Any]
+
+
+class Client:
+    """One question, from the moment that it is made. It runs in the test's event loop.
+
+    addresses: tried one after the other, whenever a connection ends; a test may change them. conversation: ask in this
+    one, else in a new one. turn: follow this one instead of asking. silence: seconds without a word after which it
+    comes back elsewhere.
+    kept: what the protocol lets it keep. history: all that it ever saw. state, bill and answer: how the turn should
+    end, and what the model says if it says it all.
+    """
+
+    def __init__(
+        self,
+        door: str,
+        asker: Asker,
+        addresses: Sequence[str],
+        text: str,
+        *,
+        conversation: str = "",
+        turn: str = "",
+        silence: float = 40.0,
+    ) -> None:
+        self.door, self.asker, self.text, self.silence = door, asker, text, silence
+        self.conversation, self.turn = conversation, turn
+        self.addresses = list(addresses)
+        self.name = uuid.uuid4().hex  # by which a repeat of the question is known
+        self.state, self.bill, self.answer = "finished", "once", ""
+        self.kept: list[Seen] = []
+        self.history: list[Seen] = []
+        self.raw: list[str] = []
+        self.refusals: list[tuple[int, str]] = []
+        self.connections = 0
+        self.cursor = START
+        self._pause = BACKOFF
+        self._replaying = False
+        self._fresh = True  # this connection began at the turn's beginning
+        self._news = asyncio.Event()
+        self.task = self._begin()
 
     # --- What a test asks ---------------------------------------------------------------------------------------------
 
-    def wait_for_tokens(self, count: int = 1, seconds: float = 20) -> None:
-        until = time.monotonic() + seconds
-        while len(self.texts()) < count:
-            assert time.monotonic() < until, f"{len(self.texts())} tokens, {self.failure}"
-            assert not self.failure, self.failure
-            time.sleep(0.01)
+    async def tokens(self, count: int = 1) -> None:
+        """Wait until so many pieces of the answer are kept."""
+        await self.until(lambda: len(self.texts) >= count, f"{count} tokens")
 
-    def finish(self, seconds: float = 60) -> dict[str, Any]:
-        """The last event's body."""
-        self.join(seconds)
-        assert not self.failure, self.failure
-        assert self.ended, [kind for _, kind, _ in self.seen]
-        return self.seen[-1][2]
+    async def until(self, holds: Callable[[], bool], what: str = "it", seconds: float = 60.0) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not holds() and not self.task.done():
+                    self._news.clear()
+                    await self._news.wait()
+        if not holds():
+            if self.task.done():
+                self.task.result()
+            raise AssertionError(f"No {what}: {self}")
 
+    async def finish(self, seconds: float = 60.0) -> Seen:
+        """The last event."""
+        async with asyncio.timeout(seconds):
+            await asyncio.wait([self.task])
+        self.task.result()
+        return self.kept[-1]
+
+    async def close(self) -> None:
+        """Vanish without a word."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    def come_back(self, *addresses: str) -> None:
+        """After close(): go on from where it stood."""
+        self.addresses = list(addresses)
+        self.task = self._begin()
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.kept) and self.kept[-1].kind in TERMINAL
+
+    @property
     def texts(self) -> list[str]:
-        return [body["text"] for _, kind, body in tuple(self.seen) if kind == "token"]
+        return [seen.data["text"] for seen in self.kept if seen.kind == "token"]
 
     @property
-    def text(self) -> str:
-        return "".join(self.texts())
+    def transcript(self) -> str:
+        return "".join(self.texts)
 
     @property
-    def longest_pause(self) -> float:
-        return max((b - a for a, b in zip(self.times, self.times[1:], strict=False)), default=0.0)
+    def restarts(self) -> list[dict[str, Any]]:
+        return [seen.data for seen in self.history if seen.kind == "restarted"]
+
+    def longest_silence(self, since: float) -> float:
+        """Seconds between two words, at most, from then on."""
+        times = [since, *(seen.at for seen in self.history if seen.at > since)]
+        return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0.0)
+
+    def __str__(self) -> str:
+        place = f"{self.asker.slug} by {self.door}, turn {self.turn or 'unknown'}, at {self.cursor}"
+        return f"{place}, {len(self.texts)} tokens, {self.connections} connections, refused {self.refusals[-3:]}"
+
+    # --- Coming and coming back ---------------------------------------------------------------------------------------
+
+    def _begin(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._run())
+        task.add_done_callback(lambda _: self._news.set())  # whoever waits for words need not wait longer
+        return task
+
+    async def _run(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self.silence)
+        async with aiohttp.ClientSession(
+            headers=self.asker.headers, timeout=timeout, read_bufsize=_LONG_LINES
+        ) as session:
+            reads = self._by_stream if self.door == "sse" else self._by_socket
+            while not self.ended:
+                address = self.addresses[self.connections % len(self.addresses)]
+                self.connections += 1
+                self._pause, self._replaying, self._fresh = BACKOFF, False, self.cursor == START
+                with suppress(aiohttp.ClientError, OSError, TimeoutError):
+                    await reads(session, address)
+                if not self.ended:
+                    await asyncio.sleep(self._pause)
+
+    async def _by_stream(self, session: aiohttp.ClientSession, address: str) -> None:
+        api = f"{address}/api/v1"
+        if not self.turn and not self.conversation:
+            begin, key = {"assistant": "guide"}, {"Idempotency-Key": f"begin {self.name}"}
+            async with session.post(f"{api}/conversations", json=begin, headers=key) as response:
+                if not await self._let_in(response):
+                    return
+                self.conversation = (await response.json())["id"]
+        if self.turn:
+            asking = session.get(f"{api}/turns/{self.turn}/events", params={"after": str(self.cursor)})
+        else:
+            asking = session.post(
+                f"{api}/conversations/{self.conversation}/turns",
+                json={"text": self.text},
+                headers={"Idempotency-Key": self.name, "Accept": "text/event-stream"},
+            )
+        async with asking as response:
+            if await self._let_in(response):
+                await self._read_blocks(response)
+
+    async def _read_blocks(self, response: aiohttp.ClientResponse) -> None:
+        block: dict[str, str] = {}
+        async for raw in response.content:
+            line = raw.decode().rstrip("\r\n")
+            if line.startswith(":"):
+                continue
+            if line:
+                name, _, value = line.partition(": ")
+                block[name] = value
+                continue
+            if "event" in block and self._hear(block["event"], block.get("id", ""), block["data"]):
+                return
+            block = {}
+
+    async def _by_socket(self, session: aiohttp.ClientSession, address: str) -> None:
+        patience = aiohttp.ClientWSTimeout(ws_receive=self.silence, ws_close=1.0)
+        async with session.ws_connect(f"{address}/ws/chat", timeout=patience) as socket:
+            async for message in socket:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    return
+                frame = json.loads(message.data)
+                if frame["type"] == "ready":
+                    await socket.send_json(self._first_frame)
+                elif self._hear(frame["type"], frame.get("id", ""), message.data):
+                    return
+
+    @property
+    def _first_frame(self) -> dict[str, str]:
+        if self.turn:
+            return {"type": "resume", "turn": self.turn, "after": str(self.cursor)}
+        place = {"conversation": self.conversation} if self.conversation else {"assistant": "guide"}
+        return {"type": "ask", **place, "text": self.text, "client_id": self.name}
+
+    async def _let_in(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether it may go on; refused for the moment, it comes again."""
+        if response.ok:
+            return True
+        body = await response.text()
+        self.raw.append(body)
+        # nginx as shipped lets in so many requests a second of one address, which a whole crowd has here.
+        assert response.status in (429, 502, 503, 504), f"{response.status} {body}"
+        self._note_refusal(response.status, json.loads(body) if body.startswith("{") else {})
+        return False
+
+    def _note_refusal(self, status: int, body: dict[str, Any]) -> None:
+        self.refusals.append((status, body.get("code", "")))
+        self._pause = min(0.5, body.get("retry_after") or BACKOFF) if status != TOO_MANY else PATIENT
+
+    # --- Keeping to the protocol --------------------------------------------------------------------------------------
+
+    def _hear(self, kind: str, cursor: str, data: str) -> bool:
+        """Take what came. True where it is time to leave."""
+        self.raw.append(data)
+        body = json.loads(data)
+        if kind == "reconnect":
+            self._pause = body["delay"]
+            return True
+        if not cursor:  # no end of the turn, but a refusal of what was sent
+            assert (kind, body["code"]) == ("error", "service_unavailable"), body
+            self._note_refusal(503, body)
+            return True
+        self._take(Seen(time.monotonic(), Cursor.parse(cursor), kind, body))
+        self._news.set()
+        return self.ended
+
+    def _take(self, seen: Seen) -> None:
+        assert not self.ended, f"{seen} after the end: {self}"
+        if seen.kind == "restarted":
+            self._forget(seen)
+        else:
+            assert self._follows(seen), f"{seen} does not follow: {self}"
+        if seen.kind == "turn.started":
+            assert self.turn in ("", seen.data["turn"]), f"{seen} is another turn: {self}"
+            self.turn = seen.data["turn"]
+            self.conversation = seen.data["conversation"]
+        self.cursor = seen.cursor
+        self.history.append(seen)
+        self.kept.append(seen)
+
+    def _forget(self, seen: Seen) -> None:
+        """A stored answer that is told anew does not move the reader until its end."""
+        self._replaying = seen.data["reset"] and seen.cursor == self.cursor
+        assert self._replaying or seen.cursor > self.cursor, f"{seen} lies behind: {self}"
+        assert self._replaying or seen.data["epoch"] == seen.cursor.epoch, str(seen)
+        self.kept = [one for one in self.kept if one.cursor.seq <= seen.data["after"] and not seen.data["reset"]]
+
+    def _follows(self, seen: Seen) -> bool:
+        if self._replaying:
+            return seen.cursor == self.cursor or (seen.kind in TERMINAL and seen.cursor > self.cursor)
+        if self.cursor == START:
+            return seen.cursor.seq == 1
+        if seen.cursor == Cursor(self.cursor.epoch, self.cursor.seq + 1):
+            return True
+        # What is told from its beginning of a stored answer jumps to where its end stood.
+        return self._fresh and seen.kind in TERMINAL and seen.cursor > self.cursor

@@ -11,14 +11,16 @@ import pytest
 import structlog
 
 from apps.conversations import following, replicas, runner, takeover
+from apps.conversations.again import Deed
 from apps.conversations.models import Replica, Turn
-from apps.conversations.opening import open_lone_turn, open_turn
+from apps.conversations.opening import open_again, open_lone_turn, open_turn
 from apps.conversations.question import Question
 from apps.conversations.turn import Opened
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.tenants.scoping import platform_unit
 from chatbot.events import START, Event, Restarted, Token, TurnFinished
+from chatbot.tokens import estimate
 from tests.apps.conversations.conftest import PASSAGE, Api, World
 from tests.fakes.dialects import VLLM
 from tests.fakes.inference import FakeInference, Reply
@@ -76,6 +78,30 @@ async def test_a_checkpoint_is_gone_on_from(world: World) -> None:
     stored = await world.turn(str(turn_id))
     assert stored.answer
     assert (stored.answer.text, stored.partial) == ("Prime it [1].", "")
+
+
+@pytest.mark.parametrize("noted", ["", "Prime it "])
+async def test_an_answer_that_goes_on_with_another_one_keeps_its_beginning_and_pays_for_the_rest(
+    world: World, noted: str
+) -> None:
+    stopped = await left_by_a_dead_process(world, partial="Prime ", sources=[SOURCE], stopping=True)
+    await takeover.take_over(world.tenant.pk, stopped)
+    asked = Question(text="", request_id="again")
+    opened = await open_again(world.caller, stopped, asked, Deed.CONTINUE, replica=uuid.uuid4())
+    assert isinstance(opened, Opened)
+    if noted:
+        left = {"partial": noted, "sources": [SOURCE]}
+        await platform_unit(lambda: Turn.objects.filter(pk=opened.turn_id).update(**left))
+    world.fake.script(Reply(tokens=["Prime ", "it ", "[1]."], always=True))
+    await takeover.take_over(world.tenant.pk, opened.turn_id)
+    await events_of(world, opened.turn_id)
+    stored = await world.turn(str(opened.turn_id))
+    assert stored.answer
+    assert (stored.state, stored.answer.text) == ("finished", "Prime it [1].")
+    paid, bill = await world.bill(stopped), await world.bill(opened.turn_id)
+    said_again = 1  # the blank at the seam, as models write it
+    assert bill.completion_tokens == estimate(noted.removeprefix("Prime ")) + (1 if noted else 2) + said_again
+    assert (paid.bill, bill.bill) == ("delivered", "once")
 
 
 async def test_a_turn_is_claimed_once(world: World) -> None:

@@ -1,0 +1,66 @@
+"""Row 5: this release and the one before run together on one database, as during an upgrade: nobody notices, whichever
+of them accepted, runs, tells or takes over a turn.
+
+The one before is the newest commit that lacks the newest migration, taken from git's history.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.environment import ROOT
+from tests.faults.invariants import invariants
+from tests.faults.world import World
+
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@pytest.fixture
+def previous(tmp_path: Path) -> Path:
+    """A checkout of the release before."""
+    newest = git("log", "-1", "--format=%H", "--diff-filter=A", "--", "apps/*/migrations/*.py")
+    before = newest and git("rev-parse", f"{newest}^")
+    if not before:
+        pytest.skip("needs git's history back to the newest migration: git fetch --unshallow")
+    tree = tmp_path / "previous"
+    tree.mkdir()
+    archive = subprocess.run(["git", "archive", before], cwd=ROOT, capture_output=True, check=True).stdout
+    subprocess.run(["tar", "--extract", "--directory", tree], input=archive, check=True)
+    return tree
+
+
+@pytest.mark.parametrize("dies", ["the release before", "this release"])
+async def test_they_answer_and_replace_one_another(world: World, previous: Path, dies: str) -> None:
+    (old,) = await world.start("daphne", root=previous)
+    (new,) = await world.start("daphne")
+    world.script(delay=0.02)
+    first = [*world.ask_all(old.address), *world.ask_all(new.address)]
+    await world.all_at(first, 2)
+    crossed = [world.follow(client, new.address if client in first[:4] else old.address) for client in first]
+    await world.finished([*first, *crossed])
+    # Each goes on in the other's conversations, and is then killed in mid-answer.
+    world.script(delay=0.05)
+    goes, stays = (old, new) if dies == "the release before" else (new, old)
+    second = [
+        world.ask(
+            goes.address,
+            stays.address,
+            door=client.door,
+            asker=world.askers.index(client.asker),
+            conversation=client.conversation,
+        )
+        for client in (first[4:] if goes is old else first[:4])
+    ]
+    await world.all_at(second, world.moment(3, 30))
+    goes.kill()
+    await world.finished(second)
+    assert {client.cursor.epoch for client in second} == {2}
+    await invariants(world)

@@ -1,0 +1,34 @@
+"""Row 45: one replica stands still for five seconds (SIGSTOP), as if its event loop were blocked. Others notice
+nothing, its own sockets survive, and nobody takes its turns over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tests.faults.invariants import invariants
+from tests.faults.world import World
+
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+
+SECONDS = 5.0
+
+
+@pytest.mark.parametrize("server", ["daphne", "uvicorn"])
+async def test_its_sockets_survive(world: World, server: str) -> None:
+    blocked, other = await world.start(server, server)
+    world.script(delay=0.15)
+    its, others = world.ask_all(blocked.address), world.ask_all(other.address)
+    await world.all_at([*its, *others], world.moment(3, 15))
+    blocked.hang()
+    begun = time.monotonic()
+    await asyncio.sleep(SECONDS)
+    slowest = max(client.longest_silence(begun) for client in others)
+    blocked.wake()
+    await world.finished(world.clients)
+    assert all(client.connections == 1 and not client.restarts for client in world.clients)
+    assert slowest < SECONDS / 2
+    world.took(max(client.longest_silence(begun) for client in its) - SECONDS)
+    await invariants(world)
