@@ -1,6 +1,6 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope` or `authenticate`;
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate` or `choosing`;
 PARLEY_ASGI_SERVER picks the server, as in `make up`.
 """
 
@@ -27,7 +27,7 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import authentication, fixture, machine, report, scope
+from bench import authentication, choosing, fixture, machine, report, scope
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -130,7 +130,9 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         scope.tell()
     if not only or "authenticate" in only:
         authentication.tell(servers)
-    if only and set(only) <= {"scope", "authenticate"}:
+    if not only or "choosing" in only:
+        choosing.tell()
+    if only and set(only) <= {"scope", "authenticate", "choosing"}:
         return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
@@ -181,7 +183,8 @@ def tell(rows: Sequence[report.Row], sockets: Mapping[str, Mapping[str, float]],
 
 
 def main(only: Sequence[str]) -> None:
-    if unknown := set(only) - {*(profile.name for profile in PROFILES), "journal", "idle", "scope", "authenticate"}:
+    others = {"journal", "idle", "scope", "authenticate", "choosing"}
+    if unknown := set(only) - {*(profile.name for profile in PROFILES), *others}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()
     all_tenants.install()
