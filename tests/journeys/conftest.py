@@ -62,7 +62,7 @@ def model() -> Iterator[Model]:
 def model_process(*options: str) -> Iterator[Model]:
     port = free_port()
     log = HOME / "model.log"
-    command = [sys.executable, "-m", "tests.fakes.inference", "--port", str(port), *options]
+    command = [sys.executable, "-m", "tests.fakes.serving", "--port", str(port), *options]
     process = spawn(command, log=log, env=os.environ)
     base_url = f"http://127.0.0.1:{port}"
     wait_until(lambda: healthy(f"{base_url}/health"), name="model", process=process, log=log)
