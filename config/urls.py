@@ -23,6 +23,7 @@ urlpatterns = [
     path("api/v1/", include("apps.webhooks.api")),
     path("api/v1/", include("apps.knowledge.api")),
     path("api/v1/", include("apps.conversations.api")),
+    path("api/v1/", include("apps.conversations.turns_api")),
     path("api/v1/", include("apps.conversations.again_api")),
     path("api/v1/", include("apps.conversations.visitors_api")),
     path("v1/", include("apps.conversations.openai_api")),

@@ -15,8 +15,9 @@ from apps.access.authentication import Caller
 from apps.access.doors import Door
 from apps.conversations import asking
 from apps.conversations.again import Deed
-from apps.conversations.api import USER, answered, wants_stream
+from apps.conversations.api import USER
 from apps.conversations.serializers import TurnSerializer
+from apps.conversations.turns_api import answered, wants_stream
 from apps.edge.schema import CONFLICT, ERRORS, IDEMPOTENCY_KEY
 
 ANSWERED: dict[str, Any] = {
