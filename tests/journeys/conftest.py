@@ -38,6 +38,10 @@ class Model:
         """From now on it answers like this."""
         httpx.post(f"{self.base_url}/script", json=[asdict(reply) for reply in replies]).raise_for_status()
 
+    def forget(self) -> None:
+        """What it was asked until now."""
+        httpx.delete(f"{self.base_url}/requests").raise_for_status()
+
     def requests(self, path: str) -> list[dict[str, Any]]:
         """What it was asked at `path`, oldest first."""
         told = httpx.get(f"{self.base_url}/requests").raise_for_status().json()
