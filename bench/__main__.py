@@ -1,6 +1,7 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope` or `authenticate`;
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate` or
+`overload` (bench/gpu.md says how to run that against a GPU);
 PARLEY_ASGI_SERVER picks the server, as in `make up`.
 """
 
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import django
 import uvloop
@@ -27,7 +29,7 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import authentication, fixture, machine, report, scope
+from bench import authentication, fixture, machine, overload, report, scope
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -130,7 +132,10 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         scope.tell()
     if not only or "authenticate" in only:
         authentication.tell(servers)
-    if only and set(only) <= {"scope", "authenticate"}:
+    pressed = overload.tell() if not only or "overload" in only else {}
+    if pressed:
+        save("overload", pressed)
+    if only and set(only) <= {"scope", "authenticate", "overload"}:
         return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
@@ -172,16 +177,26 @@ def tell(rows: Sequence[report.Row], sockets: Mapping[str, Mapping[str, float]],
             f"95% of them attached within {numbers['attach_p95_s']:.2f} s, "
             f"{numbers['pinged']:.0f} answered a heartbeat"
         )
+    save(server, {"server": server, "at_rest_mib": at_rest, "rows": report.plain(rows), "idle": sockets})
+
+
+def save(name: str, figures: Mapping[str, Any]) -> None:
     directory = ROOT / "var" / "bench"
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / time.strftime("%Y-%m-%dT%H-%M-%S.json")
-    body = {"server": server, "at_rest_mib": at_rest, "rows": report.plain(rows), "idle": sockets}
-    path.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    path = directory / time.strftime(f"%Y-%m-%dT%H-%M-%S-{name}.json")
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(f"The numbers are in {path.relative_to(ROOT)}")
 
 
 def main(only: Sequence[str]) -> None:
-    if unknown := set(only) - {*(profile.name for profile in PROFILES), "journal", "idle", "scope", "authenticate"}:
+    if unknown := set(only) - {
+        *(profile.name for profile in PROFILES),
+        "journal",
+        "idle",
+        "scope",
+        "authenticate",
+        "overload",
+    }:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()
     all_tenants.install()

@@ -33,5 +33,5 @@ async def test_what_came_is_kept_and_can_be_continued(world: World) -> None:
             assert (response.status, told["state"]) == (200, "finished"), told
             assert told["answer"]["text"] == client.answer
         reader = world.follow(client, replica.address)
-        reader.state, reader.bill = "interrupted", "loss"
+        reader.turn, reader.state, reader.bill = told["id"], "finished", "once"
     await invariants(world)
