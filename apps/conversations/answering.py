@@ -73,11 +73,11 @@ async def _goes_on(running: Running, begun: turn.Begun, found: Sequence[Source])
         return False
     outcome.text, outcome.sources = begun.text, list(begun.sources)
     outcome.usage = Usage(packed.prompt_tokens, 0, estimated=True)
-    if begun.told:
-        log.append(Restarted(log.epoch, after=log.last.seq))
-    else:
+    if not begun.told:
         log.append(Sources(outcome.sources))
         log.append(Token(begun.text))
+    elif log.entries[0].cursor.epoch < log.epoch:  # else the log begins with telling them so
+        log.append(Restarted(log.epoch, after=log.last.seq))
     try:
         await _stream(_request(opened, packed, begun.text), running)
     except ModelError:

@@ -20,7 +20,7 @@ from chatbot.errors import RateLimited
 FRAMES_A_SECOND = 50
 BURST_SECONDS = 2.0  # so far ahead of that pace a client may be: 100 frames at once
 FRAMES_WAITING = 8  # beyond these Daphne reads no more from a socket until they are taken
-LINGER_SECONDS = 1.0  # for a client to read why its frame was refused
+LINGER_SECONDS = 3.0  # for a client to read why its frame was refused
 
 
 class Pace:

@@ -20,6 +20,7 @@ from chatbot.events import START, Cursor
 DOORS = ("sse", "ws")
 TERMINAL = ("turn.finished", "error")
 BACKOFF = 0.05
+TOO_MANY, PATIENT = 429, 3.0
 _LONG_LINES = 2**20  # bytes of one event
 
 
@@ -228,13 +229,14 @@ class Client:
             return True
         body = await response.text()
         self.raw.append(body)
-        assert response.status in (502, 503, 504), f"{response.status} {body}"
+        # nginx as shipped lets in so many requests a second of one address, which a whole crowd has here.
+        assert response.status in (429, 502, 503, 504), f"{response.status} {body}"
         self._note_refusal(response.status, json.loads(body) if body.startswith("{") else {})
         return False
 
     def _note_refusal(self, status: int, body: dict[str, Any]) -> None:
         self.refusals.append((status, body.get("code", "")))
-        self._pause = min(0.5, body.get("retry_after") or BACKOFF)
+        self._pause = min(0.5, body.get("retry_after") or BACKOFF) if status != TOO_MANY else PATIENT
 
     # --- Keeping to the protocol --------------------------------------------------------------------------------------
 
