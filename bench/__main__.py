@@ -1,6 +1,11 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
+<<<<<<< HEAD
 `ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate` or `choosing`;
+=======
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate` or
+`overload` (bench/gpu.md says how to run that against a GPU);
+>>>>>>> fakes
 PARLEY_ASGI_SERVER picks the server, as in `make up`.
 """
 
@@ -17,6 +22,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import django
 import uvloop
@@ -27,7 +33,7 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import authentication, choosing, fixture, machine, report, scope
+from bench import authentication, choosing, fixture, machine, overload, report, scope
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -132,7 +138,10 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         authentication.tell(servers)
     if not only or "choosing" in only:
         choosing.tell()
-    if only and set(only) <= {"scope", "authenticate", "choosing"}:
+    pressed = overload.tell() if not only or "overload" in only else {}
+    if pressed:
+        save("overload", pressed)
+    if only and set(only) <= {"scope", "authenticate", "choosing", "overload"}:
         return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
@@ -174,16 +183,19 @@ def tell(rows: Sequence[report.Row], sockets: Mapping[str, Mapping[str, float]],
             f"95% of them attached within {numbers['attach_p95_s']:.2f} s, "
             f"{numbers['pinged']:.0f} answered a heartbeat"
         )
+    save(server, {"server": server, "at_rest_mib": at_rest, "rows": report.plain(rows), "idle": sockets})
+
+
+def save(name: str, figures: Mapping[str, Any]) -> None:
     directory = ROOT / "var" / "bench"
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / time.strftime("%Y-%m-%dT%H-%M-%S.json")
-    body = {"server": server, "at_rest_mib": at_rest, "rows": report.plain(rows), "idle": sockets}
-    path.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    path = directory / time.strftime(f"%Y-%m-%dT%H-%M-%S-{name}.json")
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(f"The numbers are in {path.relative_to(ROOT)}")
 
 
 def main(only: Sequence[str]) -> None:
-    others = {"journal", "idle", "scope", "authenticate", "choosing"}
+    others = {"journal", "idle", "scope", "authenticate", "choosing", "overload"}
     if unknown := set(only) - {*(profile.name for profile in PROFILES), *others}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()
