@@ -1,11 +1,7 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-<<<<<<< HEAD
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate` or `choosing`;
-=======
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate` or
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`, `choosing` or
 `overload` (bench/gpu.md says how to run that against a GPU);
->>>>>>> fakes
 PARLEY_ASGI_SERVER picks the server, as in `make up`.
 """
 

@@ -35,6 +35,9 @@ PROTOCOL_HELP = {
 }
 
 
+STATES = {"Enabled": "success", "Draining": "warning", "Disabled": "danger"}
+
+
 def protocol_help() -> str:
     """A line for each protocol, under the field."""
     lines = ((label, PROTOCOL_HELP[value]) for value, label in Endpoint.Protocol.choices)
@@ -60,10 +63,20 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
             "protocol",
             "base_url",
             "model",
+            "tags",
             "context_length",
-            "first_token_seconds",
             "dimension",
+            "connect_seconds",
+            "first_token_seconds",
+            "between_tokens_seconds",
+            "total_seconds",
+            "tier",
+            "weight",
+            "limit",
+            "prompt_price",
+            "completion_price",
             "enabled",
+            "draining",
             "tenants",
         )
 
@@ -121,9 +134,15 @@ class EndpointAdmin(OperatorAdmin):
     actions_detail: Any = ("test_now", "adopt", "wake_up")
     actions_row: Any = ("test_now",)
     fieldsets = (
-        (None, {"fields": ("name", "kind", "protocol", "base_url", "model", "new_key", "forget_key")}),
-        ("Limits", {"fields": ("context_length", "first_token_seconds", "dimension")}),
-        ("Who is served", {"fields": ("enabled", "tenants")}),
+        (None, {"fields": ("name", "kind", "protocol", "base_url", "model", "new_key", "forget_key", "tags")}),
+        ("What it takes", {"fields": ("context_length", "dimension", "limit")}),
+        ("Which one is asked", {"fields": (("tier", "weight"),)}),
+        (
+            "How long it may take",
+            {"fields": (("connect_seconds", "first_token_seconds"), ("between_tokens_seconds", "total_seconds"))},
+        ),
+        ("What it costs", {"fields": (("prompt_price", "completion_price"),)}),
+        ("Who is served", {"fields": ("enabled", "draining", "tenants")}),
     )
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
@@ -230,9 +249,11 @@ class EndpointAdmin(OperatorAdmin):
     def address_and_protocol(self, endpoint: Endpoint) -> list[str]:
         return [endpoint.base_url or "found by the model", str(endpoint.get_protocol_display())]
 
-    @display(description="State", label={"Enabled": "success", "Disabled": "danger"}, ordering="enabled")
+    @display(description="State", label=STATES, ordering="enabled")
     def state(self, endpoint: Endpoint) -> str:
-        return "Enabled" if endpoint.enabled else "Disabled"
+        if not endpoint.enabled:
+            return "Disabled"
+        return "Draining" if endpoint.draining else "Enabled"
 
     @display(description="API key")
     def key_state(self, endpoint: Endpoint) -> str:

@@ -44,7 +44,16 @@ def engine_endpoint(row: Row) -> Endpoint:
         context_length=row.context_length,
         dimension=row.dimension,
         api_key=row.api_key,
-        deadlines=Deadlines(first_token=row.first_token_seconds),
+        weight=row.weight,
+        tier=row.tier,
+        limit=row.limit,
+        draining=row.draining,
+        deadlines=Deadlines(
+            connect=row.connect_seconds,
+            first_token=row.first_token_seconds,
+            between_tokens=row.between_tokens_seconds,
+            total=row.total_seconds,
+        ),
     )
 
 
