@@ -1,8 +1,8 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate` or
-`overload` (bench/gpu.md says how to run that against a GPU);
-PARLEY_ASGI_SERVER picks the server, as in `make up`.
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`,
+`choosing` or `overload` (bench/gpu.md says how to run that one against a GPU); PARLEY_ASGI_SERVER picks the server, as
+in `make up`.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -16,7 +16,7 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import authentication, fixture, machine, overload, report, scope
+from bench import authentication, choosing, fixture, machine, overload, report, scope
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -128,14 +128,16 @@ async def measure(
 
 def run(servers: Backends, started: list[machine.Process], core: int, only: Sequence[str]) -> None:
     """Start what is measured (`started` tells the caller what to stop), measure it and report."""
-    if not only or "scope" in only:
-        scope.tell()
-    if not only or "authenticate" in only:
-        authentication.tell(servers)
-    pressed = overload.tell() if not only or "overload" in only else {}
-    if pressed:
-        save("overload", pressed)
-    if only and set(only) <= {"scope", "authenticate", "overload"}:
+    alone: dict[str, Callable[[], object]] = {
+        "scope": scope.tell,
+        "authenticate": lambda: authentication.tell(servers),
+        "choosing": choosing.tell,
+        "overload": lambda: save("overload", overload.tell()),
+    }
+    for name, tell_alone in alone.items():
+        if not only or name in only:
+            tell_alone()
+    if only and set(only) <= alone.keys():
         return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
@@ -189,14 +191,8 @@ def save(name: str, figures: Mapping[str, Any]) -> None:
 
 
 def main(only: Sequence[str]) -> None:
-    if unknown := set(only) - {
-        *(profile.name for profile in PROFILES),
-        "journal",
-        "idle",
-        "scope",
-        "authenticate",
-        "overload",
-    }:
+    others = {"journal", "idle", "scope", "authenticate", "choosing", "overload"}
+    if unknown := set(only) - {*(profile.name for profile in PROFILES), *others}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()
     all_tenants.install()

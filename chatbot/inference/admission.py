@@ -87,7 +87,10 @@ class _Tenant(Generic[S]):
 
     def has(self, lane: Lane) -> int:
         """Slots in use at the lane's servers."""
-        return sum(self.held[endpoint] for endpoint in lane.endpoints)
+        held = self.held
+        if len(held) < len(lane.endpoints):
+            return sum([count for endpoint, count in held.items() if endpoint in lane.endpoints])
+        return sum([held.get(endpoint, 0) for endpoint in lane.endpoints])
 
     def level(self, lane: Lane) -> float:
         return self.has(lane) / self.share
@@ -106,6 +109,7 @@ class Admission(Generic[S]):
         self._most = most
         self._tenants: dict[str, _Tenant[S]] = {}
         self._waiting = 0
+        self._lanes: Counter[Lane] = Counter()  # of those that wait
         self._orders = 0
         self._turn = 0.0  # of the tenant that got the latest slot
 
@@ -155,8 +159,7 @@ class Admission(Generic[S]):
         """Give out what slots there are, and refuse those for whom no server is left."""
         if not self._waiting:
             return
-        lanes = {lane for tenant in self._tenants.values() for lane in tenant.lanes}
-        for lane in lanes:
+        for lane in list(self._lanes):
             if not self._places.usable(lane):
                 for ticket in [ticket for ticket in self._queue() if ticket.lane == lane]:
                     self._refuse(ticket, "unavailable")
@@ -185,22 +188,19 @@ class Admission(Generic[S]):
 
     def _next(self) -> tuple[Ticket[S], S] | None:
         """Who gets a slot now, and where."""
-        free: dict[Lane, S | None] = {}
-        heads = [head for tenant in self._tenants.values() if (head := self._head(tenant, free)) is not None]
-        if not heads:
+        free = {lane: server for lane in self._lanes if (server := self._places.free(lane)) is not None}
+        if not free:
             return None
+        heads = [head for tenant in self._tenants.values() if (head := self._head(tenant, free)) is not None]
         ticket = min(heads, key=self._precedence)
-        server = free[ticket.lane]
-        return (ticket, server) if server is not None else None
+        return ticket, free[ticket.lane]
 
-    def _head(self, tenant: _Tenant[S], free: dict[Lane, S | None]) -> Ticket[S] | None:
+    @staticmethod
+    def _head(tenant: _Tenant[S], free: dict[Lane, S]) -> Ticket[S] | None:
         """The first of a tenant's for which there is a slot."""
-        for _, _, ticket in tenant.waiting:
-            if ticket.lane not in free:
-                free[ticket.lane] = self._places.free(ticket.lane)
-            if free[ticket.lane] is not None:
-                return ticket
-        return None
+        if free.keys().isdisjoint(tenant.lanes):
+            return None
+        return next((ticket for _, _, ticket in tenant.waiting if ticket.lane in free), None)
 
     def _precedence(self, ticket: Ticket[S]) -> tuple[float, float, int]:
         tenant = self._tenants[ticket.tenant]
@@ -216,14 +216,16 @@ class Admission(Generic[S]):
     def _enqueue(self, tenant: _Tenant[S], ticket: Ticket[S]) -> None:
         insort(tenant.waiting, (-ticket.rank, ticket.order, ticket))
         tenant.lanes[ticket.lane] += 1
+        self._lanes[ticket.lane] += 1
         self._waiting += 1
 
     def _dequeue(self, ticket: Ticket[S]) -> None:
         tenant = self._tenants[ticket.tenant]
         tenant.waiting.remove((-ticket.rank, ticket.order, ticket))
-        tenant.lanes[ticket.lane] -= 1
-        if not tenant.lanes[ticket.lane]:
-            del tenant.lanes[ticket.lane]
+        for lanes in (tenant.lanes, self._lanes):
+            lanes[ticket.lane] -= 1
+            if not lanes[ticket.lane]:
+                del lanes[ticket.lane]
         self._waiting -= 1
 
     def _refuse(self, ticket: Ticket[S], refusal: Refusal) -> None:

@@ -44,13 +44,17 @@ class Server:
         return self.endpoint.tier
 
     @property
+    def capacity(self) -> float:
+        """Questions at once, by the endpoint's weight."""
+        return self.bulkhead.limit * max(self.endpoint.weight, 1e-6)
+
+    @property
     def busyness(self) -> float:
-        """Questions in work and waiting there, for each that this process may have there, by the endpoint's weight. The
-        server's own figures count those of other processes, too."""
+        """The part of its capacity in use. The server's own figures count what others ask and what waits there, too."""
         busy = float(self.bulkhead.in_flight)
         if self.load:
             busy = max(busy, self.load.running or 0.0) + (self.load.waiting or 0.0)
-        return busy / (self.bulkhead.limit * max(self.endpoint.weight, 1e-6))
+        return busy / self.capacity
 
     @property
     def usable(self) -> bool:
@@ -162,7 +166,17 @@ class Fleet:
         ]
 
     def free(self, lane: Lane) -> Server | None:
-        return choose([server for server in self.of(lane) if server.usable and server.bulkhead.room], self._random)
+        # Every question comes by here, and every slot that becomes free while some wait.
+        return choose(
+            [
+                server
+                for site in map(self.sites.get, lane.endpoints)
+                if site is not None and not site.endpoint.draining
+                for server in site.servers.values()
+                if server.bulkhead.room and server.breaker.state == "closed" and server is not lane.tried
+            ],
+            self._random,
+        )
 
     def usable(self, lane: Lane) -> bool:
         return any(server.usable for server in self.of(lane))
