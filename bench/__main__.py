@@ -1,8 +1,8 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`, `choosing` or
-`overload` (bench/gpu.md says how to run that against a GPU);
-PARLEY_ASGI_SERVER picks the server, as in `make up`.
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`,
+`choosing` or `overload` (bench/gpu.md says how to run that one against a GPU); PARLEY_ASGI_SERVER picks the server, as
+in `make up`.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -16,7 +16,7 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -128,16 +128,16 @@ async def measure(
 
 def run(servers: Backends, started: list[machine.Process], core: int, only: Sequence[str]) -> None:
     """Start what is measured (`started` tells the caller what to stop), measure it and report."""
-    if not only or "scope" in only:
-        scope.tell()
-    if not only or "authenticate" in only:
-        authentication.tell(servers)
-    if not only or "choosing" in only:
-        choosing.tell()
-    pressed = overload.tell() if not only or "overload" in only else {}
-    if pressed:
-        save("overload", pressed)
-    if only and set(only) <= {"scope", "authenticate", "choosing", "overload"}:
+    alone: dict[str, Callable[[], object]] = {
+        "scope": scope.tell,
+        "authenticate": lambda: authentication.tell(servers),
+        "choosing": choosing.tell,
+        "overload": lambda: save("overload", overload.tell()),
+    }
+    for name, tell_alone in alone.items():
+        if not only or name in only:
+            tell_alone()
+    if only and set(only) <= alone.keys():
         return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)

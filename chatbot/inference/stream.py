@@ -85,7 +85,7 @@ class ChatReader:
     def feed(self, chunk: bytes) -> Delta | None:
         if self._failure:
             raise self._failure
-        if self.ended:
+        if self.ended or not chunk:  # nothing must not part the two halves of a CRLF
             return None
         finished = self.finish_reason
         for event in self._events(chunk):

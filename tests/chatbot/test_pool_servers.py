@@ -15,11 +15,12 @@ from chatbot.inference.asker import Asker, Rank, Waiting
 from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Deadlines
 from chatbot.inference.pool import Pool
-from chatbot.inference.state import Change
+from chatbot.inference.state import Change, ServerLoad
 from chatbot.inference.story import Story
 from chatbot.inference.wire import ChatRequest, Message
 from tests.fakes.dialects import VLLM
 from tests.fakes.inference import FakeInference, Reply, make_endpoint
+from tests.fakes.machine import Load
 
 REQUEST = ChatRequest((Message("user", "What is Parley?"),), max_tokens=64)
 SHORT = Deadlines(first_token=0.5, between_tokens=0.5)
@@ -304,11 +305,21 @@ async def test_embedding_fails_over_to_another_server_of_the_same_endpoint(named
 
 async def test_a_servers_own_figures_are_read(client: Client) -> None:
     async with FakeInference(dialect=VLLM("m")) as fake:
+        fake.told_load = Load(running=2, waiting=3, cache=0.5)
         pool = Pool(client, [make_endpoint(fake, id="a", model="m", protocol="vllm")])
         await hear(pool, "a")
         server = pool._desk.fleet.sites["a"].servers["127.0.0.1"]
+        await until(lambda: server.load is not None)
+        assert server.load == ServerLoad(2.0, 3.0, 0.5)
+
+
+async def test_a_server_without_figures_is_not_asked_again_soon(client: Client) -> None:
+    async with FakeInference() as fake:
+        pool = Pool(client, [make_endpoint(fake, id="a", protocol="vllm")])
+        await hear(pool, "a")
+        server = pool._desk.fleet.sites["a"].servers["127.0.0.1"]
         await until(lambda: server.load_due > pool._desk.clock() + attending.LOAD_EVERY + 1)
-        assert server.load is None  # this one has none, and is not asked again soon
+        assert server.load is None
 
 
 def test_state_survives_loops_and_keeps_none_alive(recwarn: pytest.WarningsRecorder) -> None:

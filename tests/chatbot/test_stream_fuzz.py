@@ -124,7 +124,7 @@ def test_each_place_to_cut_in_two_and_each_byte_alone_give_the_whole(
     whole = hear(make, iter([stream]))
     assert (whole.text, whole.reasons) == ("Grüße, 世界 🌍", ["stop"])
     for place in range(len(stream)):
-        assert hear(make, iter([stream[:place], stream[place:]])) == whole
+        assert hear(make, iter([stream[:place], b"", stream[place:]])) == whole
     assert hear(make, (bytes([byte]) for byte in stream)) == whole
 
 
