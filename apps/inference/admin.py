@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -11,11 +11,13 @@ from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from apps.inference import gateway
+from apps.inference.admin_board import board_page
 from apps.inference.models import Endpoint
 from apps.inference.probe import Probed, last_probed, probe, remember
 from apps.tenants.admin_acting import acting_of
@@ -145,6 +147,10 @@ class EndpointAdmin(OperatorAdmin):
         ("Who is served", {"fields": ("enabled", "draining", "tenants")}),
     )
 
+    def get_urls(self) -> list[URLPattern]:
+        own = [path("board/", self.admin_site.admin_view(partial(board_page, self)), name="inference_board")]
+        return [*own, *super().get_urls()]
+
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
         return [entry for entry in super().get_list_filter(request) if "tenants" not in entry or _sees_tenants(request)]
 
@@ -167,11 +173,11 @@ class EndpointAdmin(OperatorAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        gateway.forget()
+        gateway.changed()
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         super().delete_model(request, obj)
-        gateway.forget()
+        gateway.changed()
 
     @action(  # type: ignore[operator]
         description="Test now",
@@ -210,7 +216,7 @@ class EndpointAdmin(OperatorAdmin):
             setattr(endpoint, field, value)
         if changes:
             endpoint.save(update_fields=list(changes))
-            gateway.forget()
+            gateway.changed()
         told = result.dimension or result.context_length
         context = {"endpoint": endpoint, "result": result, "changes": changes, "told": told, "form": form}
         return render(request, "admin/inference/adopted.html", context)

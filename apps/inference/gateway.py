@@ -7,8 +7,11 @@ import uuid
 from collections import defaultdict
 from typing import NamedTuple, cast
 
+import structlog
 from django.conf import settings
 
+from apps.edge import bus
+from apps.inference import metrics
 from apps.inference.models import Endpoint as Row
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
@@ -17,6 +20,9 @@ from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Deadlines, Endpoint, ProtocolName
 from chatbot.inference.pool import Pool
 from chatbot.inference.protocols import protocol_of
+from chatbot.inference.state import Change
+
+log = structlog.get_logger(__name__)
 
 # How long a process may use endpoints as they were before an operator's change.
 FRESH_SECONDS = 2.0
@@ -73,15 +79,47 @@ def refresh() -> None:
     _fresh_until = time.monotonic() + FRESH_SECONDS
 
 
-def forget() -> None:
-    """Read the endpoints again at the next question: after a change in this process."""
+def forget(_: object = None) -> None:
+    """Read the endpoints again at the next question."""
     global _fresh_until  # noqa: PLW0603
     _fresh_until = 0.0
 
 
+def changed() -> None:
+    """Have every process do so: an operator has changed something. Whom no message reaches finds out itself."""
+    bus.publish(CHANGED, None)
+
+
+def reset(endpoint_id: str, address: str = "") -> None:
+    """Have every process close the breakers of an endpoint's servers, or of the one at an address."""
+    bus.publish(RESET, [endpoint_id, address])
+
+
+def _reset(message: list[str]) -> None:
+    _pool.reset(*message)
+
+
+def _note(change: Change) -> None:
+    level = log.info if change.what in _GOOD else log.warning
+    level(change.what, endpoint=change.name, address=change.address, why=change.why)
+    metrics.CHANGES.labels(change.name, change.what).inc()
+
+
+_GOOD = {"breaker.closed", "server.found"}
+_pool.on_change = _note
+CHANGED, RESET = "endpoints.changed", "endpoints.reset"
+bus.subscribe(CHANGED, forget)
+bus.subscribe(RESET, _reset)
+
+
+def share_with(others: int) -> None:
+    """How many other processes ask the same servers now: each keeps to its part of their limits."""
+    _pool.divide(1 + others)
+
+
 def chat_endpoints(tenant: Tenant, chosen_id: uuid.UUID | None) -> list[Endpoint]:
-    """The chat endpoints to try for a tenant, first one first; a chosen one goes alone. As of the latest refresh(),
-    which pool() does, too."""
+    """The chat endpoints that may answer a tenant; a chosen one goes alone. As of the latest refresh(), which pool()
+    does, too. Which of them is asked, the pool decides."""
     return [
         endpoint
         for endpoint, tenants in _known
