@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
+import structlog
+
 from apps.assistants.prompting import prompt_for
 from apps.conversations import metrics, turn
 from apps.conversations.models import Turn
@@ -21,6 +23,8 @@ from chatbot.inference.asker import Asker, Waiting
 from chatbot.inference.wire import ChatRequest
 from chatbot.prompt import Packed
 from chatbot.tokens import estimate
+
+logger = structlog.get_logger(__name__)
 
 PLACE_SECONDS = 1.0
 
@@ -153,6 +157,8 @@ async def _stream(request: ChatRequest, running: Running) -> None:
                 say(markers.feed(delta.text))
                 reported = delta.usage or reported
                 finish_reason = delta.finish_reason or finish_reason
+                if delta.tool_call:
+                    logger.warning("model.tool_call_ignored", endpoint=stream.endpoint.name)
     finally:
         # However it ends, what was held back as a possible marker belongs to the answer; if it ends here.
         if not running.leaving:

@@ -68,7 +68,7 @@ def refresh() -> None:
     global _fresh_until, _known  # noqa: PLW0603 - the pool is the process's, and so is its age
     if time.monotonic() < _fresh_until:
         return
-    rows = Row.objects.filter(enabled=True).order_by("created")
+    rows = Row.objects.filter(enabled=True).order_by("tier", "created")
     allowed = defaultdict(set)
     for endpoint_id, tenant_id in Row.tenants.through.objects.values_list("endpoint_id", "tenant_id"):
         allowed[endpoint_id].add(tenant_id)  # tenants themselves are seen in their scopes alone

@@ -24,8 +24,9 @@ ALLOWED_BY = "PARLEY_PRIVATE_ENDPOINT_HOSTS names the hosts that are reached alt
 
 class EndpointQuerySet(models.QuerySet["Endpoint"]):
     def serving(self, tenant: Tenant, kind: str) -> EndpointQuerySet:
-        """Enabled endpoints of a kind that `tenant` may use, in the order in which they are tried."""
-        return self.filter(Q(tenants=None) | Q(tenants=tenant), kind=kind, enabled=True).order_by("created").distinct()
+        """Enabled endpoints of a kind that `tenant` may use, lower tiers first."""
+        usable = self.filter(Q(tenants=None) | Q(tenants=tenant), kind=kind, enabled=True)
+        return usable.order_by("tier", "created").distinct()
 
     def update(self, **changes: Any) -> int:
         """As Django's; where the address changes, no key stays that was not given with it."""
