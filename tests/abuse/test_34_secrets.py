@@ -80,7 +80,7 @@ async def test_nothing_secret_is_told(world: World, api: Api, logged: Any) -> No
     for body in (f'{{"text": "{QUESTION}"', f'{{"text": ["{QUESTION}"]}}', f'{{"assistant": "{QUESTION}\\u0000"}}'):
         answers = [await send("POST", path, headers, body.encode()) for path in (world.turns, "/api/v1/conversations")]
         told += [answer.body.decode() for answer in answers]
-    for credential in (world.key[:-1] + "x", world.key + "x"):
+    for credential in (world.key[:-1] + ("y" if world.key.endswith("x") else "x"), world.key + "x"):
         told.append((await send("GET", "/api/v1/conversations", bearer(credential))).body.decode())
         socket = Socket()
         await socket.connect()
