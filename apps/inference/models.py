@@ -126,8 +126,8 @@ class Endpoint(models.Model):
     )
     limit = models.PositiveIntegerField(
         "questions at once",
-        default=32,
-        db_default=32,
+        default=128,
+        db_default=128,
         validators=[MinValueValidator(1), MaxValueValidator(10_000)],
         help_text="That one server takes from all of Parley's processes together. Where the base URL names a host with "
         "several addresses, each is a server.",

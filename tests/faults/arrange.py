@@ -15,6 +15,7 @@ import django
 
 CANARIES = {"acme": "canaryofacme", "globex": "canaryofglobex"}
 LONGEST = 2000  # tokens of an answer
+MANY = 1000  # questions at once: the rows about crowds are not about waiting in line
 
 
 def arrange(model: str) -> dict[str, dict[str, str]]:
@@ -24,8 +25,8 @@ def arrange(model: str) -> dict[str, dict[str, str]]:
     from tests.fakes.inference import embedding  # noqa: PLC0415
 
     all_tenants.install()
-    factories.make_endpoint(model, protocol="vllm")
-    embedder = factories.make_endpoint(model, kind=Endpoint.Kind.EMBEDDING)
+    factories.make_endpoint(model, protocol="vllm", limit=MANY)
+    embedder = factories.make_endpoint(model, kind=Endpoint.Kind.EMBEDDING, limit=MANY)
     made = {}
     for slug, canary in CANARIES.items():
         tenant = factories.make_tenant(slug)

@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='endpoint',
             name='limit',
-            field=models.PositiveIntegerField(db_default=32, default=32, help_text="That one server takes from all of Parley's processes together. Where the base URL names a host with several addresses, each is a server.", validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(10000)], verbose_name='questions at once'),
+            field=models.PositiveIntegerField(db_default=128, default=128, help_text="That one server takes from all of Parley's processes together. Where the base URL names a host with several addresses, each is a server.", validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(10000)], verbose_name='questions at once'),
         ),
         migrations.AddField(
             model_name='endpoint',
