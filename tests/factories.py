@@ -55,7 +55,7 @@ ENDPOINT_LIMITS = {
     "total_seconds": "180",
     "tier": "0",
     "weight": "1.0",
-    "limit": "32",
+    "limit": "128",
     "prompt_price": "0",
     "completion_price": "0",
 }
