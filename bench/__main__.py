@@ -1,7 +1,8 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope` or `authenticate`;
-PARLEY_ASGI_SERVER picks the server, as in `make up`.
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`,
+`choosing` or `overload` (bench/gpu.md says how to run that one against a GPU); PARLEY_ASGI_SERVER picks the server, as
+in `make up`.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -15,8 +16,9 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import django
 import uvloop
@@ -27,7 +29,7 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import authentication, fixture, machine, report, scope
+from bench import authentication, choosing, fixture, machine, overload, report, scope
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -126,11 +128,16 @@ async def measure(
 
 def run(servers: Backends, started: list[machine.Process], core: int, only: Sequence[str]) -> None:
     """Start what is measured (`started` tells the caller what to stop), measure it and report."""
-    if not only or "scope" in only:
-        scope.tell()
-    if not only or "authenticate" in only:
-        authentication.tell(servers)
-    if only and set(only) <= {"scope", "authenticate"}:
+    alone: dict[str, Callable[[], object]] = {
+        "scope": scope.tell,
+        "authenticate": lambda: authentication.tell(servers),
+        "choosing": choosing.tell,
+        "overload": lambda: save("overload", overload.tell()),
+    }
+    for name, tell_alone in alone.items():
+        if not only or name in only:
+            tell_alone()
+    if only and set(only) <= alone.keys():
         return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
@@ -172,16 +179,20 @@ def tell(rows: Sequence[report.Row], sockets: Mapping[str, Mapping[str, float]],
             f"95% of them attached within {numbers['attach_p95_s']:.2f} s, "
             f"{numbers['pinged']:.0f} answered a heartbeat"
         )
+    save(server, {"server": server, "at_rest_mib": at_rest, "rows": report.plain(rows), "idle": sockets})
+
+
+def save(name: str, figures: Mapping[str, Any]) -> None:
     directory = ROOT / "var" / "bench"
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / time.strftime("%Y-%m-%dT%H-%M-%S.json")
-    body = {"server": server, "at_rest_mib": at_rest, "rows": report.plain(rows), "idle": sockets}
-    path.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    path = directory / time.strftime(f"%Y-%m-%dT%H-%M-%S-{name}.json")
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(f"The numbers are in {path.relative_to(ROOT)}")
 
 
 def main(only: Sequence[str]) -> None:
-    if unknown := set(only) - {*(profile.name for profile in PROFILES), "journal", "idle", "scope", "authenticate"}:
+    others = {"journal", "idle", "scope", "authenticate", "choosing", "overload"}
+    if unknown := set(only) - {*(profile.name for profile in PROFILES), *others}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()
     all_tenants.install()

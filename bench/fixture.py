@@ -18,6 +18,7 @@ PASSAGES = 10_000
 PASSAGES_A_DOCUMENT = 100
 WORDS_A_PASSAGE = 90
 VOCABULARY = 5_000
+MANY = 10_000  # questions at once: nobody shall wait in line here
 
 _COPY_CHUNKS = (
     "COPY knowledge_chunk (id, tenant_id, document_id, collection_id, live, position, text, heading, tokens, digest)"
@@ -40,11 +41,11 @@ def load(servers: Backends, upstream_url: str, *, conversations: int) -> Fixture
     chance = random.Random(7)
     words = _vocabulary(chance)
     tenant = factories.make_tenant("bench")
-    factories.make_endpoint(upstream_url, name="bench chat", model="bench", context_length=16_384)
+    factories.make_endpoint(upstream_url, name="bench chat", model="bench", context_length=16_384, limit=MANY)
     index = factories.make_index(
         tenant=tenant,
         endpoint=factories.make_endpoint(
-            upstream_url, name="bench embedding", model="bench", kind=Endpoint.Kind.EMBEDDING
+            upstream_url, name="bench embedding", model="bench", kind=Endpoint.Kind.EMBEDDING, limit=MANY
         ),
     )
     collection = factories.make_collection(tenant=tenant, index=index)

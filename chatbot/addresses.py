@@ -6,9 +6,12 @@ elsewhere a moment later reaches nothing. Redirects are not followed here; who f
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
@@ -24,6 +27,8 @@ _IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
 _SPECIAL_V6 = tuple(map(ipaddress.ip_network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 _SPECIAL_V4 = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24")))  # the latter: 6to4 relays
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 REFUSED = "This address is not public, and no operator has allowed it."
 
@@ -69,6 +74,27 @@ def connector(*, allowed: Collection[str] = (), keep_alive: float = 15.0) -> aio
     return aiohttp.TCPConnector(limit=0, keepalive_timeout=keep_alive, resolver=_PublicResolver(allowed))
 
 
+def may_connect(host: str, address: str, *, allowed: Collection[str] = ()) -> bool:
+    """Whether a connection to `address`, which `host` was resolved to, may be made."""
+    literal = _literal(address)
+    return host in allowed or (literal is not None and is_public(literal))
+
+
+# Not the loop's own threads: a short-lived loop would wait at its end for a name server that does not answer.
+_lookups = ThreadPoolExecutor(max_workers=4, thread_name_prefix="names")
+
+
+async def addresses_of(host: str, port: int) -> list[str]:
+    """The addresses that a name has now, sorted: those of IPv4, or of IPv6 where it has no others, since a server that
+    has both is still one. Unchecked: whoever connects asks may_connect(). Raises OSError or UnicodeError."""
+    found = await asyncio.get_running_loop().run_in_executor(
+        _lookups,
+        partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG),
+    )
+    by_family = {family: {str(at[0]) for kind, *_, at in found if kind == family} for family in _FAMILIES}
+    return sorted(by_family[socket.AF_INET] or by_family[socket.AF_INET6])
+
+
 class _PublicResolver(AbstractResolver):
     def __init__(self, allowed: Collection[str]) -> None:
         self._allowed = frozenset(allowed)
@@ -78,12 +104,9 @@ class _PublicResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         found = await self._names.resolve(host, port, family)
-        if host not in self._allowed:
-            # One that is not public condemns them all: connections are tried in any order.
-            for result in found:
-                address = _literal(result["host"])
-                if address is None or not is_public(address):
-                    raise OSError(None, REFUSED)
+        # One that is not public condemns them all: connections are tried in any order.
+        if not all(may_connect(host, result["host"], allowed=self._allowed) for result in found):
+            raise OSError(None, REFUSED)
         return found
 
     async def close(self) -> None:

@@ -100,7 +100,13 @@ class RateLimited(ParleyError):
 
 
 class ModelError(ParleyError):
-    """An inference server let us down; subclasses say how."""
+    """An inference server let us down; subclasses say how.
+
+    at_fault: False where it did what it should with what it was sent, such as refusing a wrong key: that says nothing
+    of its health.
+    """
+
+    at_fault: bool = True
 
 
 class ModelFailed(ModelError):

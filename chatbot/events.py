@@ -52,11 +52,12 @@ class TurnStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Queued(Event):
-    """Every model server is busy. Position and wait (seconds) are estimates."""
+    """Every model server is busy, and the question waits in line: `position` counts from 1, `wait` is in seconds, null
+    where nothing has been measured yet. Both are estimates, and either may rise."""
 
     type: ClassVar[str] = "queued"
     position: int
-    wait: float
+    wait: float | None
     approximate: bool = True
 
 

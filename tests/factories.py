@@ -48,6 +48,19 @@ def make_end_user(*, tenant: Tenant, external_id: str = "") -> EndUser:
     return EndUser.objects.create(tenant=tenant, external_id=external_id or f"person-{next(_count)}")
 
 
+# What the admin's form of an endpoint asks for beside what tells it apart.
+ENDPOINT_LIMITS = {
+    "connect_seconds": "2",
+    "between_tokens_seconds": "10",
+    "total_seconds": "180",
+    "tier": "0",
+    "weight": "1.0",
+    "limit": "128",
+    "prompt_price": "0",
+    "completion_price": "0",
+}
+
+
 def make_endpoint(base_url: str = "http://127.0.0.1:9", **fields: Any) -> Endpoint:
     kind = fields.get("kind", Endpoint.Kind.CHAT)
     defaults: dict[str, Any] = {"name": f"endpoint-{next(_count)}", "model": "fake", "base_url": base_url}

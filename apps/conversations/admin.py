@@ -17,6 +17,7 @@ from unfold.decorators import display
 
 from apps.conversations.admin_find import find_page
 from apps.conversations.admin_talk import VARIANTS, shown, talk
+from apps.conversations.explaining import explained
 from apps.conversations.models import Conversation, Turn
 from apps.conversations.playground import ask_page, is_own
 from apps.tenants.admin_access import ANALYSTS, BUILDERS, SUPPORT, is_operator
@@ -136,7 +137,7 @@ class TurnAdmin(ReadOnlyTenantAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Turn]:
         rows: QuerySet[Turn] = super().get_queryset(request)
-        return rows.defer("sources")  # some kilobytes each, shown on the turn's own page only
+        return rows.defer("sources", "story")  # some kilobytes each, shown on the turn's own page only
 
     @display(description="Question")
     def asked(self, turn: Turn) -> str:
@@ -173,5 +174,12 @@ class TurnAdmin(ReadOnlyTenantAdmin):
             .get(pk=kwargs["obj"].pk)
         )
         title = Truncator(turn.question.text).chars(60)
-        context |= {"title": title, "subtitle": None, "turn": turn, "talk": [shown(turn)], "links": True}
+        context |= {
+            "title": title,
+            "subtitle": None,
+            "turn": turn,
+            "talk": [shown(turn)],
+            "links": True,
+            "how": explained(turn),
+        }
         return super().render_change_form(request, context, *args, **kwargs)

@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
+import structlog
+
 from apps.assistants.prompting import prompt_for
 from apps.conversations import metrics, turn
 from apps.conversations.models import Turn
@@ -16,10 +18,15 @@ from apps.knowledge.search import search
 from apps.usage.models import UsageRecord
 from chatbot.citations import MarkerFilter
 from chatbot.errors import ModelError, ModelUnavailable, PromptTooLong
-from chatbot.events import Restarted, Source, Sources, Timings, Token, Usage
+from chatbot.events import Queued, Restarted, Source, Sources, Timings, Token, Usage
+from chatbot.inference.asker import Asker, Waiting
 from chatbot.inference.wire import ChatRequest
 from chatbot.prompt import Packed
 from chatbot.tokens import estimate
+
+logger = structlog.get_logger(__name__)
+
+PLACE_SECONDS = 1.0
 
 
 async def answer(running: Running) -> None:
@@ -144,12 +151,14 @@ async def _stream(request: ChatRequest, running: Running) -> None:
 
     pool = await gateway.pool()
     try:
-        async with pool.chat(ids, request) as stream:
+        async with pool.chat(ids, request, _asker(running), story=outcome.story) as stream:
             outcome.endpoint_id = uuid.UUID(stream.endpoint.id)
             async for delta in stream:
                 say(markers.feed(delta.text))
                 reported = delta.usage or reported
                 finish_reason = delta.finish_reason or finish_reason
+                if delta.tool_call:
+                    logger.warning("model.tool_call_ignored", endpoint=stream.endpoint.name)
     finally:
         # However it ends, what was held back as a possible marker belongs to the answer; if it ends here.
         if not running.leaving:
@@ -158,6 +167,20 @@ async def _stream(request: ChatRequest, running: Running) -> None:
         outcome.usage = _used(running, request, reported)
     outcome.state, outcome.finish_reason = Turn.State.FINISHED, finish_reason or "stop"
     outcome.bill = UsageRecord.Bill.ONCE
+
+
+def _asker(running: Running) -> Asker:
+    """Who asks. Those who wait in line hear of it at once, and then of their place about once a second."""
+    told = -PLACE_SECONDS
+
+    def on_wait(waiting: Waiting) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= PLACE_SECONDS:
+            told = now
+            running.log.append(Queued(waiting.position, waiting.seconds))
+
+    return Asker(tenant=str(running.opened.tenant.pk), rank=running.opened.rank, on_wait=on_wait)
 
 
 def _used(running: Running, request: ChatRequest, reported: Usage | None) -> Usage:

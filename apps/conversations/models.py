@@ -124,6 +124,7 @@ class Turn(TenantOwned):
     first_token_ms = models.FloatField(null=True)
     total_ms = models.FloatField(null=True)
     last_seq = models.PositiveIntegerField(default=0, help_text="Of the terminal event, so that cursors stay valid.")
+    story = models.JSONField(default=dict, db_default={}, help_text="As chatbot.inference.story.Story has it.")
     created = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(null=True, blank=True)
 

@@ -18,6 +18,7 @@ from apps.tenants.scoping import unit
 from apps.usage import ledger
 from chatbot.errors import InvalidRequest, NotFound
 from chatbot.events import Usage
+from chatbot.inference.asker import Asker
 from chatbot.inference.wire import InputType
 from chatbot.tokens import estimate
 
@@ -40,7 +41,8 @@ async def embeddings(
     if dimensions not in {None, endpoint.dimension}:
         raise InvalidRequest(fields={"dimensions": f"This model's vectors have {endpoint.dimension} numbers."})
     pool = await gateway.pool()
-    vectors = await pool.embed(str(endpoint.pk), input, input_type=input_type)
+    asker = Asker(tenant=str(caller.tenant.pk))
+    vectors = await pool.embed(str(endpoint.pk), input, input_type=input_type, asker=asker)
     tokens = sum(estimate(text) for text in input)
     await unit(_enter, caller, user, endpoint.pk, tokens)
     encode = _base64 if encoding_format == "base64" else list

@@ -22,6 +22,7 @@ from django.db import connections
 
 from apps.edge import bus
 from apps.edge.errors import ServiceUnavailable
+from apps.inference import board, gateway
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +39,7 @@ Claim = Callable[[], Coroutine[Any, Any, None]]
 _BEAT = """
     INSERT INTO conversations_replica (id, name, lock, draining) VALUES (%(me)s, %(name)s, %(lock)s, %(draining)s)
     ON CONFLICT (id) DO UPDATE SET beat = now(), draining = conversations_replica.draining OR excluded.draining
-    RETURNING draining
+    RETURNING draining, (SELECT count(*) FROM conversations_replica WHERE id <> %(me)s AND NOT draining)
 """
 # All locks drop with PostgreSQL, so for a while after its start a free one means nothing. Mine is never free to others;
 # a transaction's lock ends with this statement.
@@ -127,6 +128,9 @@ class Lease:
             self._joined.set()
             if told and told[0]:
                 self.draining.set()
+            if told:
+                # The servers' limits are for all who ask. One that drains asks nothing new.
+                gateway.share_with(told[1])
         # Whoever was away itself, or has just come, does not know how long the others have been silent.
         judging = now - self._steady >= DEAD_SECONDS
         buried = await connection.execute(BURY, {"me": ME, "judging": judging, "dead": DEAD_SECONDS})
@@ -161,6 +165,7 @@ async def _hold(loop: asyncio.AbstractEventLoop, claim: Claim) -> AsyncGenerator
     # A generator, because a loop that ends closes its generators.
     lease = Lease(claim)
     bus.listen()
+    board.tell()
     task = loop.create_task(lease.run(), context=contextvars.Context())
     try:
         yield lease

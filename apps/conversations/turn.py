@@ -19,7 +19,9 @@ from apps.usage import ledger
 from apps.usage.models import UsageRecord
 from chatbot.errors import ParleyError
 from chatbot.events import Source, Timings, Usage
+from chatbot.inference.asker import Rank
 from chatbot.inference.endpoint import Endpoint
+from chatbot.inference.story import Story
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,11 @@ class Opened:
     ends_with: frozenset[str] = frozenset()  # what, announced as ended, stops the answer
     begun: Begun | None = None
 
+    @property
+    def rank(self) -> Rank:
+        """Where not everybody can be served, visitors, who are nobody's customers yet, go first."""
+        return Rank.VISITOR if any(name.startswith("visitor:") for name in self.ends_with) else Rank.INTERACTIVE
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -72,6 +79,7 @@ class Outcome:
     endpoint_id: uuid.UUID | None = None
     error: ParleyError | None = None
     last_seq: int = 0
+    story: Story = field(default_factory=Story)  # how the model server was found
 
 
 def place_of(conversation_id: uuid.UUID | None, turn_id: uuid.UUID) -> dict[str, Any]:
@@ -114,6 +122,7 @@ def close_turn(
             first_token_ms=outcome.timings.first_token_ms,
             total_ms=outcome.timings.total_ms,
             last_seq=outcome.last_seq,
+            story=asdict(outcome.story) if outcome.story.considered else {},
             closed_at=Now(),
         )
     )

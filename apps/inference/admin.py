@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -11,11 +11,13 @@ from django import forms
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from apps.inference import gateway
+from apps.inference.admin_board import board_page
 from apps.inference.models import Endpoint
 from apps.inference.probe import Probed, last_probed, probe, remember
 from apps.tenants.admin_acting import acting_of
@@ -33,6 +35,9 @@ PROTOCOL_HELP = {
     "hf": "Inference Providers by a model's id, or a dedicated Inference Endpoint by its address. The API key is a "
     "Hugging Face token.",
 }
+
+
+STATES = {"Enabled": "success", "Draining": "warning", "Disabled": "danger"}
 
 
 def protocol_help() -> str:
@@ -60,10 +65,20 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
             "protocol",
             "base_url",
             "model",
+            "tags",
             "context_length",
-            "first_token_seconds",
             "dimension",
+            "connect_seconds",
+            "first_token_seconds",
+            "between_tokens_seconds",
+            "total_seconds",
+            "tier",
+            "weight",
+            "limit",
+            "prompt_price",
+            "completion_price",
             "enabled",
+            "draining",
             "tenants",
         )
 
@@ -121,10 +136,20 @@ class EndpointAdmin(OperatorAdmin):
     actions_detail: Any = ("test_now", "adopt", "wake_up")
     actions_row: Any = ("test_now",)
     fieldsets = (
-        (None, {"fields": ("name", "kind", "protocol", "base_url", "model", "new_key", "forget_key")}),
-        ("Limits", {"fields": ("context_length", "first_token_seconds", "dimension")}),
-        ("Who is served", {"fields": ("enabled", "tenants")}),
+        (None, {"fields": ("name", "kind", "protocol", "base_url", "model", "new_key", "forget_key", "tags")}),
+        ("What it takes", {"fields": ("context_length", "dimension", "limit")}),
+        ("Which one is asked", {"fields": (("tier", "weight"),)}),
+        (
+            "How long it may take",
+            {"fields": (("connect_seconds", "first_token_seconds"), ("between_tokens_seconds", "total_seconds"))},
+        ),
+        ("What it costs", {"fields": (("prompt_price", "completion_price"),)}),
+        ("Who is served", {"fields": ("enabled", "draining", "tenants")}),
     )
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [path("board/", self.admin_site.admin_view(partial(board_page, self)), name="inference_board")]
+        return [*own, *super().get_urls()]
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
         return [entry for entry in super().get_list_filter(request) if "tenants" not in entry or _sees_tenants(request)]
@@ -148,11 +173,11 @@ class EndpointAdmin(OperatorAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        gateway.forget()
+        gateway.changed()
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         super().delete_model(request, obj)
-        gateway.forget()
+        gateway.changed()
 
     @action(  # type: ignore[operator]
         description="Test now",
@@ -191,7 +216,7 @@ class EndpointAdmin(OperatorAdmin):
             setattr(endpoint, field, value)
         if changes:
             endpoint.save(update_fields=list(changes))
-            gateway.forget()
+            gateway.changed()
         told = result.dimension or result.context_length
         context = {"endpoint": endpoint, "result": result, "changes": changes, "told": told, "form": form}
         return render(request, "admin/inference/adopted.html", context)
@@ -230,9 +255,11 @@ class EndpointAdmin(OperatorAdmin):
     def address_and_protocol(self, endpoint: Endpoint) -> list[str]:
         return [endpoint.base_url or "found by the model", str(endpoint.get_protocol_display())]
 
-    @display(description="State", label={"Enabled": "success", "Disabled": "danger"}, ordering="enabled")
+    @display(description="State", label=STATES, ordering="enabled")
     def state(self, endpoint: Endpoint) -> str:
-        return "Enabled" if endpoint.enabled else "Disabled"
+        if not endpoint.enabled:
+            return "Disabled"
+        return "Draining" if endpoint.draining else "Enabled"
 
     @display(description="API key")
     def key_state(self, endpoint: Endpoint) -> str:

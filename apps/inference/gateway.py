@@ -7,8 +7,11 @@ import uuid
 from collections import defaultdict
 from typing import NamedTuple, cast
 
+import structlog
 from django.conf import settings
 
+from apps.edge import bus
+from apps.inference import metrics
 from apps.inference.models import Endpoint as Row
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
@@ -17,6 +20,9 @@ from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Deadlines, Endpoint, ProtocolName
 from chatbot.inference.pool import Pool
 from chatbot.inference.protocols import protocol_of
+from chatbot.inference.state import Change
+
+log = structlog.get_logger(__name__)
 
 # How long a process may use endpoints as they were before an operator's change.
 FRESH_SECONDS = 2.0
@@ -44,7 +50,16 @@ def engine_endpoint(row: Row) -> Endpoint:
         context_length=row.context_length,
         dimension=row.dimension,
         api_key=row.api_key,
-        deadlines=Deadlines(first_token=row.first_token_seconds),
+        weight=row.weight,
+        tier=row.tier,
+        limit=row.limit,
+        draining=row.draining,
+        deadlines=Deadlines(
+            connect=row.connect_seconds,
+            first_token=row.first_token_seconds,
+            between_tokens=row.between_tokens_seconds,
+            total=row.total_seconds,
+        ),
     )
 
 
@@ -53,7 +68,7 @@ def refresh() -> None:
     global _fresh_until, _known  # noqa: PLW0603 - the pool is the process's, and so is its age
     if time.monotonic() < _fresh_until:
         return
-    rows = Row.objects.filter(enabled=True).order_by("created")
+    rows = Row.objects.filter(enabled=True).order_by("tier", "created")
     allowed = defaultdict(set)
     for endpoint_id, tenant_id in Row.tenants.through.objects.values_list("endpoint_id", "tenant_id"):
         allowed[endpoint_id].add(tenant_id)  # tenants themselves are seen in their scopes alone
@@ -64,15 +79,48 @@ def refresh() -> None:
     _fresh_until = time.monotonic() + FRESH_SECONDS
 
 
-def forget() -> None:
-    """Read the endpoints again at the next question: after a change in this process."""
+def forget(_: object = None) -> None:
+    """Read the endpoints again at the next question."""
     global _fresh_until  # noqa: PLW0603
     _fresh_until = 0.0
 
 
+def changed() -> None:
+    """Have every process do so: an operator has changed something. Whom no message reaches finds out itself."""
+    bus.publish(CHANGED, None)
+
+
+def reset(endpoint_id: str, address: str = "") -> None:
+    """Have every process close the breakers of an endpoint's servers, or of the one at an address."""
+    bus.publish(RESET, [endpoint_id, address])
+
+
+def _reset(message: list[str]) -> None:
+    _pool.reset(*message)
+
+
+def _note(change: Change) -> None:
+    level = log.info if change.what in _GOOD else log.warning
+    level(change.what, endpoint=change.name, address=change.address, why=change.why)
+    # /metrics has no login, so nobody learns there what endpoints are called.
+    metrics.CHANGES.labels(change.endpoint, change.what).inc()
+
+
+_GOOD = {"breaker.closed", "server.found"}
+_pool.on_change = _note
+CHANGED, RESET = "endpoints.changed", "endpoints.reset"
+bus.subscribe(CHANGED, forget)
+bus.subscribe(RESET, _reset)
+
+
+def share_with(others: int) -> None:
+    """How many other processes ask the same servers now: each keeps to its part of their limits."""
+    _pool.divide(1 + others)
+
+
 def chat_endpoints(tenant: Tenant, chosen_id: uuid.UUID | None) -> list[Endpoint]:
-    """The chat endpoints to try for a tenant, first one first; a chosen one goes alone. As of the latest refresh(),
-    which pool() does, too."""
+    """The chat endpoints that may answer a tenant; a chosen one goes alone. As of the latest refresh(), which pool()
+    does, too. Which of them is asked, the pool decides."""
     return [
         endpoint
         for endpoint, tenants in _known

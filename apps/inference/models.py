@@ -24,8 +24,9 @@ ALLOWED_BY = "PARLEY_PRIVATE_ENDPOINT_HOSTS names the hosts that are reached alt
 
 class EndpointQuerySet(models.QuerySet["Endpoint"]):
     def serving(self, tenant: Tenant, kind: str) -> EndpointQuerySet:
-        """Enabled endpoints of a kind that `tenant` may use, in the order in which they are tried."""
-        return self.filter(Q(tenants=None) | Q(tenants=tenant), kind=kind, enabled=True).order_by("created").distinct()
+        """Enabled endpoints of a kind that `tenant` may use, lower tiers first."""
+        usable = self.filter(Q(tenants=None) | Q(tenants=tenant), kind=kind, enabled=True)
+        return usable.order_by("tier", "created").distinct()
 
     def update(self, **changes: Any) -> int:
         """As Django's; where the address changes, no key stays that was not given with it."""
@@ -90,7 +91,72 @@ class Endpoint(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(120)],
         help_text="In seconds. A slow machine that reads long prompts needs more.",
     )
+    connect_seconds = models.PositiveSmallIntegerField(
+        "longest time to connect",
+        default=2,
+        db_default=2,
+        validators=[MinValueValidator(1), MaxValueValidator(30)],
+        help_text="In seconds.",
+    )
+    between_tokens_seconds = models.PositiveSmallIntegerField(
+        "longest wait between tokens",
+        default=10,
+        db_default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(120)],
+        help_text="In seconds. After it the answer ends as interrupted, with what was said.",
+    )
+    total_seconds = models.PositiveSmallIntegerField(
+        "longest answer",
+        default=180,
+        db_default=180,
+        validators=[MinValueValidator(5), MaxValueValidator(3600)],
+        help_text="In seconds, from the question to the last token.",
+    )
+    tier = models.PositiveSmallIntegerField(
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(99)],
+        help_text="Lower ones are asked first; a higher one only where none of a lower one can take the question.",
+    )
+    weight = models.FloatField(
+        default=1.0,
+        db_default=1.0,
+        validators=[MinValueValidator(0.01), MaxValueValidator(100.0)],
+        help_text="Its share of the questions among the endpoints of its tier.",
+    )
+    limit = models.PositiveIntegerField(
+        "questions at once",
+        default=128,
+        db_default=128,
+        validators=[MinValueValidator(1), MaxValueValidator(10_000)],
+        help_text="That one server takes from all of Parley's processes together. Where the base URL names a host with "
+        "several addresses, each is a server.",
+    )
+    prompt_price = models.DecimalField(
+        "price of a million prompt tokens",
+        max_digits=12,
+        decimal_places=4,
+        default=0,
+        db_default=0,
+        validators=[MinValueValidator(0)],
+        help_text="In the currency in which this installation counts; 0 where it costs nothing.",
+    )
+    completion_price = models.DecimalField(
+        "price of a million completion tokens",
+        max_digits=12,
+        decimal_places=4,
+        default=0,
+        db_default=0,
+        validators=[MinValueValidator(0)],
+        help_text="The same, for what the model writes.",
+    )
+    tags = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="Words of your own, separated by commas."
+    )
     enabled = models.BooleanField(default=True)
+    draining = models.BooleanField(
+        default=False, db_default=False, help_text="It takes no new questions, and ends those that it has."
+    )
     tenants = models.ManyToManyField(
         Tenant, blank=True, related_name="+", help_text="Leave empty to serve every tenant."
     )
@@ -131,6 +197,13 @@ class Endpoint(models.Model):
                 violation_error_message="Only the protocol Hugging Face needs no base URL.",
             ),
             models.CheckConstraint(condition=Q(context_length__gte=256), name="endpoint_context_length"),
+            models.CheckConstraint(condition=Q(limit__gte=1), name="endpoint_limit"),
+            models.CheckConstraint(condition=Q(weight__gt=0), name="endpoint_weight"),
+            models.CheckConstraint(condition=Q(prompt_price__gte=0, completion_price__gte=0), name="endpoint_prices"),
+            models.CheckConstraint(
+                condition=Q(connect_seconds__gte=1, between_tokens_seconds__gte=1, total_seconds__gte=1),
+                name="endpoint_deadlines",
+            ),
             models.CheckConstraint(
                 condition=Q(first_token_seconds__gte=1, first_token_seconds__lte=120), name="endpoint_first_token"
             ),
@@ -157,6 +230,8 @@ class Endpoint(models.Model):
         return row
 
     def clean(self) -> None:
+        if self.first_token_seconds and self.total_seconds and self.first_token_seconds > self.total_seconds:
+            raise ValidationError({"total_seconds": "An answer takes at least as long as its first token may."})
         if not self.base_url:
             return
         try:

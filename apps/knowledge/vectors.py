@@ -5,6 +5,7 @@ from __future__ import annotations
 from apps.inference import gateway
 from apps.knowledge.models import EmbeddingIndex
 from chatbot.errors import ModelFailed
+from chatbot.inference.asker import Asker, Rank
 from chatbot.inference.wire import InputType
 
 
@@ -21,7 +22,10 @@ async def embed(index: EmbeddingIndex, texts: list[str], *, input_type: InputTyp
             f"but this collection was embedded by {index.model} ({index.dimension})."
         )
     pool = await gateway.pool()
-    vectors = await pool.embed(str(endpoint.pk), texts, input_type=input_type)
+    # Somebody waits for the vector of a question; documents can wait.
+    rank = Rank.INTERACTIVE if input_type == "query" else Rank.INGESTION
+    asker = Asker(tenant=str(index.tenant_id), rank=rank)
+    vectors = await pool.embed(str(endpoint.pk), texts, input_type=input_type, asker=asker)
     if any(len(vector) != index.dimension for vector in vectors):
         raise ModelFailed(f"The embedding endpoint {endpoint.name} gave vectors of a wrong dimension.")
     return vectors

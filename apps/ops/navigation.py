@@ -53,13 +53,18 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
     (
         "Platform",
         [
+            ("Endpoint board", "monitoring", "inference.endpoint", "admin:inference_board"),
             ("Endpoints", "dns", "inference.endpoint", ""),
             ("Users", "manage_accounts", "tenants.user", ""),
         ],
     ),
 ]
 # Who may open an own page is asked by has_<this>_permission.
-PERMISSIONS = {"admin:conversations_playground": "ask", "admin:conversations_find": "find"}
+PERMISSIONS = {
+    "admin:conversations_playground": "ask",
+    "admin:conversations_find": "find",
+    "admin:inference_board": "view",
+}
 # Where a search finds rows, in the order of its results: what a person knows by name.
 SEARCHED = (
     "assistants.assistant",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+Kind = Literal["chat", "embedding", "rerank"]
 ProtocolName = Literal["openai", "vllm", "tgi", "tgi-generate", "llamacpp", "tei", "hf"]
 
 
@@ -20,11 +21,16 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A model on a server. `base_url` may end in /v1 or not, and is empty for what the protocol itself finds by the
-    model's id (hf); `context_length` is in tokens."""
+    """A model on a server, or on each of the servers that a name's addresses are. `base_url` may end in /v1 or not, and
+    is empty for what the protocol itself finds by the model's id (hf); `context_length` is in tokens.
+
+    weight: of the traffic among endpoints of one tier. tier: lower ones first, a higher one only where no server of a
+    lower one can take the question now. limit: questions at once that one server takes, from all processes together.
+    draining: takes no new questions.
+    """
 
     id: str
-    kind: Literal["chat", "embedding"]
+    kind: Kind
     name: str
     base_url: str
     model: str
@@ -33,6 +39,10 @@ class Endpoint:
     dimension: int | None = None
     api_key: str = field(default="", repr=False)
     deadlines: Deadlines = Deadlines()
+    weight: float = 1.0
+    tier: int = 0
+    limit: int = 32
+    draining: bool = False
 
     def url(self, path: str) -> str:
         """The address of a path that counts from the server's root, as "v1/models" or "info"."""

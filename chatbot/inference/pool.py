@@ -1,114 +1,293 @@
-"""The model servers of this process: which there are, which one answers, and who steps in when it cannot."""
+"""The model servers of this process: which there are, which one answers, and who steps in when it cannot.
+
+A question is admitted (admission.py) to the less busy of two servers of the lowest tier (balancer.py) that take
+questions (breaker.py) and have room (bulkhead.py). If that one fails before its first token, another one gets the
+question once, and a tenth of all questions at most (retries.py).
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from typing import Final, Literal, Self
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
-from chatbot.errors import ModelError, ModelFailed, ModelTimeout, ModelUnavailable
+from chatbot import addresses
+from chatbot.errors import ModelError, ModelFailed, ModelTimeout, ModelUnavailable, ParleyError
+from chatbot.inference.admission import LONGEST_WAIT, Lane, Ticket
+from chatbot.inference.answer import Answer
+from chatbot.inference.asker import Asker
+from chatbot.inference.attending import Attendant, Resolve
 from chatbot.inference.client import Client
-from chatbot.inference.endpoint import Endpoint
+from chatbot.inference.considering import verdicts
+from chatbot.inference.desk import Desk
+from chatbot.inference.endpoint import Endpoint, Kind
 from chatbot.inference.protocols import protocol_of
-from chatbot.inference.stream import Delta
+from chatbot.inference.servers import Server
+from chatbot.inference.state import Change, ServerState
+from chatbot.inference.story import Attempt, Story
+from chatbot.inference.traffic import Pulse
 from chatbot.inference.wire import ChatRequest, InputType
 
-RETRY_SECONDS: Final = 5.0  # for the second attempt, beyond what the first endpoint may take to its first token
-ATTEMPTS: Final = 2  # one retry, on another endpoint: more would multiply an overload
+RETRY_SECONDS: Final = 5.0  # for queue and second attempt, beyond what the first endpoint may take to its first token
+NOBODY: Final = Asker()
+T = TypeVar("T")
 
 
-class Answer:
-    """A stream whose first delta has come, from `endpoint`. It can be iterated once."""
+@dataclass(slots=True)
+class _Question:
+    """What all attempts of one share. Times are the loop's; until: for the first token."""
 
-    def __init__(self, endpoint: Endpoint, first: Delta, rest: AsyncGenerator[Delta]) -> None:
-        self.endpoint = endpoint
-        self._first: Delta | None = first
-        self._rest = rest
+    ids: Sequence[str]
+    kind: Kind
+    asker: Asker
+    asked: float
+    until: float
+    story: Story | None
+    queued: float = 0.0
+    tried: Server | None = None
 
-    def __aiter__(self) -> Self:
-        return self
 
-    def __anext__(self) -> Awaitable[Delta]:
-        # No coroutine around each of the rest's: this runs for every token.
-        return self._rest.__anext__() if self._first is None else self._take_first(self._first)
+@dataclass(slots=True)
+class _Held:
+    """A slot, and the stream that fills it."""
 
-    async def _take_first(self, first: Delta) -> Delta:
-        self._first = None
-        return first
-
-    async def close(self) -> None:
-        await self._rest.aclose()
+    ticket: Ticket[Server]
+    server: Server
+    began: float
+    answer: Answer
+    pulse: Pulse
 
 
 class Pool:
-    """Process-wide; knows endpoints by id. All attempts of one question share the time to its first token: what the
-    first endpoint may take, and `retry_seconds`."""
+    """Process-wide; knows endpoints by id, and keeps what it learns of their servers beyond the event loops that ask.
+
+    All attempts of one question share the time to its first token: what the first endpoint may take, and
+    `retry_seconds`; waiting for a slot counts. resolve: the addresses of a name, by host and port. random: numbers from
+    0 up to 1.
+    """
 
     def __init__(
-        self, client: Client, endpoints: Iterable[Endpoint] = (), *, retry_seconds: float = RETRY_SECONDS
+        self,
+        client: Client,
+        endpoints: Iterable[Endpoint] = (),
+        *,
+        retry_seconds: float = RETRY_SECONDS,
+        resolve: Resolve = addresses.addresses_of,
+        random: Callable[[], float] = random.random,
     ) -> None:
         self._client = client
         self._retry_seconds = retry_seconds
+        self._desk = Desk(time.monotonic, random)
+        self._attendant = Attendant(self._desk, client, resolve)
         self.replace(endpoints)
 
+    @property
+    def on_change(self) -> Callable[[Change], None] | None:
+        """Hears of every transition, on whichever thread it happens; it must neither block nor raise."""
+        return self._desk.on_change
+
+    @on_change.setter
+    def on_change(self, hear: Callable[[Change], None] | None) -> None:
+        self._desk.on_change = hear
+
     def replace(self, endpoints: Iterable[Endpoint]) -> None:
-        """From now on there are these endpoints; streams that run go on with theirs."""
-        self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
+        """From now on there are these endpoints; streams that run go on with theirs. What is known of the servers of
+        those that stay where they are is kept."""
+        with self._desk.lock:
+            self._desk.fleet.replace(endpoints)
+            self._desk.admission.reconsider()
+
+    def divide(self, processes: int) -> None:
+        """How many live processes share each server's limit."""
+        with self._desk.lock:
+            self._desk.fleet.divide(processes)
+            self._desk.admission.reconsider()
+
+    def attend(self) -> None:
+        """Look names up, probe and read loads on the running loop from now on, as the first question would begin to."""
+        self._attendant.attend()
+
+    def states(self) -> list[ServerState]:
+        """Each server of each endpoint, as this process sees it now."""
+        desk = self._desk
+        with desk.lock:
+            now = desk.clock()
+            return [server.state(now, desk.admission.waiting_for(server.group)) for server in desk.fleet]
+
+    def reset(self, endpoint_id: str, address: str = "") -> None:
+        """Close the breakers of an endpoint's servers, or of the one at an address."""
+        desk = self._desk
+        with desk.lock:
+            for server in desk.fleet.of(Lane((endpoint_id,))):
+                if address in ("", server.address) and server.breaker.state != "closed":
+                    server.breaker.reset(desk.clock())
+                    desk.tell(server, "breaker.closed", "It was reset.")
+            desk.admission.reconsider()
 
     def continues(self, ids: Sequence[str]) -> bool:
         """Whether one of these can go on from a prefix. It may still refuse, as llama.cpp may with models that
         think: then chat() raises before the first token, and the answer is to be begun again without one."""
-        return any(protocol_of(self._endpoints[key]).continues for key in ids if key in self._endpoints)
+        sites = self._desk.fleet.sites
+        return any(protocol_of(sites[key].endpoint).continues for key in ids if key in sites)
 
     @asynccontextmanager
-    async def chat(self, ids: Sequence[str], request: ChatRequest) -> AsyncGenerator[Answer]:
-        """Ask the first of `ids`, and the next one if it fails before its first token; entering waits for that token.
-        With a prefix only those are asked that can go on from it.
+    async def chat(
+        self, ids: Sequence[str], request: ChatRequest, asker: Asker = NOBODY, *, story: Story | None = None
+    ) -> AsyncGenerator[Answer]:
+        """Ask a server of one of `ids`, and once another one if it fails before its first token; entering waits for
+        that token. With a prefix only those are asked that can go on from it. `story` is filled as it happens.
 
         Leaving closes the stream, and so stops the model. Raises PromptTooLong, which no other endpoint mends,
-        or the ModelError of the last attempt; inside the block the error of the stream, which is not retried.
+        ModelBusy where no slot comes within 5 s or would, or the ModelError of the last attempt; inside the block the
+        error of the stream, which is not retried.
         """
-        answer = await self._begin(ids, request)
+        lane = self._able(ids, request)
+        patience = self._desk.fleet.sites[lane.endpoints[0]].endpoint.deadlines.first_token + self._retry_seconds
+        question = self._question(ids, "chat", asker, patience, story)
+        held = await self._twice(question, lane, lambda lane: self._start(question, lane, request))
         try:
-            yield answer
+            yield held.answer
         finally:
-            await answer.close()
+            try:
+                await held.answer.close()
+            finally:
+                self._desk.settle(held.ticket, held.server, held.began, held.pulse.error, answered=True)
 
-    async def embed(self, endpoint_id: str, texts: list[str], *, input_type: InputType) -> list[list[float]]:
-        """A vector for each text, by this one endpoint: vectors of different models do not mix."""
-        (endpoint,) = self._known([endpoint_id], "embedding")
-        return await self._client.embed(endpoint, texts, input_type=input_type)
+    async def embed(
+        self, endpoint_id: str, texts: list[str], *, input_type: InputType, asker: Asker = NOBODY
+    ) -> list[list[float]]:
+        """A vector for each text, by this one endpoint: vectors of different models do not mix. Raises as chat() does;
+        another server of the endpoint may step in."""
+        endpoint = self._known([endpoint_id], "embedding")[0]
+        question = self._question([endpoint_id], "embedding", asker, endpoint.deadlines.total, None)
 
-    def _known(self, ids: Sequence[str], kind: Literal["chat", "embedding"]) -> list[Endpoint]:
-        known = [self._endpoints[key] for key in dict.fromkeys(ids) if key in self._endpoints]
+        async def embed(lane: Lane) -> list[list[float]]:
+            ticket, server = await self._place(question, lane)
+            with self._attempt(question, ticket, server) as began:
+                vectors = await self._client.embed(
+                    server.endpoint, texts, input_type=input_type, address=server.address
+                )
+            self._desk.settle(ticket, server, began, None, answered=True)
+            return vectors
+
+        return await self._twice(question, Lane((endpoint_id,)), embed)
+
+    def _question(
+        self, ids: Sequence[str], kind: Kind, asker: Asker, patience: float, story: Story | None
+    ) -> _Question:
+        now = asyncio.get_running_loop().time()
+        return _Question(ids, kind, asker, now, now + patience, story)
+
+    def _known(self, ids: Sequence[str], kind: Kind) -> list[Endpoint]:
+        sites = self._desk.fleet.sites
+        known = [sites[key].endpoint for key in dict.fromkeys(ids) if key in sites]
         if usable := [endpoint for endpoint in known if endpoint.kind == kind]:
             return usable
         raise ModelUnavailable(f"No {kind} endpoint is set up for this.")
 
-    async def _begin(self, ids: Sequence[str], request: ChatRequest) -> Answer:
-        *others, last = self._able(ids, request)[:ATTEMPTS]
-        patience = (*others, last)[0].deadlines.first_token + self._retry_seconds
-        until = asyncio.get_running_loop().time() + patience
-        for endpoint in others:
-            try:
-                return await self._start(endpoint, request, until)
-            except ModelError:
-                continue  # nothing was said yet, so the next endpoint can say all of it
-        return await self._start(last, request, until)
-
-    def _able(self, ids: Sequence[str], request: ChatRequest) -> list[Endpoint]:
+    def _able(self, ids: Sequence[str], request: ChatRequest) -> Lane:
         known = self._known(ids, "chat")
-        if not request.begun:
-            return known
-        if able := [endpoint for endpoint in known if protocol_of(endpoint).continues]:
-            return able
-        raise ModelFailed("No chat endpoint here can continue an answer.")
+        if request.begun:
+            known = [endpoint for endpoint in known if protocol_of(endpoint).continues]
+        if not known:
+            raise ModelFailed("No chat endpoint here can continue an answer.")
+        return Lane(tuple(endpoint.id for endpoint in known))
 
-    async def _start(self, endpoint: Endpoint, request: ChatRequest, until: float) -> Answer:
-        deltas = self._client.chat(endpoint, request)
+    async def _twice(self, question: _Question, lane: Lane, attempt: Callable[[Lane], Awaitable[T]]) -> T:
+        self._attendant.attend()
+        await self._attendant.ready(lane.endpoints)
+        self._desk.retries.asked(self._desk.clock())
         try:
-            async with asyncio.timeout_at(until):
-                return Answer(endpoint, await anext(deltas), deltas)
-        except TimeoutError as error:
-            raise ModelTimeout from error
+            return await attempt(lane)
+        except ModelError as error:
+            elsewhere = self._elsewhere(question, lane, error)
+            if elsewhere is None:
+                raise
+        return await attempt(elsewhere)  # nothing was said yet, so another server can say all of it
+
+    def _elsewhere(self, question: _Question, lane: Lane, error: ModelError) -> Lane | None:
+        """Where a question that failed may be asked again, None where it may not."""
+        desk, rest = self._desk, Lane(lane.endpoints, question.tried)
+        if question.tried is None or asyncio.get_running_loop().time() >= question.until:
+            return None
+        with desk.lock:
+            if not desk.fleet.usable(rest):
+                return None
+            # What no server has got is no load for one, so that it goes elsewhere is not what the budget limits.
+            unsent = isinstance(error, ModelUnavailable)
+            return rest if unsent or desk.retries.take(desk.clock()) else None
+
+    async def _place(self, question: _Question, lane: Lane) -> tuple[Ticket[Server], Server]:
+        clock, story, server = asyncio.get_running_loop().time, question.story, None
+        began = clock()
+        try:
+            until = min(question.until, began + LONGEST_WAIT - question.queued)
+            ticket, server = await self._desk.place(question.asker, lane, until)
+            question.tried = server
+            return ticket, server
+        finally:
+            question.queued += clock() - began
+            if story is not None:
+                story.queued_ms = _ms(question.queued)
+                with self._desk.lock:
+                    story.considered += verdicts(self._desk.fleet, question.ids, question.kind, lane, server)
+
+    async def _start(self, question: _Question, lane: Lane, request: ChatRequest) -> _Held:
+        ticket, server = await self._place(question, lane)
+        endpoint, address = server.endpoint, server.address
+        with self._attempt(question, ticket, server) as began:
+            pulse = Pulse(server.traffic, asyncio.get_running_loop().time())
+            deltas = self._client.chat(endpoint, request, address=address, pulse=pulse)
+            try:
+                async with asyncio.timeout_at(question.until):
+                    first = await anext(deltas)
+            except TimeoutError as error:
+                raise ModelTimeout from error
+            answer = Answer(endpoint, first, deltas, address=address)
+            return _Held(ticket, server, began, answer, pulse)
+
+    @contextmanager
+    def _attempt(self, question: _Question, ticket: Ticket[Server], server: Server) -> Iterator[float]:
+        """Spans an attempt up to its first token; gives its beginning. If it fails, the slot goes back."""
+        clock = asyncio.get_running_loop().time
+        began, asked_at = self._desk.clock(), clock()
+        failure: BaseException | None = None
+        try:
+            yield began
+        except BaseException as error:
+            failure = error
+            self._desk.settle(ticket, server, began, _ours(error), answered=False)
+            site = self._desk.fleet.sites.get(server.group)
+            if isinstance(error, ModelUnavailable) and site and site.host:
+                self._attendant.look_up(site)
+            raise
+        finally:
+            if question.story is not None:
+                question.story.attempts.append(_told(question, server, asked_at, clock(), failure))
+                question.story.deadline_left_ms = _ms(question.until - clock())
+
+
+def _ours(error: BaseException | None) -> ParleyError | None:
+    return error if isinstance(error, ParleyError) else None
+
+
+def _told(question: _Question, server: Server, began: float, ended: float, error: BaseException | None) -> Attempt:
+    ours = _ours(error)
+    return Attempt(
+        endpoint=server.endpoint.id,
+        name=server.endpoint.name,
+        address=server.address,
+        began_ms=_ms(began - question.asked),
+        first_token_ms=None if error else _ms(ended - question.asked),
+        error=ours.code if ours else "cancelled" if error else "",
+        message=ours.message if ours else "Whoever asked left." if error else "",
+    )
+
+
+def _ms(seconds: float) -> float:
+    """Milliseconds, to a tenth."""
+    return round(seconds * 1000, 1)

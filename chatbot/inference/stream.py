@@ -27,12 +27,14 @@ REASON_LIMIT: Final = 20  # characters of a finish reason; real ones take fourte
 class Delta:
     """What one read brought. `text` is empty where the server only thought, finished or counted.
 
-    finish_reason: stop, length, or another word of the server's for a whole answer (content_filter).
+    finish_reason: stop, length, or another word of the server's for a whole answer (content_filter). tool_call: the
+    first sign of a call of a function, which nobody offered and which is left out of the answer.
     """
 
     text: str
     finish_reason: str | None = None
     usage: Usage | None = None
+    tool_call: bool = False
 
 
 def counted(prompt: object, completion: object) -> Usage | None:
@@ -74,6 +76,8 @@ class ChatReader:
         self._texts: list[str] = []
         self._usage: Usage | None = None
         self._thought = False
+        self._called = False
+        self._call_told = False
         self._seam = prefix[len(prefix.rstrip()) :]  # blanks that the stream may repeat
         self._at_seam = bool(prefix)  # nothing has followed it yet
         self._goes_on = bool(prefix.strip())
@@ -81,7 +85,7 @@ class ChatReader:
     def feed(self, chunk: bytes) -> Delta | None:
         if self._failure:
             raise self._failure
-        if self.ended:
+        if self.ended or not chunk:  # nothing must not part the two halves of a CRLF
             return None
         finished = self.finish_reason
         for event in self._events(chunk):
@@ -152,6 +156,8 @@ class ChatReader:
             self._texts.append(text)
         elif delta.get("reasoning_content") or delta.get("reasoning"):
             self._think()
+        if delta.get("tool_calls"):
+            self._called = True
 
     def _think(self) -> None:
         if self._at_seam and self._goes_on:
@@ -181,14 +187,17 @@ class ChatReader:
             text = self._joined(text)
         usage, self._usage = self._usage, None
         thought, self._thought = self._thought, False
+        called, self._called = self._called, False
+        first_call = called and not self._call_told
+        self._call_told = self._call_told or called
         self._room -= len(text)
         if self._room < 0:
             text = text[: int(self._room)]
             self.ended, self._failure, self.finish_reason = True, None, "length"
-            return Delta(text, "length")
+            return Delta(text, "length", tool_call=first_call)
         reason = self.finish_reason if finished is None else None
-        if text or reason or usage or thought:
-            return Delta(text, reason, usage)
+        if text or reason or usage or thought or called:
+            return Delta(text, reason, usage, first_call)
         return None
 
     def _joined(self, text: str) -> str:

@@ -14,8 +14,9 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import orjson
+from yarl import URL
 
-from chatbot.addresses import REFUSED, check_url, connector
+from chatbot.addresses import REFUSED, check_url, connector, may_connect
 from chatbot.errors import InvalidRequest, ModelError, ModelFailed, ModelTimeout, ModelUnavailable
 from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.wire import failure
@@ -44,16 +45,25 @@ class Exchange:
     """The requests of one question to one endpoint: they carry its key, share a deadline and end with the exchange.
 
     `until` is in the loop's time and may be moved on; `refused` and `refusal` are status and body of the last post that
-    failed. Requests raise PromptTooLong or a ModelError.
+    failed. `address`, where it is not empty, is the one of the endpoint's host that is asked. Requests raise
+    PromptTooLong or a ModelError.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, endpoint: Endpoint, *, until: float, allowed: Collection[str]
+        self,
+        session: aiohttp.ClientSession,
+        endpoint: Endpoint,
+        *,
+        until: float,
+        allowed: Collection[str],
+        address: str = "",
     ) -> None:
         self.until = until
         self.refused: int | None = None
         self.refusal = b""
         self._session = session
+        self._host = urlsplit(endpoint.base_url).hostname if address else None
+        self._address = address
         self._connect = endpoint.deadlines.connect
         self._allowed = allowed
         # Compression would hold tokens back.
@@ -80,6 +90,12 @@ class Exchange:
             self.refused, self.refusal = response.status, await self._error_body(response)
             raise failure(response.status, self.refusal, response.headers.get("Retry-After"))
         return response
+
+    async def text(self, url: str) -> str | None:
+        """What is there as text, None where the status is another than 200."""
+        response = await self._send("GET", url, None)
+        body = await self.whole(response)
+        return body.decode(errors="replace") if response.status == HTTPStatus.OK else None
 
     async def page(self, url: str) -> Page:
         """What is there, whatever its status."""
@@ -164,15 +180,17 @@ class Exchange:
     async def _send_afresh(self, method: str, url: str, body: bytes | None) -> aiohttp.ClientResponse:
         """Send; again if the connection was kept from an earlier answer and the server had closed it, as llama.cpp
         does."""
+        target, headers, name = self._pinned(url)
         while True:
             attempt = _Attempt()
             try:
                 return await self._session.request(
                     method,
-                    url,
+                    target,
                     # aiohttp warns of long bytes, since it writes them in one piece.
                     data=None if body is None else io.BytesIO(body),
-                    headers=self._headers,
+                    headers=self._headers | headers,
+                    server_hostname=name,
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=None, connect=self._connect),
                     trace_request_ctx=attempt,
@@ -180,6 +198,17 @@ class Exchange:
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 if not attempt.reused_connection:
                     raise
+
+    def _pinned(self, url: str) -> tuple[URL, dict[str, str], str | None]:
+        """Where to connect, and what Host and certificate are still to say: the address stands in the URL, so that no
+        kept connection ever serves another one. Raises InvalidRequest where it may not be reached."""
+        target = URL(url)
+        if not self._host or target.host != self._host or self._address == self._host:
+            return target, {}, None
+        if not may_connect(self._host, self._address, allowed=self._allowed):
+            raise InvalidRequest(REFUSED)
+        name = self._host if target.scheme == "https" else None
+        return target.with_host(self._address), {"Host": target.host_port_subcomponent or ""}, name
 
 
 class Sessions:
@@ -193,9 +222,9 @@ class Sessions:
         self._sessions: dict[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, _Holder]] = {}
 
     @asynccontextmanager
-    async def exchange(self, endpoint: Endpoint, *, until: float) -> AsyncGenerator[Exchange]:
+    async def exchange(self, endpoint: Endpoint, *, until: float, address: str = "") -> AsyncGenerator[Exchange]:
         session = await self._session()
-        async with Exchange(session, endpoint, until=until, allowed=self._allowed) as exchange:
+        async with Exchange(session, endpoint, until=until, allowed=self._allowed, address=address) as exchange:
             yield exchange
 
     async def close(self) -> None:

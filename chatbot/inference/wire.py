@@ -121,7 +121,9 @@ def _meaning(status: int, words: str, retry_after: float) -> ParleyError:
         return ModelBusy("The model server is busy.", retry_after=retry_after)
     if status in (408, 504):
         return ModelTimeout()
-    return ModelFailed(_SENTENCES.get(status, f"The model server failed ({status})."))
+    error = ModelFailed(_SENTENCES.get(status, f"The model server failed ({status})."))
+    error.at_fault = not 400 <= status < 500
+    return error
 
 
 def _words(body: object) -> str:

@@ -76,7 +76,7 @@ def text_of(client: Client, url: str) -> str:
 def endpoint_form(endpoint: Endpoint, **changes: str) -> dict[str, str]:
     return {
         "name": endpoint.name, "kind": "chat", "protocol": "openai", "base_url": endpoint.base_url, "model": "m",
-        "context_length": "4096", "first_token_seconds": "15", "enabled": "on", **changes,
+        "context_length": "4096", "first_token_seconds": "15", "enabled": "on", **factories.ENDPOINT_LIMITS, **changes,
     }  # fmt: skip
 
 

@@ -23,8 +23,11 @@ OVERLOADED = {"error": "Model is overloaded", "error_type": "overloaded"}
 
 @pytest.fixture
 async def pool(fake: FakeInference, client: Client) -> Pool:
-    """Endpoints a, b and c: one server, told apart by the model they ask for."""
-    return Pool(client, [make_endpoint(fake, id=name, model=name, deadlines=SHORT) for name in "abc"])
+    """Endpoints a, b and c, each on a tier of its own: one server, told apart by the model they ask for."""
+    return Pool(
+        client,
+        [make_endpoint(fake, id=name, model=name, tier=tier, deadlines=SHORT) for tier, name in enumerate("abc")],
+    )
 
 
 async def hear(pool: Pool, *ids: str) -> tuple[str, str]:
@@ -38,8 +41,8 @@ def asked(fake: FakeInference) -> list[str]:
     return [request.payload["model"] for request in fake.requests]
 
 
-async def test_the_first_endpoint_answers(pool: Pool, fake: FakeInference) -> None:
-    assert await hear(pool, "b", "a") == ("b", "You asked: What is Parley? [1]")
+async def test_an_endpoint_of_the_lowest_tier_answers(pool: Pool, fake: FakeInference) -> None:
+    assert await hear(pool, "c", "b") == ("b", "You asked: What is Parley? [1]")
     assert asked(fake) == ["b"]
 
 
@@ -62,7 +65,7 @@ async def test_another_steps_in_before_the_first_token(pool: Pool, fake: FakeInf
 
 
 async def test_an_endpoint_that_refuses_connections_is_replaced(fake: FakeInference, pool: Pool) -> None:
-    pool.replace([make_endpoint(fake, id="dead", base_url="http://127.0.0.1:9"), make_endpoint(fake, id="b")])
+    pool.replace([make_endpoint(fake, id="dead", base_url="http://127.0.0.1:9"), make_endpoint(fake, id="b", tier=1)])
     assert (await hear(pool, "dead", "b"))[0] == "b"
 
 
@@ -106,7 +109,7 @@ async def test_a_prompt_that_is_too_long_is_too_long_everywhere(pool: Pool, fake
 
 async def test_all_attempts_share_one_deadline_to_the_first_token(fake: FakeInference, client: Client) -> None:
     patient = Deadlines(first_token=3600.0)
-    endpoints = [make_endpoint(fake, id="a", deadlines=SHORT), make_endpoint(fake, id="b", deadlines=patient)]
+    endpoints = [make_endpoint(fake, id="a", deadlines=SHORT), make_endpoint(fake, id="b", tier=1, deadlines=patient)]
     pool = Pool(client, endpoints, retry_seconds=0.2)
     fake.script(Reply(hang_after=0, always=True))
     with pytest.raises(ModelTimeout):
@@ -130,7 +133,13 @@ async def mixed(client: Client) -> AsyncIterator[tuple[Pool, FakeInference]]:
     async with FakeInference(dialect=VLLM("o", "v", "w")) as fake:
         protocols: dict[str, ProtocolName] = {"o": "openai", "v": "vllm", "w": "vllm"}
         yield (
-            Pool(client, [make_endpoint(fake, id=name, model=name, protocol=how) for name, how in protocols.items()]),
+            Pool(
+                client,
+                [
+                    make_endpoint(fake, id=name, model=name, tier=tier, protocol=how)
+                    for tier, (name, how) in enumerate(protocols.items())
+                ],
+            ),
             fake,
         )
 

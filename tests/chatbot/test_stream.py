@@ -213,6 +213,19 @@ def test_thinking_shows_that_the_server_works_but_is_no_text() -> None:
     assert ChatReader().feed(event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})) is None
 
 
+def test_a_call_of_a_function_is_no_text_shows_that_the_server_works_and_is_told_once() -> None:
+    reader = ChatReader()
+    call = event({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}}]})
+    deltas = [reader.feed(chunk) for chunk in (token("a"), call, call + token("b"), finish("tool_calls"))]
+    assert all(deltas)
+    assert [(delta.text, delta.tool_call) for delta in deltas if delta] == [
+        ("a", False),
+        ("", True),
+        ("b", False),
+        ("", False),
+    ]
+
+
 @pytest.mark.parametrize(
     "value",
     [

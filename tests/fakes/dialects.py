@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tests.fakes.machine import Load
+
 CONTEXT_LENGTH = 4096
 
 # Ways to fail that each server tells in its own words: too many questions at once, a prompt beyond the context, and
@@ -33,6 +35,13 @@ def error(message: str, kind: str, code: str | int | None) -> dict[str, Any]:
 def chunk(choice: dict[str, Any] | None, counted: dict[str, int] | None = None) -> dict[str, Any]:
     choices = [] if choice is None else [{"index": 0, "finish_reason": None} | choice]
     return {"id": "chatcmpl-fake", "created": 0, "model": "fake", "choices": choices, "usage": counted}
+
+
+def gauges(*figures: tuple[str, str, float], labels: str = "") -> str:
+    """(name, help, value) in Prometheus's text format
+    (https://prometheus.io/docs/instrumenting/exposition_formats)."""
+    told = (f"# HELP {name} {says}\n# TYPE {name} gauge\n{name}{labels} {value}\n" for name, says, value in figures)
+    return "".join(told)
 
 
 def last_said(payload: dict[str, Any]) -> str:
@@ -101,6 +110,21 @@ class Dialect:
         """`finish` is told with the last token of an answer."""
         return chunk({"delta": {"content": text}})
 
+    def thought(self, text: str) -> dict[str, Any]:
+        """As DeepSeek's API words it (https://api-docs.deepseek.com/guides/reasoning_model), and most after it."""
+        return chunk({"delta": {"reasoning_content": text}})
+
+    def tool_call(self, pieces: list[str]) -> list[dict[str, Any]]:
+        """A call of a function that nobody offered: its name first, then its arguments piece by piece
+        (https://platform.openai.com/docs/guides/function-calling, streaming)."""
+        named = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": ""}}
+        calls = [named, *({"index": 0, "function": {"arguments": piece}} for piece in pieces)]
+        return [chunk({"delta": {"tool_calls": [call]}}) for call in calls]
+
+    def metrics(self, load: Load) -> str:
+        """The page at /metrics; "" where there is none."""
+        return ""
+
     def closing(self, tokens: list[str], finish: str) -> list[dict[str, Any]]:
         return [chunk({"delta": {}, "finish_reason": finish})]
 
@@ -150,8 +174,9 @@ class ReasoningOpenAI(Dialect):
 
 class VLLM(Dialect):
     """vLLM: vllm/entrypoints/openai/models/serving.py (cards, unknown model) at 00153c8, basic/api_router.py (version)
-    at 681709b, chat_completion/serving.py (errors in streams) and protocol.py (continue_final_message),
-    config/scheduler.py (503 beyond max_num_queued_reqs)."""
+    at 681709b, chat_completion/serving.py (errors in streams; an engine that aborts an answer ends it with
+    finish_reason "abort" and then [DONE], issue 57082) and protocol.py (continue_final_message), config/scheduler.py
+    (503 beyond max_num_queued_reqs), v1/metrics/loggers.py at 005a810 (/metrics)."""
 
     def pages(self) -> Pages:
         return super().pages() | {"/version": lambda: {"version": "0.11.0"}}
@@ -178,6 +203,14 @@ class VLLM(Dialect):
     def unauthorised(self) -> Refusal:
         return Refusal(401, {"error": "Unauthorized"})
 
+    def metrics(self, load: Load) -> str:
+        return gauges(
+            ("vllm:num_requests_running", "Number of requests in model execution batches.", float(load.running)),
+            ("vllm:num_requests_waiting", "Number of requests waiting to be processed.", float(load.waiting)),
+            ("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", load.cache),
+            labels=f'{{engine="0",model_name="{self.models[0]}"}}',
+        )
+
     def prefix(self, payload: dict[str, Any]) -> str:
         return last_said(payload) if payload.get("continue_final_message") else ""
 
@@ -192,7 +225,8 @@ class VLLM(Dialect):
 
 
 class LlamaCpp(Dialect):
-    """llama.cpp's llama-server: tools/server/README.md, and what the release in xllamacpp answered when asked.
+    """llama.cpp's llama-server: tools/server/README.md, tools/server/server-context.cpp (/metrics, with --metrics), and
+    what the release in xllamacpp answered when asked.
 
     thinks: its template lets the model think, and then releases from #15404 (August 2025) to May 2026 continue nothing.
     """
@@ -218,6 +252,12 @@ class LlamaCpp(Dialect):
             "owned_by": "llamacpp",
             "meta": {"n_ctx": self.context_length, "n_ctx_train": 8 * self.context_length, "n_embd": 576},
         }
+
+    def metrics(self, load: Load) -> str:
+        return gauges(
+            ("llamacpp:requests_processing", "Number of requests processing", load.running),
+            ("llamacpp:requests_deferred", "Number of requests deferred", load.waiting),
+        )
 
     def prefix(self, payload: dict[str, Any]) -> str:
         return last_said(payload)

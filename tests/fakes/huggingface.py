@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Fault, Pages, Refusal, error, last_said
+from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Fault, Pages, Refusal, error, gauges, last_said
+from tests.fakes.machine import Load
 
 HUB_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
@@ -14,9 +15,15 @@ class TGI(Dialect):
     """Text Generation Inference, Messages API: router/src/server.rs at 003eaec (/info, errors as events of a stream
     with status 200, then [DONE]), router/src/validation.rs (the words of a prompt that is too long) and
     router/src/infer/chat_template.rs of 3.0 (a last message of the assistant's, continued after its last character that
-    is no blank)."""
+    is no blank); /metrics as router/src/server.rs describes it and backends/v3/src/{queue,backend}.rs fill it."""
 
     embed_path = ""
+
+    def metrics(self, load: Load) -> str:
+        return gauges(
+            ("tgi_batch_current_size", "Current batch size", load.running),
+            ("tgi_queue_size", "Current queue size", load.waiting),
+        )
 
     def prefix(self, payload: dict[str, Any]) -> str:
         return last_said(payload).rstrip()
@@ -77,6 +84,12 @@ class TGIGenerate(TGI):
         return limit
 
     def opening(self) -> list[dict[str, Any]]:
+        return []
+
+    def thought(self, text: str) -> dict[str, Any]:
+        return self._event(text, [], None, special=True)  # no more than text that is none of the answer's
+
+    def tool_call(self, pieces: list[str]) -> list[dict[str, Any]]:
         return []
 
     def token(self, text: str, tokens: list[str], finish: str | None) -> dict[str, Any]:

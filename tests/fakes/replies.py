@@ -14,7 +14,8 @@ DIMENSION = 384
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How one request is answered. It goes to the first request that it matches, or to all of them with `always`.
+    """How one request is answered. It goes to the first request that it matches, or to all of them with `always`; with
+    `again` it goes to the end of the script each time, so that several of them take turns.
 
     A server that continues says of `tokens` what is not yet in the request's prefix, or all of them where they do not
     begin with it: then they are what follows.
@@ -22,7 +23,9 @@ class Reply:
     when: text that the last user message (or the first text to embed) contains. model: the model asked for.
     delay, first_delay: seconds. split: write the body in pieces of so many bytes. noise: CRLF, comments, keep-alives
     and empty deltas around the tokens. garbage: sent as it is after the tokens. error_event: sent as data after the
-    tokens with status 200. cut_after, hang_after: tokens before the connection breaks or no more of them come.
+    tokens with status 200. cut_after, hang_after, ends_after: tokens before the connection breaks, no more of them
+    come, or the body ends as if it were whole. thoughts: what a reasoning model thinks before its first token.
+    tool_call: the arguments of a call, in the pieces in which they come after the tokens.
     """
 
     tokens: list[str] | None = None  # None: the healthy answer
@@ -30,6 +33,7 @@ class Reply:
     when: str = ""
     model: str = ""
     always: bool = False
+    again: bool = False
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: str = ""  # of a status that is not 200
@@ -40,12 +44,16 @@ class Reply:
     finish_reason: str = "stop"
     no_finish: bool = False
     no_usage: bool = False
+    no_done: bool = False
+    thoughts: list[str] = field(default_factory=list)
+    tool_call: list[str] = field(default_factory=list)
     fault: Fault | None = None  # told as this kind of server does; `broken` after the tokens, the others at once
     error_event: dict[str, Any] | None = None
     garbage: str = ""
     endless: bool = False  # the tokens again and again, whatever max_tokens says
     cut_after: int | None = None
     hang_after: int | None = None
+    ends_after: int | None = None
     dimension: int = DIMENSION  # of embeddings
 
     @property

@@ -1,7 +1,7 @@
 """Makes two tenants for the fault tests, in a process whose environment names their database, and prints them as JSON.
 
-Each has an assistant `guide` that reads a passage of its own, and a canary: a word that stands in all that the tenant
-says, reads and is told, and may be found nowhere else.
+Each has an assistant `guide` that reads a passage of its own, one `plain` that reads nothing, and a canary: a word
+that stands in all that the tenant says, reads and is told, and may be found nowhere else.
 
     python -m tests.faults.arrange http://127.0.0.1:9000
 """
@@ -15,6 +15,7 @@ import django
 
 CANARIES = {"acme": "canaryofacme", "globex": "canaryofglobex"}
 LONGEST = 2000  # tokens of an answer
+MANY = 1000  # questions at once: the rows about crowds are not about waiting in line
 
 
 def arrange(model: str) -> dict[str, dict[str, str]]:
@@ -24,8 +25,8 @@ def arrange(model: str) -> dict[str, dict[str, str]]:
     from tests.fakes.inference import embedding  # noqa: PLC0415
 
     all_tenants.install()
-    factories.make_endpoint(model, protocol="vllm")
-    embedder = factories.make_endpoint(model, kind=Endpoint.Kind.EMBEDDING)
+    factories.make_endpoint(model, protocol="vllm", limit=MANY)
+    embedder = factories.make_endpoint(model, kind=Endpoint.Kind.EMBEDDING, limit=MANY)
     made = {}
     for slug, canary in CANARIES.items():
         tenant = factories.make_tenant(slug)
@@ -35,6 +36,7 @@ def arrange(model: str) -> dict[str, dict[str, str]]:
         text = f"The pump of {canary} must be primed before the first brew."
         factories.make_passage(tenant=tenant, document=document, text=text, vector=embedding(text))
         factories.make_assistant(tenant=tenant, collections=(collection,), slug="guide", max_tokens=LONGEST)
+        factories.make_assistant(tenant=tenant, slug="plain", max_tokens=LONGEST)
         made[slug] = {"id": str(tenant.pk), "slug": slug, "canary": canary, "key": factories.make_key(tenant=tenant)}
     return made
 

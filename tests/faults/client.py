@@ -127,6 +127,11 @@ class Client:
         return [seen.data["text"] for seen in self.kept if seen.kind == "token"]
 
     @property
+    def first_word(self) -> float:
+        """The time.monotonic() at which it came."""
+        return next(seen.at for seen in self.history if seen.kind == "token")
+
+    @property
     def transcript(self) -> str:
         return "".join(self.texts)
 

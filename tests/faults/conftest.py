@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import aiohttp
 import pytest
 
+from local.home import free_port
 from tests.environment import HOME, ROOT
 from tests.faults.client import Asker
+from tests.faults.endpoints import endpoints_changed, spare_endpoint
 from tests.faults.stores import Stores
 from tests.faults.world import World
 from tests.journeys.conftest import Model, model_process
@@ -69,6 +71,36 @@ async def world(
             for client in made.clients:
                 await client.close()
             made.stop_replicas()
+
+
+@pytest.fixture(scope="session")
+def spare_engine() -> Iterator[Model]:
+    with model_process("--dialect", "vllm") as started:
+        yield started
+
+
+@pytest.fixture
+def spare(world: World, spare_engine: Model) -> Iterator[Model]:
+    """A second model server, which both tenants may use and which is well."""
+    with spare_endpoint(world, spare_engine.base_url):
+        for model in (world.model, spare_engine):
+            model.forget()
+        yield spare_engine
+
+
+@pytest.fixture
+def impatient(world: World) -> Iterator[float]:
+    """How long a first word may take, in seconds: as shipped in a sweep, less otherwise."""
+    seconds = 15 if world.full else 2
+    with endpoints_changed(world, first_token_seconds=seconds):
+        yield float(seconds)
+
+
+@pytest.fixture
+def nobody_there(world: World) -> Iterator[None]:
+    """Where the first model server chats nobody listens; it still embeds."""
+    with endpoints_changed(world, base_url=f"http://127.0.0.1:{free_port()}"):
+        yield
 
 
 @pytest.fixture

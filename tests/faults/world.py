@@ -30,6 +30,7 @@ class Refusal:
     code: str
     seconds: float
     conversation: str
+    retry_after: float | None = None
 
 
 @dataclass
@@ -77,15 +78,16 @@ class World:
 
     # --- The model ----------------------------------------------------------------------------------------------------
 
-    def script(self, *, words: int = WORDS, delay: float = 0.07, **how: Any) -> None:
-        """From now on the model says so many words to whoever asks, the tenant's canary first of all."""
+    def script(self, *, words: int = WORDS, delay: float = 0.07, on: Model | None = None, **how: Any) -> None:
+        """From now on the model, or another one, says so many words to whoever asks, the tenant's canary first of all.
+        how: what else its replies do."""
         self.words = words
-        self.model.script(
-            *(
-                Reply(tokens=list(self._tokens(asker)), when=asker.canary, delay=delay, always=True, **how)
-                for asker in self.askers
-            )
-        )
+        (on or self.model).script(*self.replies(delay=delay, always=True, **how))
+
+    def replies(self, **how: Any) -> list[Reply]:
+        """One for each tenant."""
+        said = {asker.canary: {"tokens": list(self._tokens(asker))} | how for asker in self.askers}
+        return [Reply(when=canary, **reply) for canary, reply in said.items()]
 
     def _tokens(self, asker: Asker) -> Iterator[str]:
         yield f"{asker.canary} "
@@ -134,11 +136,11 @@ class World:
 
     # --- Questions that are to be refused -----------------------------------------------------------------------------
 
-    async def begin(self, address: str, asker: int = 0) -> str:
+    async def begin(self, address: str, asker: int = 0, assistant: str = "guide") -> str:
         """A conversation's id."""
         who = self.askers[asker]
         url = f"{address}/api/v1/conversations"
-        async with self.session.post(url, json={"assistant": "guide"}, headers=who.headers) as response:
+        async with self.session.post(url, json={"assistant": assistant}, headers=who.headers) as response:
             response.raise_for_status()
             return str((await response.json())["id"])
 
@@ -152,7 +154,8 @@ class World:
             headers=who.headers,
         ) as response:
             body = await response.json()
-        return Refusal(response.status, body.get("code", ""), time.monotonic() - begun, conversation)
+        seconds = time.monotonic() - begun
+        return Refusal(response.status, body.get("code", ""), seconds, conversation, body.get("retry_after"))
 
     async def history(self, address: str, conversation: str, asker: int = 0) -> list[str]:
         """What the API tells was said there, oldest first."""

@@ -38,6 +38,10 @@ class Model:
         """From now on it answers like this."""
         httpx.post(f"{self.base_url}/script", json=[asdict(reply) for reply in replies]).raise_for_status()
 
+    def forget(self) -> None:
+        """What it was asked until now."""
+        httpx.delete(f"{self.base_url}/requests").raise_for_status()
+
     def requests(self, path: str) -> list[dict[str, Any]]:
         """What it was asked at `path`, oldest first."""
         told = httpx.get(f"{self.base_url}/requests").raise_for_status().json()
@@ -62,7 +66,7 @@ def model() -> Iterator[Model]:
 def model_process(*options: str) -> Iterator[Model]:
     port = free_port()
     log = HOME / "model.log"
-    command = [sys.executable, "-m", "tests.fakes.inference", "--port", str(port), *options]
+    command = [sys.executable, "-m", "tests.fakes.serving", "--port", str(port), *options]
     process = spawn(command, log=log, env=os.environ)
     base_url = f"http://127.0.0.1:{port}"
     wait_until(lambda: healthy(f"{base_url}/health"), name="model", process=process, log=log)

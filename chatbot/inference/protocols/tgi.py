@@ -34,7 +34,9 @@ class TGI(OpenAI):
         if request.begun.isascii() and len(request.begun.split()) == 1:
             # TGI cuts the prompt after the last place where the prefix stands in it, and a single word may stand in
             # what the template adds behind it to open an answer: "As" in <|Assistant|>.
-            raise ModelFailed("The model server cannot go on from a single word.")
+            error = ModelFailed("The model server cannot go on from a single word.")
+            error.at_fault = False
+            raise error
         return await super().ask(exchange, endpoint, request)
 
     async def recognise(self, browse: Browse) -> Served | None:

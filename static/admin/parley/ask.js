@@ -43,7 +43,7 @@
       if (frame.id) this.cursor = frame.id;
       const handlers = {
         "turn.started": () => this.started(frame),
-        queued: () => say(`Every model server is busy. Place ${frame.position} in line, about ${Math.ceil(frame.wait)} s.`),
+        queued: () => say(`Every model server is busy. About place ${frame.position} in line${frame.wait === null ? "" : `, some ${Math.ceil(frame.wait)} s`}.`),
         sources: () => this.found(frame.sources),
         token: () => this.token(frame),
         restarted: () => this.restarted(frame),

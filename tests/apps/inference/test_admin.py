@@ -34,6 +34,7 @@ def form_of(endpoint: Endpoint, **changes: str) -> dict[str, str]:
         "first_token_seconds": str(endpoint.first_token_seconds),
         "dimension": str(endpoint.dimension or ""),
         "enabled": "on",
+        **factories.ENDPOINT_LIMITS,
         **changes,
     }
 

@@ -35,7 +35,7 @@ def models() -> Iterator[str]:
     """A model server in a process of its own; its address."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes.inference", "--port", str(port)], cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-m", "tests.fakes.serving", "--port", str(port)], cwd=ROOT, stdout=subprocess.PIPE
     )
     assert process.stdout
     process.stdout.readline()

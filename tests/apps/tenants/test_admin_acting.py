@@ -174,6 +174,7 @@ def test_an_endpoint_is_lent_and_taken_back(world: World, operator: Client) -> N
     data = {
         "name": endpoint.name, "kind": "chat", "protocol": endpoint.protocol, "base_url": endpoint.base_url,
         "model": endpoint.model, "context_length": "4096", "first_token_seconds": "30", "enabled": "on",
+        **factories.ENDPOINT_LIMITS,
     }  # fmt: skip
     for wanted in ([world.globex], [world.globex, world.acme], []):
         operator.post(page_of(endpoint), data | {"tenants": [str(tenant.pk) for tenant in wanted]})

@@ -59,7 +59,8 @@ def test_saving_a_form_is_recorded_by_the_names_of_its_fields(world: World) -> N
 def test_what_is_of_the_platform_is_recorded_in_its_own_chain(world: World) -> None:
     data = {
         "name": "GPU", "kind": "chat", "protocol": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m",
-        "context_length": "4096", "first_token_seconds": "15", "enabled": "on", "new_key": "sk-canary",
+        "context_length": "4096", "first_token_seconds": "15", "enabled": "on",
+        **factories.ENDPOINT_LIMITS, "new_key": "sk-canary",
     }  # fmt: skip
     logged_in(world.operator).post(reverse("admin:inference_endpoint_add"), data)
     assert [(action, label) for action, label, _ in recorded(PLATFORM)] == [("endpoint.added", "GPU")]
@@ -70,7 +71,8 @@ def test_a_changed_secret_is_recorded_and_not_told(world: World) -> None:
     endpoint = factories.make_endpoint(name="GPU", api_key="sk-old-canary")
     data = {
         "name": "GPU", "kind": "chat", "protocol": "openai", "base_url": endpoint.base_url, "model": endpoint.model,
-        "context_length": "8192", "first_token_seconds": "15", "enabled": "on", "new_key": "sk-new-canary",
+        "context_length": "8192", "first_token_seconds": "15", "enabled": "on",
+        **factories.ENDPOINT_LIMITS, "new_key": "sk-new-canary",
     }  # fmt: skip
     logged_in(world.operator).post(reverse("admin:inference_endpoint_change", args=[endpoint.pk]), data)
     assert recorded(PLATFORM) == [("endpoint.changed", "GPU", {"fields": ["API key"]})]

@@ -157,7 +157,7 @@ async def test_answers_in_one_piece(start: Start, name: str, fields: dict[str, A
 @asynccontextmanager
 async def process(*arguments: str) -> AsyncIterator[str]:
     """The scripted server as a process of its own; its base URL."""
-    command = [sys.executable, "-m", "tests.fakes.inference", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "tests.fakes.serving", "--port", "0", *arguments]
     started = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     assert started.stdout
     try:
