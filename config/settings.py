@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from config import admin, api, logins, oauth
+from config import admin, api, logins, oauth, operators
 from config.contradictions import refuse_contradictions
 from config.databases import database, owning, pooled
 from config.env import (
@@ -468,5 +468,7 @@ if dsn := text(
     "SENTRY_DSN", "", "Where errors are reported. Local variables, request bodies and personal data are left out."
 ):
     report_errors(dsn, environment=PARLEY_ENV)
+
+PARLEY_OPERATOR_WEBHOOK_URL, PARLEY_OPERATOR_WEBHOOK_SECRET = operators.webhook()
 
 refuse_contradictions(globals(), base=BASE_URL)

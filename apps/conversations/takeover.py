@@ -37,14 +37,13 @@ AT_ONCE = 8
 MOST_EPOCHS = 5
 _AHEAD = datetime.timedelta(hours=1)  # however the clocks differ
 
+# Two statements: the second one sees what was committed before the first had its lock. In one, PostgreSQL would look
+# again at the locked turn alone and not at the process that another claim has given it to.
+_LOCK = "SELECT FROM conversations_turn WHERE tenant_id = %(tenant)s AND id = %(turn)s FOR UPDATE SKIP LOCKED"
 _CLAIM = """
     UPDATE conversations_turn t SET epoch = t.epoch + 1, replica = %(me)s, claimed_at = now()
-    WHERE t.id = (
-        SELECT o.id FROM conversations_turn o
-        WHERE o.tenant_id = %(tenant)s AND o.id = %(turn)s AND o.state IN ('queued', 'running')
-            AND NOT EXISTS (SELECT FROM conversations_replica r WHERE r.id = o.replica)
-        FOR UPDATE SKIP LOCKED
-    ) RETURNING t.epoch
+    WHERE t.tenant_id = %(tenant)s AND t.id = %(turn)s AND t.state IN ('queued', 'running')
+        AND NOT EXISTS (SELECT FROM conversations_replica r WHERE r.id = t.replica)
 """
 
 
@@ -69,9 +68,9 @@ async def take_over(tenant_id: uuid.UUID, turn_id: uuid.UUID) -> bool:
     """Claim a turn and run it on, or close it where it cannot be run; False where another one claims it."""
     await gateway.pool()  # the endpoints, before the transaction
     async with transaction(tenant_id) as connection:
-        found = await connection.execute(_CLAIM, {"me": ME, "tenant": tenant_id, "turn": turn_id})
-        row = await found.fetchone()
-        if row is None:
+        which = {"me": ME, "tenant": tenant_id, "turn": turn_id}
+        locked = await connection.execute(_LOCK, which)
+        if not locked.rowcount or not (await connection.execute(_CLAIM, which)).rowcount:
             return False
         left = await reopening.reopen(connection, tenant_id, turn_id)
     # What is logged and told of it from now on belongs to the request that asked.

@@ -7,10 +7,9 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from redis.exceptions import RedisError
@@ -18,6 +17,7 @@ from redis.exceptions import RedisError
 from apps.inference import board, gateway
 from apps.inference.board import Server
 from apps.inference.models import Endpoint
+from apps.inference.probe import probe, remember
 from apps.tenants import audit
 from apps.tenants.admin_words import NOTHING, duration
 
@@ -70,24 +70,41 @@ def board_page(admin: Any, request: HttpRequest) -> HttpResponse:
 
 
 def _act(admin: Any, request: HttpRequest) -> HttpResponse:
-    """Drain an endpoint, take it in again, or reset the breakers of its servers, in every process."""
+    """Test an endpoint, or drain it, take it in again, or reset the breakers of its servers, in every process."""
     if not admin.has_change_permission(request):
         raise PermissionDenied
-    deed = request.POST.get("deed", "")
-    with transaction.atomic():
-        endpoint = get_object_or_404(Endpoint.objects.select_for_update(), pk=request.POST.get("endpoint"))
-        if deed in _DRAINING:
-            endpoint.draining, action, said = _DRAINING[deed]
-            endpoint.save(update_fields=["draining"])
-        else:
-            action, said = "endpoint.reset", "Every process asks {} again, whatever failed before."
-        audit.record(None, action, audit.actor_of(request), endpoint)
-    if deed in _DRAINING:
-        gateway.changed()
-    else:
-        gateway.reset(str(endpoint.pk))
-    messages.success(request, said.format(endpoint.name))
+    endpoint = admin.row(request, request.POST.get("endpoint", ""))
+    match request.POST.get("deed"):
+        case "test":
+            _test(request, endpoint)
+        case "drain" | "take_in" as deed:
+            _drain(request, endpoint, *_DRAINING[deed])
+        case "reset":
+            audit.record(None, "endpoint.reset", audit.actor_of(request), endpoint)
+            gateway.reset(str(endpoint.pk))
+            messages.success(request, f"Every process asks {endpoint.name} again, whatever failed before.")
+        case _:
+            raise BadRequest
     return HttpResponseRedirect(reverse(URL))
+
+
+def _test(request: HttpRequest, endpoint: Endpoint) -> None:
+    result = async_to_sync(probe)(endpoint)
+    remember(endpoint, result)
+    if result.error:
+        messages.error(request, f"{endpoint.name} is not right. {result.error}")
+    else:
+        words = f"{endpoint.name} works. It answered within {duration(result.total_ms)}. {result.advice}"
+        messages.success(request, words.strip())
+
+
+def _drain(request: HttpRequest, endpoint: Endpoint, draining: bool, action: str, said: str) -> None:
+    with transaction.atomic():
+        endpoint.draining = draining
+        endpoint.save(update_fields=["draining"])
+        audit.record(None, action, audit.actor_of(request), endpoint)
+        gateway.changed()
+    messages.success(request, said.format(endpoint.name))
 
 
 _DRAINING = {

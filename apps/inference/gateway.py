@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 import uuid
 from collections import defaultdict
+from functools import partial
 from typing import NamedTuple, cast
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 
 from apps.edge import bus
 from apps.inference import metrics
 from apps.inference.models import Endpoint as Row
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
+from apps.webhooks import operators
 from chatbot.errors import ModelError
 from chatbot.inference.client import Client
 from chatbot.inference.endpoint import Deadlines, Endpoint, ProtocolName
@@ -86,8 +89,11 @@ def forget(_: object = None) -> None:
 
 
 def changed() -> None:
-    """Have every process do so: an operator has changed something. Whom no message reaches finds out itself."""
-    bus.publish(CHANGED, None)
+    """Have every process do so: an operator has changed something. Whom no message reaches finds out itself.
+
+    Once this transaction commits: whoever read before that would keep what was for FRESH_SECONDS more.
+    """
+    transaction.on_commit(partial(bus.publish, CHANGED, None), robust=True)
 
 
 def reset(endpoint_id: str, address: str = "") -> None:
@@ -104,6 +110,12 @@ def _note(change: Change) -> None:
     level(change.what, endpoint=change.name, address=change.address, why=change.why)
     # /metrics has no login, so nobody learns there what endpoints are called.
     metrics.CHANGES.labels(change.endpoint, change.what).inc()
+    kind, _, _ = change.what.partition(".")
+    operators.announce(
+        change.what,
+        {"endpoint": change.endpoint, "name": change.name, "address": change.address, "why": change.why},
+        about=f"{kind}:{change.endpoint}:{change.address}",
+    )
 
 
 _GOOD = {"breaker.closed", "server.found"}

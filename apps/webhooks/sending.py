@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import aiohttp
@@ -36,10 +37,11 @@ class Result:
         return self.status_code == GONE
 
 
-def session() -> aiohttp.ClientSession:
-    """For requests to webhooks: to public addresses and allowed hosts, without cookies, proxies or decompression."""
+def session(*, allowed: Collection[str] | None = None) -> aiohttp.ClientSession:
+    """For requests to webhooks: to public addresses and allowed hosts (PARLEY_PRIVATE_WEBHOOK_HOSTS, unless others are
+    named), without cookies, proxies or decompression."""
     return aiohttp.ClientSession(
-        connector=connector(allowed=settings.PARLEY_PRIVATE_WEBHOOK_HOSTS),
+        connector=connector(allowed=settings.PARLEY_PRIVATE_WEBHOOK_HOSTS if allowed is None else allowed),
         timeout=aiohttp.ClientTimeout(total=TOTAL_SECONDS, connect=CONNECT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -53,24 +55,34 @@ def body_of(delivery: Delivery) -> bytes:
 
 async def send(client: aiohttp.ClientSession, webhook: Webhook, delivery: Delivery) -> Result:
     """Send a delivery once. It never raises for what the receiver does."""
+    try:
+        url = check_address(webhook.url)
+    except InvalidRequest as refused:
+        return Result(0.0, error=refused.message)
+    return await post(client, url, delivery.message_id, body_of(delivery), webhook.secrets(timezone.now()))
+
+
+async def post(
+    client: aiohttp.ClientSession, url: str, message_id: str, body: bytes, with_secrets: Iterable[str]
+) -> Result:
+    """Send a signed message once. It never raises for what the receiver does."""
     started = time.perf_counter()
     status: int | None = None
     try:
-        url = check_address(webhook.url)
-        status = await _post(client, url, webhook, delivery)
+        status = await _post(client, url, message_id, body, with_secrets)
         error = _verdict(status)
-    except (InvalidRequest, aiohttp.ClientError, TimeoutError, UnicodeError) as raised:
+    except (aiohttp.ClientError, TimeoutError, UnicodeError) as raised:
         error = _sentence(raised)
     return Result((time.perf_counter() - started) * 1000, status, error)
 
 
-async def _post(client: aiohttp.ClientSession, url: str, webhook: Webhook, delivery: Delivery) -> int:
-    now = timezone.now()
-    body = body_of(delivery)
+async def _post(
+    client: aiohttp.ClientSession, url: str, message_id: str, body: bytes, with_secrets: Iterable[str]
+) -> int:
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "Parley",
-        **signing.headers(delivery.message_id, int(now.timestamp()), body, webhook.secrets(now)),
+        **signing.headers(message_id, int(time.time()), body, with_secrets),
     }
     response = await client.post(url, data=body, headers=headers, allow_redirects=False)
     try:
@@ -109,8 +121,6 @@ _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, InvalidRequest):
-        return error.message
     if isinstance(error, aiohttp.ClientConnectorError) and error.strerror == REFUSED:
         return REFUSED
     return next(sentence for kind, sentence in _SENTENCES if isinstance(error, kind))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,8 +58,7 @@ def acme(database: None, fake: FakeInference) -> Tenant:
             tenant=tenant, document=document, text=text, vector=embedding(text), heading=["First use"], page=page
         )
     factories.make_assistant(tenant=tenant, collections=(collection,), name="Guide")
-    # For so long the web process may go on with the endpoints of the test before.
-    time.sleep(gateway.FRESH_SECONDS)
+    gateway.changed()  # or the web process would ask those of the test before
     return tenant
 
 

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
 from apps.assistants.models import Assistant
+from apps.inference import gateway
 from tests import factories
 from tests.browser.conftest import open_page
 from tests.browser.test_talking import fake
@@ -70,6 +71,7 @@ def site(web: str, tmp_path: Path) -> Iterator[int]:
 def guide(database: None, fake: FakeInference, site: int) -> Assistant:
     tenant = factories.make_tenant("demo")
     factories.make_endpoint(fake.base_url)
+    gateway.changed()  # or the web process would ask those of the test before
     fake.script(Reply(tokens=ANSWER))
     return factories.make_assistant(tenant=tenant, slug="guide", visitor_origins=[f"http://localhost:{site}"])
 

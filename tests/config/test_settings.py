@@ -52,6 +52,11 @@ def without(environment: dict[str, str], name: str) -> dict[str, str]:
 
 REQUIRED = ("SECRET_KEY", "PARLEY_KEY_PEPPER", "PARLEY_ENCRYPTION_KEYS", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL")
 
+TOLD = {
+    "PARLEY_OPERATOR_WEBHOOK_URL": "https://pager.acme.com/parley",
+    "PARLEY_OPERATOR_WEBHOOK_SECRET": f"whsec_{base64.b64encode(bytes(range(32))).decode()}",
+}
+
 # In a production that is otherwise fine: the variable that the sentence names, and what is set.
 WRONG: list[tuple[str, dict[str, str]]] = [
     ("PARLEY_ENV", {"PARLEY_ENV": "staging"}),
@@ -115,6 +120,13 @@ WRONG: list[tuple[str, dict[str, str]]] = [
     ("LOG_LEVEL", {"LOG_LEVEL": "LOUD"}),
     ("LOG_LEVEL", {"LOG_LEVEL": "\udcff"}),
     ("SENTRY_DSN", {"SENTRY_DSN": "https://sentry.acme.com"}),
+    ("PARLEY_OPERATOR_WEBHOOK_URL", {"PARLEY_OPERATOR_WEBHOOK_URL": "pager.acme.com/s3cr3t"}),
+    ("PARLEY_OPERATOR_WEBHOOK_URL", {"PARLEY_OPERATOR_WEBHOOK_URL": "https:///s3cr3t"}),
+    ("PARLEY_OPERATOR_WEBHOOK_URL", {"PARLEY_OPERATOR_WEBHOOK_URL": "https://me:s3cr3t@pager.acme.com/"}),
+    ("PARLEY_OPERATOR_WEBHOOK_SECRET", {"PARLEY_OPERATOR_WEBHOOK_URL": "https://pager.acme.com/s3cr3t"}),
+    ("PARLEY_OPERATOR_WEBHOOK_SECRET", TOLD | {"PARLEY_OPERATOR_WEBHOOK_SECRET": "whsec_s3cr3t"}),
+    ("PARLEY_OPERATOR_WEBHOOK_SECRET", TOLD | {"PARLEY_OPERATOR_WEBHOOK_SECRET": f"whsec_{'!' * 40}"}),
+    ("PARLEY_OPERATOR_WEBHOOK_SECRET", TOLD | {"PARLEY_OPERATOR_WEBHOOK_SECRET": "A" * 40}),
     ("PARLEY_MAX_UPLOAD_BYTE", {"PARLEY_MAX_UPLOAD_BYTE": "1000000"}),
     ("PARLEY_BASEURL", {"PARLEY_BASEURL": "https://parley.acme.com"}),
 ]
@@ -132,6 +144,8 @@ FINE: list[dict[str, str]] = [
     {"EMAIL_URL": "smtp://mail"},
     {"SECURE_SSL_REDIRECT": "Off", "PARLEY_BEHIND_PROXY": "TRUE", "LOG_LEVEL": ""},
     {"SENTRY_DSN": "https://public@sentry.acme.com/1"},
+    TOLD,
+    TOLD | {"PARLEY_OPERATOR_WEBHOOK_URL": "http://alerts:9000/parley"},
     # What Kubernetes sets for a service called parley.
     {"PARLEY_SERVICE_HOST": "10.0.0.1", "PARLEY_PORT": "tcp://10.0.0.1:80", "PARLEY_PORT_80_TCP_ADDR": "10.0.0.1"},
 ]

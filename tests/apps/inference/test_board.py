@@ -95,6 +95,32 @@ def test_the_page_says_how_a_server_is() -> None:
 
 
 @pytest.mark.usefixtures("database")
+async def test_operators_test_a_server_where_they_see_it(fake: FakeInference) -> None:
+    world = await platform_unit(make_world)
+    right = await platform_unit(factories.make_endpoint, fake.base_url, name="Right")
+    wrong = await platform_unit(factories.make_endpoint, "http://127.0.0.1:9", name="Wrong")
+
+    def test(pk: object) -> str:
+        answer = logged_in(world.operator).post(reverse(URL), {"endpoint": str(pk), "deed": "test"}, follow=True)
+        return " ".join(answer.content.decode().split())
+
+    assert "Right works. It answered within" in await asyncio.to_thread(test, right.pk)
+    assert "Wrong is not right. Nothing answers at" in await asyncio.to_thread(test, wrong.pk)
+
+
+@pytest.mark.usefixtures("database")
+def test_what_is_no_deed_or_no_endpoint_changes_nothing() -> None:
+    world = make_world()
+    endpoint = Endpoint.objects.get(name="acme chat")
+    operator = logged_in(world.operator)
+    assert operator.post(reverse(URL), {"endpoint": str(endpoint.pk), "deed": "delete"}).status_code == 400
+    assert operator.post(reverse(URL), {"endpoint": str(endpoint.pk)}).status_code == 400
+    for unknown in ("", "me", str(world.acme.pk)):
+        assert operator.post(reverse(URL), {"endpoint": unknown, "deed": "reset"}).status_code == 404
+    assert not AuditEntry.objects.filter(action__startswith="endpoint.").exists()
+
+
+@pytest.mark.usefixtures("database")
 def test_operators_drain_and_take_in_and_reset_and_nobody_else_does() -> None:
     world = make_world()
     endpoint = Endpoint.objects.get(name="acme chat")

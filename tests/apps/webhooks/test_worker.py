@@ -22,10 +22,10 @@ from tests.apps.webhooks.receiver import Answer, Receiver
 
 
 @contextmanager
-def worker(log: Path) -> Iterator[None]:
+def worker(log: Path, **settings: str) -> Iterator[None]:
     """A worker that ends as `kill -9` ends one: it can neither finish nor hand over anything."""
     command = [sys.executable, "-m", "celery", "-A", "config.celery", "worker", "--concurrency=1", "--loglevel=INFO"]
-    environment = {**os.environ, "PARLEY_PRIVATE_WEBHOOK_HOSTS": "127.0.0.1"}
+    environment = {**os.environ, "PARLEY_PRIVATE_WEBHOOK_HOSTS": "127.0.0.1", **settings}
     with (
         log.open("a") as out,
         subprocess.Popen(
