@@ -31,10 +31,11 @@ from chatbot.inference.pool import Pool
 from chatbot.inference.wire import ChatRequest, Message
 from tests.environment import ROOT
 
-SLOTS = 16
-# A prompt of a thousand tokens is read in a fifth of a second and answered in about one.
-MACHINE = {"slots": SLOTS, "queue": 2 * SLOTS, "tokens_per_second": 50.0, "prefill": 5_000.0}
-PROMPT_CHARACTERS, ANSWER_TOKENS = 4_000, 40
+SLOTS = 128  # an endpoint's limit by default
+# A prompt of a thousand tokens is read in a fifth of a second and answered in about one, or in two when all are busy.
+MACHINE = {"slots": SLOTS, "queue": 2 * SLOTS, "tokens_per_second": 50.0, "prefill": 5_000.0, "sharing": 0.005}
+# Answers of all lengths: of one length they would end all at once, and whoever comes would wait for that.
+PROMPT_CHARACTERS, ANSWER_TOKENS, SPREAD = 4_000, 40, 30
 SECONDS = 20.0  # of each phase
 WARM = 5.0  # at its beginning, which count for nothing: the queue fills
 LOADS = (1.0, 2.0, 4.0)
@@ -76,12 +77,12 @@ class Phase:
         return sum(tally.tokens for tally in self.tallies.values()) / (self.ends - self.begins)
 
 
-async def ask(pool: Pool, endpoint: Endpoint, tenant: str, phase: Phase) -> None:
+async def ask(pool: Pool, endpoint: Endpoint, tenant: str, phase: Phase, length: int) -> None:
     tally, clock = phase.tallies[tenant], asyncio.get_running_loop().time
     question = Message("user", "Tell me more. " * (PROMPT_CHARACTERS // 14))
     begun, tokens = clock(), 0
     try:
-        async with pool.chat([endpoint.id], ChatRequest((question,), ANSWER_TOKENS), Asker(tenant=tenant)) as answer:
+        async with pool.chat([endpoint.id], ChatRequest((question,), length), Asker(tenant=tenant)) as answer:
             first = clock() - begun
             async for delta in answer:
                 tokens += bool(delta.text)
@@ -109,7 +110,7 @@ async def play(pool: Pool, endpoint: Endpoint, streams: Sequence[Stream], *, sec
         chance, at = random.Random(stream.tenant), start
         while (at := at + chance.expovariate(stream.rate)) < phase.ends:
             await asyncio.sleep(at - clock())
-            group.create_task(ask(pool, endpoint, stream.tenant, phase))
+            group.create_task(ask(pool, endpoint, stream.tenant, phase, length_by(chance)))
 
     async with asyncio.TaskGroup() as group:
         for stream in streams:
@@ -123,12 +124,16 @@ async def peak(pool: Pool, endpoint: Endpoint, *, seconds: float, warm: float) -
     start = clock()
     phase = Phase(start + warm, start + seconds, {"peak": Tally()})
 
-    async def again() -> None:
+    async def again(chance: random.Random) -> None:
         while clock() < phase.ends:
-            await ask(pool, endpoint, "peak", phase)
+            await ask(pool, endpoint, "peak", phase, length_by(chance))
 
-    await asyncio.gather(*(again() for _ in range(endpoint.limit)))
+    await asyncio.gather(*(again(random.Random(n)) for n in range(endpoint.limit)))
     return phase
+
+
+def length_by(chance: random.Random) -> int:
+    return chance.randint(ANSWER_TOKENS - SPREAD, ANSWER_TOKENS + SPREAD)
 
 
 async def measure(endpoint: Endpoint, *, seconds: float = SECONDS, warm: float = WARM) -> dict[str, Any]:
@@ -190,7 +195,7 @@ def machine() -> Iterator[Endpoint]:
             assert process.stdout
             url = process.stdout.readline().strip()
             httpx.post(f"{url}/machine", json=MACHINE).raise_for_status()
-            words = [f"word{n} " for n in range(ANSWER_TOKENS)]
+            words = [f"word{n} " for n in range(ANSWER_TOKENS + SPREAD)]
             httpx.post(f"{url}/script", json=[{"tokens": words, "always": True}]).raise_for_status()
             yield endpoint_at(url)
         finally:

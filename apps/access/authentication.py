@@ -42,6 +42,7 @@ class Caller:
     tenant: Tenant
     scopes: frozenset[str] = frozenset()
     api_key_id: uuid.UUID | None = None
+    oauth_client_id: uuid.UUID | None = None
     user_id: uuid.UUID | None = None
     user_email: str = ""
     end_user: str = ""

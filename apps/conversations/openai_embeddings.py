@@ -70,6 +70,7 @@ def _enter(caller: Caller, user: str, endpoint_id: uuid.UUID, tokens: int) -> No
         caller.tenant,
         end_user=end_user_of(caller.tenant, user) if user else None,
         api_key_id=caller.api_key_id,
+        oauth_client_id=caller.oauth_client_id,
         endpoint_id=endpoint_id,
         usage=Usage(tokens, 0, estimated=True),
     )

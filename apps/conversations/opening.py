@@ -290,7 +290,9 @@ async def _write_turn(
         turn_id=turn.pk,
         end_user=opened.end_user,
         api_key_id=caller.api_key_id,
+        oauth_client_id=caller.oauth_client_id,
         assistant_id=opened.assistant.pk,
+        created=branch.moment,
     )
     if opened.conversation_id:
         title = " ".join(opened.text.split())[:TITLE_CHARS]

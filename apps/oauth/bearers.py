@@ -78,6 +78,7 @@ def standing(token: AccessToken) -> Known | None:
     caller = Caller(
         tenant=application.tenant,
         scopes=scopes,
+        oauth_client_id=application.pk,
         user_id=user.pk if user else None,
         user_email=user.email if user else "",
         ends_with=frozenset(ends_with),

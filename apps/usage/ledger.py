@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import ExpressionWrapper, F, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from apps.inference.models import Endpoint
 from apps.tenants import lookups
 from apps.tenants.models import EndUser, Tenant
 from apps.tenants.pool import Connection
@@ -26,11 +29,19 @@ async def reserve(
     turn_id: uuid.UUID,
     end_user: EndUser,
     api_key_id: uuid.UUID | None,
+    oauth_client_id: uuid.UUID | None,
     assistant_id: uuid.UUID,
+    created: dt.datetime,
 ) -> None:
-    """Enter an admitted turn, in the transaction that writes the turn."""
+    """Enter an admitted turn, in the transaction that writes the turn, dated as the turn is."""
     row = UsageRecord(
-        tenant=tenant, turn_id=turn_id, end_user=end_user, api_key_id=api_key_id, assistant_id=assistant_id
+        tenant=tenant,
+        turn_id=turn_id,
+        end_user=end_user,
+        api_key_id=api_key_id,
+        oauth_client_id=oauth_client_id,
+        assistant_id=assistant_id,
+        created=created,
     )
     await insert(connection, row)
 
@@ -49,18 +60,40 @@ def settle(tenant: Tenant, *, turn_id: uuid.UUID, bill: str, usage: Usage, endpo
             estimated=usage.estimated if charged else False,
             endpoint_id=endpoint_id,
             settled_at=timezone.now(),
+            reserved_tokens=0,
+            reserved_cost=0,
+            **_priced(endpoint_id, usage if charged else Usage(0, 0)),
         )
     )
 
 
+def _priced(endpoint_id: uuid.UUID | None, usage: Usage) -> dict[str, Any]:
+    """The model's name, and what these tokens cost at the endpoint's prices as they are now."""
+    endpoint = Endpoint.objects.filter(pk=endpoint_id)
+    money = F("prompt_price") * usage.prompt_tokens + F("completion_price") * usage.completion_tokens
+    cost = endpoint.annotate(cost=ExpressionWrapper(money / 1_000_000, UsageRecord._meta.get_field("cost")))
+    return {
+        "model": Coalesce(Subquery(endpoint.values("model")), Value("")),
+        "cost": Coalesce(Subquery(cost.values("cost")), Value(Decimal(0))),
+    }
+
+
 def enter_embeddings(
-    tenant: Tenant, *, end_user: EndUser | None, api_key_id: uuid.UUID | None, endpoint_id: uuid.UUID, usage: Usage
+    tenant: Tenant,
+    *,
+    end_user: EndUser | None,
+    api_key_id: uuid.UUID | None,
+    oauth_client_id: uuid.UUID | None,
+    endpoint_id: uuid.UUID,
+    usage: Usage,
 ) -> None:
     """Enter a call for embeddings that was answered; one that was not costs nothing and leaves no row."""
     UsageRecord.objects.create(
         tenant=tenant,
+        kind=UsageRecord.Kind.EMBEDDINGS,
         end_user=end_user,
         api_key_id=api_key_id,
+        oauth_client_id=oauth_client_id,
         endpoint_id=endpoint_id,
         state=UsageRecord.State.SETTLED,
         bill=UsageRecord.Bill.ONCE,
@@ -68,6 +101,7 @@ def enter_embeddings(
         completion_tokens=usage.completion_tokens,
         estimated=usage.estimated,
         settled_at=timezone.now(),
+        **_priced(endpoint_id, usage),
     )
 
 
@@ -80,6 +114,10 @@ def settle_abandoned(before: dt.datetime, open_turns: Callable[[uuid.UUID], Quer
             rows = UsageRecord.objects.for_tenant(tenant_id)
             abandoned = rows.filter(state=UsageRecord.State.RESERVED, created__lt=before)
             settled += abandoned.exclude(turn_id__in=open_turns(tenant_id)).update(
-                state=UsageRecord.State.SETTLED, bill=UsageRecord.Bill.LOSS, settled_at=timezone.now()
+                state=UsageRecord.State.SETTLED,
+                bill=UsageRecord.Bill.LOSS,
+                settled_at=timezone.now(),
+                reserved_tokens=0,
+                reserved_cost=0,
             )
     return settled

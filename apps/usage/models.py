@@ -29,16 +29,29 @@ class UsageRecord(TenantOwned):
         LOSS = "loss", "Platform loss"
         NONE = "none", "Not billed"
 
-    turn_id = models.UUIDField(unique=True, null=True)  # null for a call for embeddings
+    class Kind(models.TextChoices):
+        TURN = "turn", "Turn"
+        EMBEDDINGS = "embeddings", "Embeddings"
+        INGESTION = "ingestion", "Embeddings of documents"
+
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.TURN, db_default=Kind.TURN)
+    turn_id = models.UUIDField(unique=True, null=True)  # null where no turn is billed
     assistant_id = models.UUIDField(null=True)
     end_user = models.ForeignKey("tenants.EndUser", on_delete=models.SET_NULL, null=True, related_name="+")
     api_key = models.ForeignKey("tenants.ApiKey", on_delete=models.SET_NULL, null=True, related_name="+")
+    oauth_client_id = models.UUIDField(null=True)
     endpoint = models.ForeignKey("inference.Endpoint", on_delete=models.SET_NULL, null=True, related_name="+")
+    model = models.CharField(max_length=200, blank=True, default="", db_default="")  # as the endpoint called it then
     state = models.CharField(max_length=10, choices=State, default=State.RESERVED)
     bill = models.CharField(max_length=10, choices=Bill, blank=True, default="")
     prompt_tokens = models.PositiveIntegerField(default=0)
     completion_tokens = models.PositiveIntegerField(default=0)
     estimated = models.BooleanField("tokens estimated", default=False)
+    # At the endpoint's prices of that moment, in the currency of the installation.
+    cost = models.DecimalField(max_digits=18, decimal_places=8, default=0, db_default=0)
+    # What it may cost at most, while it runs; nothing afterwards.
+    reserved_tokens = models.PositiveIntegerField(default=0, db_default=0)
+    reserved_cost = models.DecimalField(max_digits=18, decimal_places=8, default=0, db_default=0)
     created = models.DateTimeField(default=timezone.now)
     settled_at = models.DateTimeField(null=True, blank=True)
 

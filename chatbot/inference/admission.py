@@ -19,6 +19,9 @@ from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 from chatbot.inference.asker import Rank, Waiting
 
 LONGEST_WAIT: Final = 5.0  # seconds
+# Expected seconds with which one may still join: an outlook errs, and who is refused is to hear so at once and not
+# after the longest wait.
+LONGEST_OUTLOOK: Final = 4.0
 MOST_WAITING: Final = 512  # in this process; they wait in its memory, each with a connection
 
 Refusal = Literal["busy", "unavailable"]
@@ -103,9 +106,11 @@ class _Tenant(Generic[S]):
 class Admission(Generic[S]):
     """Of one process. Whoever changes what `places` answer calls reconsider(), or slots idle until the next leave()."""
 
-    def __init__(self, places: Places[S], *, longest_wait: float = LONGEST_WAIT, most: int = MOST_WAITING) -> None:
+    def __init__(
+        self, places: Places[S], *, longest_outlook: float = LONGEST_OUTLOOK, most: int = MOST_WAITING
+    ) -> None:
         self._places = places
-        self._longest_wait = longest_wait
+        self._longest_outlook = longest_outlook
         self._most = most
         self._tenants: dict[str, _Tenant[S]] = {}
         self._waiting = 0
@@ -253,7 +258,7 @@ class Admission(Generic[S]):
         if self._waiting > self._most:
             victim = self._victim(ticket, equals=True)
             self._refuse(victim or ticket, "busy")
-        while ticket.refusal is None and (self.outlook(ticket).seconds or 0.0) > self._longest_wait:
+        while ticket.refusal is None and (self.outlook(ticket).seconds or 0.0) > self._longest_outlook:
             victim = self._victim(ticket, equals=False)
             self._refuse(victim or ticket, "busy")
 

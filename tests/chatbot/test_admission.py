@@ -146,10 +146,10 @@ def test_a_higher_rank_goes_first_within_its_tenant_only() -> None:
 
 
 def test_where_the_wait_would_be_too_long_the_refusal_is_immediate() -> None:
-    _, join = desk(4, hold=2.0)  # two a second, so ten wait for up to five seconds
+    _, join = desk(4, hold=2.0)  # two a second, so eight wait for up to four seconds
     tickets = [join("acme") for _ in range(4 + 20)]
-    assert [ticket.refusal for ticket in tickets].index("busy") == 14
-    assert all(ticket.refusal == "busy" for ticket in tickets[14:])
+    assert [ticket.refusal for ticket in tickets].index("busy") == 12
+    assert all(ticket.refusal == "busy" for ticket in tickets[12:])
 
 
 def test_who_asks_in_measure_is_let_in_while_a_flood_is_refused() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from decimal import Decimal
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from apps.tenants import statements
 from apps.tenants.models import EndUser
@@ -21,7 +23,14 @@ from tests import factories
 async def reserve(end_user: EndUser, turn_id: uuid.UUID) -> None:
     async with statements.transaction(end_user.tenant) as connection:
         await ledger.reserve(
-            connection, end_user.tenant, turn_id=turn_id, end_user=end_user, api_key_id=None, assistant_id=uuid.uuid4()
+            connection,
+            end_user.tenant,
+            turn_id=turn_id,
+            end_user=end_user,
+            api_key_id=None,
+            oauth_client_id=None,
+            assistant_id=uuid.uuid4(),
+            created=timezone.now(),
         )
 
 
@@ -36,6 +45,18 @@ def test_what_each_bill_charges(database: None, bill: str, tokens: tuple[int, in
         assert ledger.settle(tenant, turn_id=turn_id, bill=bill, usage=Usage(7, 5), endpoint_id=None)
     row = UsageRecord.objects.get()
     assert (row.prompt_tokens, row.completion_tokens) == tokens
+
+
+@pytest.mark.parametrize(("bill", "cost"), [("once", "0.00000850"), ("loss", "0")])
+def test_tokens_cost_what_the_endpoint_asks_for_a_million(database: None, bill: str, cost: str) -> None:
+    tenant = factories.make_tenant()
+    endpoint = factories.make_endpoint(model="m", prompt_price=Decimal("0.5"), completion_price=1)
+    turn_id = uuid.uuid4()
+    async_to_sync(reserve)(factories.make_end_user(tenant=tenant), turn_id)
+    with tenant_scope(tenant):
+        ledger.settle(tenant, turn_id=turn_id, bill=bill, usage=Usage(7, 5), endpoint_id=endpoint.pk)
+    row = UsageRecord.objects.get()
+    assert (row.model, row.cost) == ("m", Decimal(cost))
 
 
 async def test_many_settlers_at_once_settle_once(database: None) -> None:
