@@ -69,6 +69,8 @@ def settle(tenant: Tenant, *, turn_id: uuid.UUID, bill: str, usage: Usage, endpo
 
 def _priced(endpoint_id: uuid.UUID | None, usage: Usage) -> dict[str, Any]:
     """The model's name, and what these tokens cost at the endpoint's prices as they are now."""
+    if endpoint_id is None:
+        return {}
     endpoint = Endpoint.objects.filter(pk=endpoint_id)
     money = F("prompt_price") * usage.prompt_tokens + F("completion_price") * usage.completion_tokens
     cost = endpoint.annotate(cost=ExpressionWrapper(money / 1_000_000, UsageRecord._meta.get_field("cost")))
