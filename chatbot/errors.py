@@ -16,13 +16,14 @@ HTTP statuses and close codes are not here: apps/edge/errors.py holds the only t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ParleyError(Exception):
     """Base of all. `message` is a sentence for the person who meets it; it never holds a secret or a prompt.
 
-    retry_after: seconds until asking again may succeed. fields: a sentence for each rejected input field.
+    retry_after: seconds until asking again may succeed. fields: a sentence for each rejected input field. limit: which
+    limit forbids it: name, limit, remaining, and reset in seconds.
     """
 
     code: ClassVar[str] = "internal"
@@ -36,10 +37,12 @@ class ParleyError(Exception):
         *,
         retry_after: float | None = None,
         fields: Mapping[str, str] | None = None,
+        limit: Mapping[str, Any] | None = None,
     ) -> None:
         self.message = message or self.default_message
         self.retry_after = retry_after
         self.fields = dict(fields) if fields else None
+        self.limit = limit
         super().__init__(self.message)
 
 

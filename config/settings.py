@@ -338,6 +338,8 @@ CELERY_BEAT_SCHEDULE = {
     # Both repair what a lost task or a dead process left behind.
     "resend-documents": {"task": "knowledge.resend_documents", "schedule": 30.0},
     "close-abandoned-turns": {"task": "conversations.close_abandoned_turns", "schedule": 30.0},
+    "sweep-reservations": {"task": "usage.sweep_reservations", "schedule": 20.0},
+    "reconcile-usage": {"task": "usage.reconcile", "schedule": 600.0},
     "deliver-webhooks": {"task": "webhooks.deliver", "schedule": 30.0},
     "prune-webhook-deliveries": {"task": "webhooks.prune_deliveries", "schedule": 3600.0},
     "prune-idempotency-keys": {"task": "access.prune_idempotency_keys", "schedule": 3600.0},

@@ -10,16 +10,20 @@ from typing import Any
 from django.db.models import Q
 
 from apps.access.authentication import Caller
+from apps.conversations import charging
 from apps.conversations.parties import end_user_of
 from apps.inference import gateway
 from apps.inference.models import Endpoint
-from apps.tenants.models import Tenant
+from apps.tenants.models import EndUser, Tenant
 from apps.tenants.scoping import unit
-from apps.usage import ledger
+from apps.usage import ledger, meter
+from apps.usage.limits import accounts_of_caller
+from apps.usage.models import UsageRecord
 from chatbot.errors import InvalidRequest, NotFound
 from chatbot.events import Usage
 from chatbot.inference.asker import Asker
 from chatbot.inference.wire import InputType
+from chatbot.quota import Amounts, cost_units
 from chatbot.tokens import estimate
 
 
@@ -37,14 +41,22 @@ async def embeddings(
 
     Raises NotFound where the tenant has no such model, InvalidRequest, or a ModelError, which costs nothing.
     """
-    endpoint = await unit(_endpoint, caller.tenant, model)
+    tenant = caller.tenant
+    endpoint, end_user = await unit(_place, tenant, model, user)
     if dimensions not in {None, endpoint.dimension}:
         raise InvalidRequest(fields={"dimensions": f"This model's vectors have {endpoint.dimension} numbers."})
-    pool = await gateway.pool()
-    asker = Asker(tenant=str(caller.tenant.pk))
-    vectors = await pool.embed(str(endpoint.pk), input, input_type=input_type, asker=asker)
     tokens = sum(estimate(text) for text in input)
-    await unit(_enter, caller, user, endpoint.pk, tokens)
+    bill = await _reserve(caller, endpoint, end_user, tokens)
+    charge = UsageRecord.Bill.NONE
+    try:
+        pool = await gateway.pool()
+        asker = Asker(tenant=str(tenant.pk))
+        vectors = await pool.embed(str(endpoint.pk), input, input_type=input_type, asker=asker)
+        charge = UsageRecord.Bill.ONCE
+    finally:
+        usage = Usage(tokens, 0, estimated=True)
+        used = await unit(ledger.settle_embeddings, tenant, bill, bill=charge, usage=usage, endpoint_id=endpoint.pk)
+        await meter.settle(tenant, bill, used or Amounts())
     encode = _base64 if encoding_format == "base64" else list
     return {
         "object": "list",
@@ -56,24 +68,36 @@ async def embeddings(
     }
 
 
-def _endpoint(tenant: Tenant, model: str) -> Endpoint:
+def _place(tenant: Tenant, model: str, user: str) -> tuple[Endpoint, EndUser | None]:
     rows = Endpoint.objects.serving(tenant, Endpoint.Kind.EMBEDDING)
     found = rows.filter(Q(model=model) | Q(name=model)).first()
     if found is None:
         raise NotFound("There is no such embedding endpoint.")
     gateway.refresh()
-    return found
+    return found, end_user_of(tenant, user) if user else None
 
 
-def _enter(caller: Caller, user: str, endpoint_id: uuid.UUID, tokens: int) -> None:
-    ledger.enter_embeddings(
-        caller.tenant,
-        end_user=end_user_of(caller.tenant, user) if user else None,
-        api_key_id=caller.api_key_id,
-        oauth_client_id=caller.oauth_client_id,
-        endpoint_id=endpoint_id,
-        usage=Usage(tokens, 0, estimated=True),
-    )
+async def _reserve(caller: Caller, endpoint: Endpoint, end_user: EndUser | None, tokens: int) -> uuid.UUID:
+    """The id of the ledger's row, with what the call may cost."""
+    amounts = Amounts(requests=1, tokens=tokens, cost=cost_units(endpoint.prompt_price * tokens / 1_000_000))
+    accounts = accounts_of_caller(caller, assistant_id=None, end_user=end_user, scope=charging.SCOPE)
+    reservation = uuid.uuid4()
+    reserved = await meter.reserve(caller.tenant, reservation, accounts, amounts)
+    try:
+        await unit(
+            ledger.reserve_embeddings,
+            caller.tenant,
+            reservation=reservation,
+            end_user=end_user,
+            api_key_id=caller.api_key_id,
+            oauth_client_id=caller.oauth_client_id,
+            amounts=amounts,
+            created=reserved.at,
+        )
+    except BaseException:
+        await meter.settle(caller.tenant, reservation)
+        raise
+    return reservation
 
 
 def _base64(vector: list[float]) -> str:

@@ -1,50 +1,57 @@
-"""Opens turns: one short transaction writes question, turn and ledger row, and from then on nothing is lost.
+"""Opens turns: one short transaction finds out what is asked, what it may cost is reserved, and another one writes
+question, turn and ledger row. From then on nothing is lost.
 
-Every question waits for it, so it is plain SQL (apps/tenants/statements.py says why).
+Nothing waits for Redis inside a transaction. So the second one makes sure that nothing was asked meanwhile: otherwise
+it all begins again. Every question waits for this, so it is plain SQL (apps/tenants/statements.py says why).
 """
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 from django.utils import timezone
-from psycopg.errors import UniqueViolation
 
-from apps.access import idempotency
 from apps.access.authentication import Caller
-from apps.access.idempotency import Claim
 from apps.assistants.models import Assistant
+from apps.conversations import charging
 from apps.conversations.again import Again, Deed, again_of
 from apps.conversations.branches import Branch, branch_of, walk
-from apps.conversations.models import Conversation, Message, Turn
 from apps.conversations.places import Place, alone, in_conversation
 from apps.conversations.question import Question
-from apps.conversations.turn import Opened, place_of
+from apps.conversations.repeats import claim_of, earlier_of
+from apps.conversations.turn import Opened
+from apps.conversations.writing import Planned, write
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, EmbeddingIndex
 from apps.tenants.models import Tenant
 from apps.tenants.pool import Connection
-from apps.tenants.statements import Columns, insert, transaction
-from apps.usage import ledger
-from chatbot.errors import IdempotencyConflict, InvalidRequest, NotFound, TurnInProgress
+from apps.tenants.statements import Columns, transaction
+from apps.usage import meter
+from chatbot.errors import InvalidRequest, NotFound, QuotaExceeded, RateLimited, TurnInProgress
 
-TITLE_CHARS = 80
+TRIES = 3
+# After it, the same question that was sent at once with this one is written, if it was the one that got through.
+TWIN_SECONDS = 0.1
 
 
 async def open_turn(
     caller: Caller, conversation_id: uuid.UUID, question: Question, *, replica: uuid.UUID
 ) -> Opened | uuid.UUID:
-    """Write the question and its turn. A repeat (by idempotency key) gets the id of its first turn.
+    """Write the question and its turn. A repeat (by idempotency key) gets the id of its first turn, and costs nothing.
 
-    Raises NotFound, TurnInProgress, IdempotencyConflict, or InvalidRequest where the assistant is not ready to answer.
+    Raises NotFound, TurnInProgress, IdempotencyConflict, InvalidRequest where the assistant is not ready to answer,
+    QuotaExceeded or RateLimited.
     """
-    await gateway.pool()  # the endpoints, before the transaction
-    async with transaction(caller.tenant) as connection:
+
+    async def plan(connection: Connection) -> Planned | uuid.UUID:
         place = await in_conversation(connection, caller, conversation_id, question.user)
-        return await _open(connection, caller, place, question, replica)
+        return await _plan(connection, caller, place, question)
+
+    return await _open(caller, question, plan, replica)
 
 
 async def open_first_turn(
@@ -54,23 +61,27 @@ async def open_first_turn(
 
     Raises InvalidRequest where there is no such assistant.
     """
-    await gateway.pool()
-    async with transaction(caller.tenant) as connection:
+
+    async def plan(connection: Connection) -> Planned | uuid.UUID:
         try:
             place = await alone(connection, caller, assistant, question.user)
         except NotFound as error:
             raise InvalidRequest(fields={"assistant": error.message}) from error
-        return await _open(connection, caller, place, question, replica, begin=True)
+        return await _plan(connection, caller, place, question, begin=True)
+
+    return await _open(caller, question, plan, replica)
 
 
 async def open_lone_turn(
     caller: Caller, assistant: str, question: Question, *, replica: uuid.UUID
 ) -> Opened | uuid.UUID:
     """The same for a turn without a conversation: the asker brings the history. `assistant` is a slug or an id."""
-    await gateway.pool()
-    async with transaction(caller.tenant) as connection:
+
+    async def plan(connection: Connection) -> Planned | uuid.UUID:
         place = await alone(connection, caller, assistant, question.user)
-        return await _open(connection, caller, place, question, replica)
+        return await _plan(connection, caller, place, question)
+
+    return await _open(caller, question, plan, replica)
 
 
 async def open_again(
@@ -78,43 +89,74 @@ async def open_again(
 ) -> Opened | uuid.UUID:
     """The same for the question of a turn, answered once more beside it. `asked` says who asks, and how a repeat of
     this request is known; what is asked is the turn's. Raises as again_of() does, too."""
-    await gateway.pool()
-    async with transaction(caller.tenant) as connection:
+
+    async def plan(connection: Connection) -> Planned | uuid.UUID:
         again = await again_of(connection, caller, turn_id, asked.user, deed)
         place = await in_conversation(connection, caller, again.conversation_id, asked.user)
-        return await _open(connection, caller, place, replace(asked, text=again.text), replica, again=again)
+        return await _plan(connection, caller, place, replace(asked, text=again.text), again=again)
+
+    return await _open(caller, asked, plan, replica)
 
 
 async def _open(
+    caller: Caller,
+    question: Question,
+    plan: Callable[[Connection], Awaitable[Planned | uuid.UUID]],
+    replica: uuid.UUID,
+) -> Opened | uuid.UUID:
+    await gateway.pool()  # the endpoints, before the transaction
+    twin = bool(question.idempotency_key)
+    for _ in range(TRIES):
+        async with transaction(caller.tenant) as connection:
+            planned = await plan(connection)
+        if isinstance(planned, uuid.UUID):
+            return planned
+        try:
+            reserved = await charging.reserve(caller, planned.opened)
+        except (QuotaExceeded, RateLimited):
+            if not twin:
+                raise
+            twin = False  # its own first sending may hold what it asks for
+            await asyncio.sleep(TWIN_SECONDS)
+            continue
+        accepted = False
+        try:
+            async with transaction(caller.tenant) as connection:
+                written = await write(connection, planned, reserved, replica)
+            accepted = isinstance(written, Opened)
+        finally:
+            if not accepted:
+                await meter.settle(caller.tenant, planned.opened.turn_id)
+        if written is not None:
+            return written
+    raise TurnInProgress
+
+
+async def _plan(
     connection: Connection,
     caller: Caller,
     place: Place,
     question: Question,
-    replica: uuid.UUID,
     *,
     again: Again | None = None,
     begin: bool = False,
-) -> Opened | uuid.UUID:
-    claim = _claim(place, question, again)
-    earlier = await _earlier(connection, place, claim, anywhere=begin) if claim else None
-    if earlier and earlier.state != Turn.State.FAILED:
+) -> Planned | uuid.UUID:
+    claim = claim_of(place, question, again)
+    earlier = await earlier_of(connection, place, claim, anywhere=begin) if claim else None
+    if earlier and earlier.answered:
         return earlier.turn_id
     if earlier and earlier.conversation_id and not again:
         # It failed before its first word, so there is no answer to repeat: its question is answered once more.
         again = await again_of(connection, caller, earlier.turn_id, question.user, Deed.REGENERATE)
-        place = replace(place, conversation_id=again.conversation_id)
-    elif begin:
-        place = await _begin(connection, place)
+        place = await in_conversation(connection, caller, again.conversation_id, question.user)
+        begin = False
+    if place.busy:
+        raise TurnInProgress
     branch = await _branch(connection, caller.tenant, place, question, again)
     opened = await _answerable(connection, caller, place, question, branch)
     if again:
         opened = replace(opened, question_id=again.question_id, begun=again.begun)
-    else:
-        await _write_question(connection, opened, branch)
-    await _write_turn(connection, caller, question, opened, branch, replica=replica, again=again)
-    if claim:
-        await idempotency.keep_turn(connection, claim, opened.turn_id)
-    return opened
+    return Planned(caller, question, place, branch, opened, claim, again, begin)
 
 
 async def _branch(
@@ -125,51 +167,6 @@ async def _branch(
     if place.conversation_id:
         return await branch_of(connection, tenant, place.conversation_id, question)
     return Branch(None, question.history, timezone.now())
-
-
-async def _begin(connection: Connection, place: Place) -> Place:
-    conversation = Conversation(tenant_id=place.end_user.tenant_id, assistant=place.assistant, end_user=place.end_user)
-    await insert(connection, conversation)
-    return replace(place, conversation_id=conversation.pk)
-
-
-# --- A repeat ---------------------------------------------------------------------------------------------------------
-
-_WHERE = "SELECT assistant_id, conversation_id, state FROM conversations_turn WHERE tenant_id = %s AND id = %s"
-
-
-class _Earlier(NamedTuple):
-    """The turn that a key opened already."""
-
-    turn_id: uuid.UUID
-    conversation_id: uuid.UUID | None
-    state: str
-
-
-def _claim(place: Place, question: Question, again: Again | None) -> Claim | None:
-    if not question.idempotency_key:
-        return None
-    return Claim(
-        tenant_id=place.end_user.tenant_id,
-        end_user_id=place.end_user.pk,
-        key=question.idempotency_key,
-        route=again.deed if again else "ask",
-        fingerprint=again.fingerprint if again else question.fingerprint,
-    )
-
-
-async def _earlier(connection: Connection, place: Place, claim: Claim, *, anywhere: bool) -> _Earlier | None:
-    """The same question elsewhere is another one. anywhere: in whichever conversation with the assistant."""
-    turn_id = await idempotency.first_turn(connection, claim)
-    if turn_id is None:
-        return None
-    row = await (await connection.execute(_WHERE, (place.end_user.tenant_id, turn_id))).fetchone()
-    if row is None:
-        raise NotFound("What was asked with this key has been deleted.")
-    assistant_id, conversation_id, state = row
-    if assistant_id != place.assistant.pk or (conversation_id != place.conversation_id and not anywhere):
-        raise IdempotencyConflict
-    return _Earlier(turn_id, conversation_id, state)
 
 
 # --- What answering needs ---------------------------------------------------------------------------------------------
@@ -226,74 +223,3 @@ async def collections_of(connection: Connection, tenant: Tenant, assistant: Assi
         index.endpoint, collection.index = embedder, index
         collections.append(collection)
     return collections
-
-
-# --- What is written --------------------------------------------------------------------------------------------------
-
-_TOUCH = """
-    UPDATE conversations_conversation SET active_at = %s, title = coalesce(nullif(title, ''), %s)
-    WHERE tenant_id = %s AND id = %s
-"""
-
-
-async def _write_question(connection: Connection, opened: Opened, branch: Branch) -> None:
-    asked = Message(
-        id=opened.question_id,
-        tenant=opened.tenant,
-        role=Message.Role.USER,
-        text=opened.text,
-        created=branch.moment,
-        **place_of(opened.conversation_id, opened.turn_id),
-    )
-    await insert(connection, asked)
-
-
-async def _write_turn(
-    connection: Connection,
-    caller: Caller,
-    question: Question,
-    opened: Opened,
-    branch: Branch,
-    *,
-    replica: uuid.UUID,
-    again: Again | None,
-) -> None:
-    tenant = caller.tenant
-    turn = Turn(
-        id=opened.turn_id,
-        tenant=tenant,
-        conversation_id=opened.conversation_id,
-        assistant=opened.assistant,
-        end_user=opened.end_user,
-        question_id=opened.question_id,
-        parent_id=branch.parent,
-        begins=branch.parent is None,
-        continues_id=again.continues if again else None,
-        created=branch.moment,
-        api_key_id=caller.api_key_id,
-        prompt_version=opened.prompt,
-        replica=replica,
-        epoch=opened.epoch,
-        ends_with=sorted(opened.ends_with),
-        client_id=question.client_id,
-        request_id=question.request_id,
-    )
-    try:
-        await insert(connection, turn)
-    except UniqueViolation as error:
-        if error.diag.constraint_name == "turn_one_open_per_conversation":
-            raise TurnInProgress from error
-        raise
-    await ledger.reserve(
-        connection,
-        tenant,
-        turn_id=turn.pk,
-        end_user=opened.end_user,
-        api_key_id=caller.api_key_id,
-        oauth_client_id=caller.oauth_client_id,
-        assistant_id=opened.assistant.pk,
-        created=branch.moment,
-    )
-    if opened.conversation_id:
-        title = " ".join(opened.text.split())[:TITLE_CHARS]
-        await connection.execute(_TOUCH, (branch.moment, title, tenant.pk, opened.conversation_id))

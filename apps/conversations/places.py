@@ -5,6 +5,7 @@ Every question waits for it, so it is plain SQL (apps/tenants/statements.py says
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from dataclasses import dataclass
 
@@ -19,28 +20,34 @@ from chatbot.errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a question is asked: of which assistant, by whom, and in which conversation if in any."""
+    """Where a question is asked: of which assistant, by whom, and in which conversation if in any.
+
+    active_at: when something was last asked there, by which a later transaction finds out whether something was asked
+    meanwhile. busy: whether an answer is under way.
+    """
 
     assistant: Assistant
     prompt: PromptVersion | None
     end_user: EndUser
     conversation_id: uuid.UUID | None = None
+    active_at: datetime.datetime | None = None
+    busy: bool = False
 
 
 _END_USER = Columns(EndUser, "e")
 _ASSISTANT = Columns(Assistant, "a")
 _PROMPT = Columns(PromptVersion, "v")
 
-# The conversation is locked until its turn is written.
 _IN_CONVERSATION = f"""
-    SELECT {_END_USER}, {_ASSISTANT}, {_PROMPT}
+    SELECT c.active_at, EXISTS (
+        SELECT FROM conversations_turn t WHERE t.conversation_id = c.id AND t.state IN ('queued', 'running')
+    ), {_END_USER}, {_ASSISTANT}, {_PROMPT}
     FROM conversations_conversation c
     JOIN tenants_enduser e ON e.id = c.end_user_id
     JOIN assistants_assistant a ON a.id = c.assistant_id
     JOIN assistants_prompt p ON p.id = a.prompt_id
     LEFT JOIN assistants_promptversion v ON v.id = p.published_id
     WHERE c.tenant_id = %(tenant)s AND c.id = %(conversation)s AND %(user)s IN ('', e.external_id)
-    FOR UPDATE OF c
 """  # noqa: S608 - these are all put together from names of ours
 # A slug may look like another assistant's id: the slug counts.
 _ALONE = f"""
@@ -59,18 +66,19 @@ _MEET = """
 
 
 async def in_conversation(connection: Connection, caller: Caller, conversation_id: uuid.UUID, user: str) -> Place:
-    """Lock a conversation within reach, and `user`'s where one is named. Raises NotFound."""
+    """A conversation within reach, and `user`'s where one is named. Raises NotFound."""
     found = await connection.execute(
         _IN_CONVERSATION, {"tenant": caller.tenant.pk, "conversation": conversation_id, "user": user}
     )
     row = await found.fetchone()
     if row is None:
         raise NotFound("There is no such conversation.")
-    values = iter(row)
+    active_at, busy, *rest = row
+    values = iter(rest)
     end_user, assistant = _END_USER.read(values), _ASSISTANT.read(values)
     if not caller.reaches(assistant.pk):
         raise NotFound("There is no such conversation.")
-    return Place(assistant, _PROMPT.read_joined(values), end_user, conversation_id)
+    return Place(assistant, _PROMPT.read_joined(values), end_user, conversation_id, active_at, busy)
 
 
 async def alone(connection: Connection, caller: Caller, name: str, user: str) -> Place:

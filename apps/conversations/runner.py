@@ -23,6 +23,7 @@ from apps.conversations.running import Running
 from apps.edge.errors import ServiceUnavailable, translate
 from apps.edge.request_ids import current_request_id
 from apps.tenants.scoping import unit
+from apps.usage import meter
 from apps.usage.models import UsageRecord
 from chatbot.errors import ModelBusy, ModelUnavailable, NotPermitted, ParleyError
 from chatbot.events import START, Cursor, Failed, TurnFinished, TurnStarted
@@ -174,16 +175,19 @@ async def _close(running: Running) -> None:
 
 
 async def _store(running: Running, answer_id: uuid.UUID) -> bool:
-    opened = running.opened
-    return await unit(
+    opened, outcome = running.opened, running.outcome
+    won = await unit(
         turn.close_turn,
         opened.tenant,
         opened.turn_id,
         opened.epoch,
-        running.outcome,
+        outcome,
         conversation_id=opened.conversation_id,
         answer_id=answer_id,
     )
+    if outcome.used is not None:
+        await meter.settle(opened.tenant, opened.turn_id, outcome.used)
+    return won
 
 
 def _mend(running: Running, error: Error) -> None:

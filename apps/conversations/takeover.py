@@ -25,6 +25,7 @@ from apps.inference import gateway
 from apps.tenants import lookups
 from apps.tenants.scoping import platform_unit, unit
 from apps.tenants.statements import transaction
+from apps.usage import meter
 from apps.usage.models import UsageRecord
 from chatbot.citations import cite
 from chatbot.events import START, Cursor, Restarted, Source, Sources, Token, TurnStarted, Usage
@@ -165,3 +166,5 @@ async def _close(left: reopening.Left, said: _Said) -> None:
         conversation_id=left.conversation_id,
         answer_id=uuid.uuid4(),
     )
+    if outcome.used is not None:
+        await meter.settle(left.tenant, left.turn_id, outcome.used)

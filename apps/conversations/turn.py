@@ -22,6 +22,7 @@ from chatbot.events import Source, Timings, Usage
 from chatbot.inference.asker import Rank
 from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.story import Story
+from chatbot.quota import Amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Outcome:
     error: ParleyError | None = None
     last_seq: int = 0
     story: Story = field(default_factory=Story)  # how the model server was found
+    used: Amounts | None = None  # what the ledger has settled, here
 
 
 def place_of(conversation_id: uuid.UUID | None, turn_id: uuid.UUID) -> dict[str, Any]:
@@ -138,7 +140,9 @@ def close_turn(
             created=Now(),  # by the clock that dated the question, whichever process this is
             **place_of(conversation_id, turn_id),
         )
-    ledger.settle(tenant, turn_id=turn_id, bill=outcome.bill, usage=outcome.usage, endpoint_id=outcome.endpoint_id)
+    outcome.used = ledger.settle(
+        tenant, turn_id=turn_id, bill=outcome.bill, usage=outcome.usage, endpoint_id=outcome.endpoint_id
+    )
     announcing.turn_finished(tenant, turn_id)
     return True
 

@@ -92,6 +92,8 @@ def body_of(error: errors.ParleyError, *, turn: str | None = None) -> dict[str, 
         body["retry_after"] = error.retry_after
     if error.fields:
         body["fields"] = error.fields
+    if error.limit:
+        body["limit"] = error.limit
     return body
 
 

@@ -57,6 +57,8 @@ def engine_endpoint(row: Row) -> Endpoint:
         tier=row.tier,
         limit=row.limit,
         draining=row.draining,
+        prompt_price=row.prompt_price,
+        completion_price=row.completion_price,
         deadlines=Deadlines(
             connect=row.connect_seconds,
             first_token=row.first_token_seconds,

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import ExpressionWrapper, F, QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db import connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from apps.inference.models import Endpoint
 from apps.tenants import lookups
 from apps.tenants.models import EndUser, Tenant
 from apps.tenants.pool import Connection
@@ -20,10 +19,13 @@ from apps.tenants.scoping import tenant_scope
 from apps.tenants.statements import insert
 from apps.usage.models import UsageRecord
 from chatbot.events import Usage
+from chatbot.quota import COST_UNITS, Amounts, cost_units
+
+CHARGED = {UsageRecord.Bill.ONCE, UsageRecord.Bill.DELIVERED}
 
 
 async def reserve(
-    connection: Connection,
+    within: Connection,
     tenant: Tenant,
     *,
     turn_id: uuid.UUID,
@@ -31,9 +33,10 @@ async def reserve(
     api_key_id: uuid.UUID | None,
     oauth_client_id: uuid.UUID | None,
     assistant_id: uuid.UUID,
+    amounts: Amounts,
     created: dt.datetime,
 ) -> None:
-    """Enter an admitted turn, in the transaction that writes the turn, dated as the turn is."""
+    """Enter an admitted turn, in the transaction that writes the turn, with what was reserved for it, and when."""
     row = UsageRecord(
         tenant=tenant,
         turn_id=turn_id,
@@ -41,70 +44,93 @@ async def reserve(
         api_key_id=api_key_id,
         oauth_client_id=oauth_client_id,
         assistant_id=assistant_id,
+        reserved_tokens=amounts.tokens,
+        reserved_cost=Decimal(amounts.cost) / COST_UNITS,
         created=created,
     )
-    await insert(connection, row)
+    await insert(within, row)
 
 
-def settle(tenant: Tenant, *, turn_id: uuid.UUID, bill: str, usage: Usage, endpoint_id: uuid.UUID | None) -> bool:
-    """Settle a turn's row; only the first call does, the rest return False. Losses and refusals bill zero tokens."""
-    charged = bill in {UsageRecord.Bill.ONCE, UsageRecord.Bill.DELIVERED}
-    return bool(
-        UsageRecord.objects.for_tenant(tenant)
-        .filter(turn_id=turn_id, state=UsageRecord.State.RESERVED)
-        .update(
-            state=UsageRecord.State.SETTLED,
-            bill=bill,
-            prompt_tokens=usage.prompt_tokens if charged else 0,
-            completion_tokens=usage.completion_tokens if charged else 0,
-            estimated=usage.estimated if charged else False,
-            endpoint_id=endpoint_id,
-            settled_at=timezone.now(),
-            reserved_tokens=0,
-            reserved_cost=0,
-            **_priced(endpoint_id, usage if charged else Usage(0, 0)),
-        )
-    )
+_SETTLE = """
+    UPDATE usage_usagerecord SET state = 'settled', bill = %(bill)s, prompt_tokens = %(prompt)s,
+        completion_tokens = %(completion)s, estimated = %(estimated)s, endpoint_id = %(endpoint)s, settled_at = now(),
+        reserved_tokens = 0, reserved_cost = 0,
+        model = coalesce((SELECT model FROM inference_endpoint WHERE id = %(endpoint)s), ''),
+        cost = coalesce((
+            SELECT (prompt_price * %(prompt)s + completion_price * %(completion)s) / 1000000
+            FROM inference_endpoint WHERE id = %(endpoint)s
+        ), 0)
+    WHERE tenant_id = %(tenant)s AND {0} = %(id)s AND state = 'reserved'
+    RETURNING cost
+"""
 
 
-def _priced(endpoint_id: uuid.UUID | None, usage: Usage) -> dict[str, Any]:
-    """The model's name, and what these tokens cost at the endpoint's prices as they are now."""
-    if endpoint_id is None:
-        return {}
-    endpoint = Endpoint.objects.filter(pk=endpoint_id)
-    money = F("prompt_price") * usage.prompt_tokens + F("completion_price") * usage.completion_tokens
-    cost = endpoint.annotate(cost=ExpressionWrapper(money / 1_000_000, UsageRecord._meta.get_field("cost")))
-    return {
-        "model": Coalesce(Subquery(endpoint.values("model")), Value("")),
-        "cost": Coalesce(Subquery(cost.values("cost")), Value(Decimal(0))),
+def settle(
+    tenant: Tenant, *, turn_id: uuid.UUID, bill: str, usage: Usage, endpoint_id: uuid.UUID | None
+) -> Amounts | None:
+    """Settle a turn's row at the endpoint's prices as they are now; what it counts for. Only the first call does, the
+    rest return None. Losses and refusals bill nothing."""
+    return _settle(tenant, "turn_id", turn_id, bill=bill, usage=usage, endpoint_id=endpoint_id)
+
+
+def _settle(
+    tenant: Tenant, column: str, pk: uuid.UUID, *, bill: str, usage: Usage, endpoint_id: uuid.UUID | None
+) -> Amounts | None:
+    charged = bill in CHARGED
+    said: dict[str, Any] = {
+        "tenant": tenant.pk,
+        "id": pk,
+        "bill": bill,
+        "prompt": usage.prompt_tokens if charged else 0,
+        "completion": usage.completion_tokens if charged else 0,
+        "estimated": usage.estimated and charged,
+        "endpoint": endpoint_id,
     }
+    with connection.cursor() as cursor:
+        cursor.execute(_SETTLE.format(column), said)
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    return Amounts(1, usage.total_tokens, cost_units(row[0])) if charged else Amounts()
 
 
-def enter_embeddings(
+def used_by(record: UsageRecord) -> Amounts:
+    """What a settled row counts for: what was not billed counts for nothing."""
+    if record.bill not in CHARGED:
+        return Amounts()
+    tokens = record.prompt_tokens + record.completion_tokens
+    return Amounts(requests=1, tokens=tokens, cost=cost_units(record.cost))
+
+
+def reserve_embeddings(
     tenant: Tenant,
     *,
+    reservation: uuid.UUID,
     end_user: EndUser | None,
     api_key_id: uuid.UUID | None,
     oauth_client_id: uuid.UUID | None,
-    endpoint_id: uuid.UUID,
-    usage: Usage,
+    amounts: Amounts,
+    created: dt.datetime | None,
 ) -> None:
-    """Enter a call for embeddings that was answered; one that was not costs nothing and leaves no row."""
+    """Enter a call for embeddings, before it is answered."""
     UsageRecord.objects.create(
+        id=reservation,
         tenant=tenant,
         kind=UsageRecord.Kind.EMBEDDINGS,
         end_user=end_user,
         api_key_id=api_key_id,
         oauth_client_id=oauth_client_id,
-        endpoint_id=endpoint_id,
-        state=UsageRecord.State.SETTLED,
-        bill=UsageRecord.Bill.ONCE,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        estimated=usage.estimated,
-        settled_at=timezone.now(),
-        **_priced(endpoint_id, usage),
+        reserved_tokens=amounts.tokens,
+        reserved_cost=Decimal(amounts.cost) / COST_UNITS,
+        created=created or timezone.now(),
     )
+
+
+def settle_embeddings(
+    tenant: Tenant, reservation: uuid.UUID, *, bill: str, usage: Usage, endpoint_id: uuid.UUID
+) -> Amounts | None:
+    """The same as settle()."""
+    return _settle(tenant, "id", reservation, bill=bill, usage=usage, endpoint_id=endpoint_id)
 
 
 def settle_abandoned(before: dt.datetime, open_turns: Callable[[uuid.UUID], QuerySet[Any]]) -> int:

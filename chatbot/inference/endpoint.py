@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Literal
 
 Kind = Literal["chat", "embedding", "rerank"]
@@ -43,6 +44,8 @@ class Endpoint:
     tier: int = 0
     limit: int = 32
     draining: bool = False
+    prompt_price: Decimal = Decimal(0)  # of a million tokens
+    completion_price: Decimal = Decimal(0)
 
     def url(self, path: str) -> str:
         """The address of a path that counts from the server's root, as "v1/models" or "info"."""

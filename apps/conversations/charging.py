@@ -1,0 +1,38 @@
+"""What a question may cost at most, before anybody answers it, and what it did cost."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from apps.access.authentication import Caller
+from apps.conversations.turn import Opened
+from apps.usage import meter
+from apps.usage.limits import accounts_of_caller
+from apps.usage.meter import Reserved
+from chatbot.chunking import MAX_TOKENS as PASSAGE_TOKENS
+from chatbot.quota import Amounts, cost_units
+from chatbot.tokens import estimate
+
+SCOPE = "chat:write"
+
+
+async def reserve(caller: Caller, opened: Opened) -> Reserved:
+    """Reserve what a question may cost. Raises as meter.reserve() does."""
+    accounts = accounts_of_caller(caller, assistant_id=opened.assistant.pk, end_user=opened.end_user, scope=SCOPE)
+    return await meter.reserve(caller.tenant, opened.turn_id, accounts, most(opened))
+
+
+def most(opened: Opened) -> Amounts:
+    """What a question may cost: its prompt, as full as it may get, and the longest answer, of the dearest endpoint."""
+    assistant, sampling = opened.assistant, opened.sampling
+    answer = assistant.max_tokens if sampling.max_tokens is None else min(sampling.max_tokens, assistant.max_tokens)
+    prompt = estimate(opened.prompt.template) + estimate(opened.instructions) + estimate(opened.text)
+    prompt += assistant.passages * PASSAGE_TOKENS
+    prompt += sum(estimate(asked) + estimate(answered) for asked, answered in opened.history)
+    if opened.begun:
+        prompt += estimate(opened.begun.text)
+    if room := min((endpoint.context_length for endpoint in opened.endpoints), default=0):
+        prompt = min(prompt, max(0, room - answer))
+    money = [endpoint.prompt_price * prompt + endpoint.completion_price * answer for endpoint in opened.endpoints]
+    cost = max(money, default=Decimal(0)) / 1_000_000
+    return Amounts(requests=1, tokens=prompt + answer, cost=cost_units(cost), turns=1)

@@ -1,0 +1,121 @@
+"""Reserves before work begins, settles when it ends: one step in Redis each, over all limits at once or none.
+
+The ledger is right, and Redis is quick: what Redis has lost is rebuilt from the ledger (rebuilding.py), and what a
+crash left between the two is swept (sweeping.py). While Redis is away nothing is admitted, so nothing is unmetered.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from django.db import Error as DatabaseError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from apps.edge.errors import ServiceUnavailable
+from apps.edge.shared_state import reachable, redis
+from apps.tenants.models import Tenant
+from apps.usage import rebuilding, scripts
+from apps.usage.counters import Book
+from apps.usage.limits import Accounts, limits_of
+from apps.usage.refusals import refusal
+from chatbot.quota import Amounts, Limit, Standing
+
+log = structlog.get_logger(__name__)
+
+TRIES: Final = 5  # as often as clocks and generations may change under one question
+NOTHING: Final = Amounts()
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What was reserved. at: when, by Redis' clock: the ledger's row has the same moment, so that both count it in the
+    same windows. None where nothing is limited."""
+
+    amounts: Amounts
+    at: dt.datetime | None = None
+    standings: Sequence[Standing] = ()
+
+
+async def reserve(tenant: Tenant, reservation: uuid.UUID, accounts: Accounts, asked: Amounts) -> Reserved:
+    """Take `asked` from all limits of these accounts, or from none.
+
+    Raises QuotaExceeded or RateLimited, for the limit that leaves the longest wait, or ServiceUnavailable while Redis
+    is away. Not inside a transaction.
+    """
+    book = Book(tenant, await limits_of(tenant))
+    limits = book.limits.of(accounts)
+    if not limits:
+        return Reserved(asked)
+    with reachable():
+        client = await redis()
+        for _ in range(TRIES):
+            counters = [book.counter(limit, _clock.now()) for limit in limits]
+            said = [argument for counter in counters for argument in counter.arguments(asked)]
+            answer = await client.eval(scripts.RESERVE, 0, book.prefix, str(reservation), str(tenant.pk), *said)
+            match answer[0]:
+                case "ok":
+                    _clock.learn(float(answer[1]))
+                    at = dt.datetime.fromtimestamp(float(answer[1]), dt.UTC)
+                    return Reserved(asked, at, _standings(limits, answer[2:]))
+                case "no":
+                    raise refusal(limits[answer[2] - 1], asked, left=int(answer[3]), wait=float(answer[4]))
+                case "clock":
+                    _clock.learn(float(answer[1]))
+                case "missing":
+                    await rebuilding.rebuild(client, book, [counters[index - 1] for index in answer[1:]])
+                case "lost":
+                    await rebuilding.begin(client, book)
+                case _:
+                    raise AssertionError("Nobody reserves twice under one id.")
+    raise ServiceUnavailable(retry_after=1)
+
+
+async def settle(tenant: Tenant, reservation: uuid.UUID, used: Amounts = NOTHING) -> None:
+    """Replace what was reserved by what was used; without it all is given back. Only the first call does anything.
+
+    It never raises: what Redis does not hear now the sweep tells it.
+    """
+    try:
+        limits = await limits_of(tenant)
+        if limits:
+            await tell(await redis(), Book(tenant, limits), reservation, used)
+    except (RedisError, OSError, DatabaseError) as error:
+        log.warning("quota.not_settled", error=type(error).__name__)
+
+
+async def tell(client: Redis, book: Book, reservation: uuid.UUID, used: Amounts) -> str:
+    """The same; gives what came of it, and raises RedisError and OSError."""
+    said = (book.prefix, str(reservation), str(book.tenant.pk), used.requests, used.tokens, used.cost)
+    answer: str = await client.eval(scripts.SETTLE, 0, *said)
+    return answer
+
+
+def _standings(limits: Sequence[Limit], said: Sequence[str]) -> list[Standing]:
+    return [
+        Standing(limit, int(left), float(resets))
+        for limit, left, resets in zip(limits, said[::2], said[1::2], strict=True)
+    ]
+
+
+class _Clock:
+    """Redis' clock, as this process last heard it: its own may be wrong by minutes."""
+
+    def __init__(self) -> None:
+        self._ahead: float | None = None  # of the monotonic clock
+
+    def learn(self, now: float) -> None:
+        self._ahead = now - time.monotonic()
+
+    def now(self) -> dt.datetime:
+        now = time.time() if self._ahead is None else time.monotonic() + self._ahead
+        return dt.datetime.fromtimestamp(now, dt.UTC)
+
+
+_clock = _Clock()

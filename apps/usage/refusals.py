@@ -1,0 +1,56 @@
+"""What somebody is told who may use no more: which limit, what is left of it, and when asking again may help."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from chatbot.errors import ParleyError, QuotaExceeded, RateLimited
+from chatbot.quota import COST_UNITS, Amounts, Limit
+
+SOON: Final = 2.0  # seconds after which one of somebody's own questions may have ended
+LONG: Final = 86_400.0  # seconds, where waiting alone does not help
+
+_WHOSE = {
+    "tenant": "This workspace",
+    "assistant": "This assistant",
+    "key": "This API key",
+    "client": "This program",
+    "scope": "What these credentials permit",
+    "user": "This user",
+    "visitor": "This visitor",
+}
+_WHAT = {"requests": "questions", "tokens": "tokens", "cost": "worth of answers", "turns": "questions at the same time"}
+_WHEN = {"minute": " a minute", "hour": " an hour", "day": " a day", "month": " a month", "once": ""}
+
+
+def refusal(limit: Limit, asked: Amounts, *, left: int, wait: float) -> ParleyError:
+    """wait: seconds until enough is free; 0 where nobody knows, below where it never is."""
+    if wait < 0 or asked.of(limit.metric) > limit.most:
+        advice, retry_after = "This question alone asks for more.", LONG
+    elif limit.window == "once":
+        advice, retry_after = "Please wait until another one has ended.", SOON
+    else:
+        advice, retry_after = "Please try again later.", max(1.0, round(wait, 1))
+    kind = RateLimited if limit.window in ("minute", "once") else QuotaExceeded
+    return kind(
+        f"{words(limit)} {advice}",
+        retry_after=retry_after,
+        limit={
+            "name": limit.name,
+            "limit": in_its_unit(limit, limit.amount),
+            "remaining": in_its_unit(limit, left),
+            "reset": math.ceil(retry_after),
+        },
+    )
+
+
+def words(limit: Limit) -> str:
+    """The limit as a sentence."""
+    amount = f"{limit.amount / COST_UNITS:,.2f}" if limit.metric == "cost" else f"{limit.amount:,}"
+    return f"{_WHOSE[limit.account.level]} may use {amount} {_WHAT[limit.metric]}{_WHEN[limit.window]}."
+
+
+def in_its_unit(limit: Limit, amount: int) -> float:
+    """Money as money; everything else is a number of things."""
+    return amount / COST_UNITS if limit.metric == "cost" else amount
