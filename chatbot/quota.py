@@ -84,7 +84,7 @@ class Standing:
     @property
     def near(self) -> bool:
         """Whether so much is used that it should be told."""
-        return self.left <= self.limit.most * (1 - WARN_AT)
+        return self.limit.most - self.left >= self.limit.most * WARN_AT
 
 
 def bounds(window: Window, moment: dt.datetime, zone: ZoneInfo) -> tuple[dt.datetime, dt.datetime]:

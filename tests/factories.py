@@ -14,6 +14,8 @@ from apps.knowledge.models import Chunk, Collection, Document, Embedding, Embedd
 from apps.tenants import keys, rights
 from apps.tenants.models import EndUser, Membership, Tenant, User
 from apps.tenants.scoping import tenant_scope
+from apps.usage import limits
+from apps.usage.models import Quota
 
 _count = itertools.count(1)
 PASSWORD = "correct horse battery staple"
@@ -67,6 +69,13 @@ def make_endpoint(base_url: str = "http://127.0.0.1:9", **fields: Any) -> Endpoi
     if kind == Endpoint.Kind.EMBEDDING:
         defaults["dimension"] = 384
     return Endpoint.objects.create(**{**defaults, **fields})
+
+
+def make_quota(*, tenant: Tenant, **fields: Any) -> Quota:
+    """A limit of the tenant's own; a process that knows the old ones hears of it."""
+    quota = Quota.objects.create(**{"tenant": tenant, "window": "day", "amount": 10, **fields})
+    limits.forget()
+    return quota
 
 
 def make_index(*, tenant: Tenant, endpoint: Endpoint | None = None, **fields: Any) -> EmbeddingIndex:

@@ -31,6 +31,8 @@ from apps.tenants.models import Tenant
 from apps.tenants.pool import Connection
 from apps.tenants.statements import Columns, transaction
 from apps.usage import meter
+from apps.usage.limits import limits_of
+from apps.usage.meter import Reserved
 from chatbot.errors import InvalidRequest, NotFound, QuotaExceeded, RateLimited, TurnInProgress
 
 TRIES = 3
@@ -105,31 +107,37 @@ async def _open(
     replica: uuid.UUID,
 ) -> Opened | uuid.UUID:
     await gateway.pool()  # the endpoints, before the transaction
+    limited = bool(await limits_of(caller.tenant))
     twin = bool(question.idempotency_key)
     for _ in range(TRIES):
         async with transaction(caller.tenant) as connection:
-            planned = await plan(connection)
-        if isinstance(planned, uuid.UUID):
-            return planned
-        try:
-            reserved = await charging.reserve(caller, planned.opened)
-        except (QuotaExceeded, RateLimited):
-            if not twin:
-                raise
-            twin = False  # its own first sending may hold what it asks for
-            await asyncio.sleep(TWIN_SECONDS)
-            continue
-        accepted = False
-        try:
-            async with transaction(caller.tenant) as connection:
-                written = await write(connection, planned, reserved, replica)
-            accepted = isinstance(written, Opened)
-        finally:
-            if not accepted:
-                await meter.settle(caller.tenant, planned.opened.turn_id)
-        if written is not None:
-            return written
+            found: Planned | Opened | uuid.UUID | None = await plan(connection)
+            if isinstance(found, Planned) and not limited:  # nothing to wait for: one transaction does for both
+                found = await write(connection, found, Reserved(charging.most(found.opened)), replica)
+        if isinstance(found, Planned):
+            try:
+                found = await _admit(found, replica)
+            except (QuotaExceeded, RateLimited):
+                if not twin:
+                    raise
+                twin, found = False, None  # its own first sending may hold what it asks for
+                await asyncio.sleep(TWIN_SECONDS)
+        if found is not None:
+            return found
     raise TurnInProgress
+
+
+async def _admit(planned: Planned, replica: uuid.UUID) -> Opened | uuid.UUID | None:
+    tenant, accepted = planned.opened.tenant, False
+    reserved = await charging.reserve(planned.caller, planned.opened)
+    try:
+        async with transaction(tenant) as connection:
+            written = await write(connection, planned, reserved, replica)
+        accepted = isinstance(written, Opened)
+    finally:
+        if not accepted:
+            await meter.settle(tenant, planned.opened.turn_id)
+    return written
 
 
 async def _plan(

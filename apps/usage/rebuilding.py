@@ -92,7 +92,7 @@ def read(tenant: Tenant, counters: Sequence[Counter]) -> tuple[list[Running], li
         values += arguments
     earliest = min((counter.begin for counter in counters), default=dt.datetime.now(dt.UTC))
     with connection.cursor() as cursor:
-        cursor.execute(_READ.format(", ".join(sums) or "0"), [tenant.pk, *values, tenant.pk, earliest])
+        cursor.execute(_READ.format(", ".join(sums) or "count(*)"), [tenant.pk, *values, tenant.pk, earliest])
         row: Any = cursor.fetchone()
     found = orjson.loads(row[0]) if isinstance(row[0], str) else row[0]
     return [_running(tenant, one) for one in found], [

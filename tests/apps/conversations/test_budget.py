@@ -11,10 +11,14 @@ from django.db import connections
 
 from apps.access import authentication
 from apps.inference import gateway
+from apps.tenants.scoping import platform_unit
+from apps.usage import limits
+from tests import factories
 from tests.apps.conversations.conftest import Api, World, read_sse
 from tests.environment import HOME, Backends
 
 TRANSACTIONS = 2
+LIMITED = 3  # nothing waits for Redis inside one
 STATEMENTS = 8
 _LINE = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
 
@@ -45,11 +49,15 @@ def statements(servers: Backends, database: None) -> Iterator[Statements]:
     pooled.close_pool()
 
 
+@pytest.mark.parametrize("limited", [False, True])
 async def test_what_a_question_costs_before_its_first_token(
-    statements: Statements, world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+    statements: Statements, world: World, api: Api, monkeypatch: pytest.MonkeyPatch, limited: bool
 ) -> None:
+    if limited:
+        await platform_unit(lambda: factories.make_quota(tenant=world.tenant, metric="tokens", amount=1_000_000))
     monkeypatch.setattr(authentication, "CACHE_SECONDS", 60.0)
     monkeypatch.setattr(gateway, "FRESH_SECONDS", 60.0)
+    monkeypatch.setattr(limits, "FRESH_SECONDS", 60.0)
     world.script("Prime", " it.", always=True, delay=0.5)
     await api.ask(world.turns, "how do I start the pump?")  # now the process knows the key and the endpoints
 
@@ -58,7 +66,7 @@ async def test_what_a_question_costs_before_its_first_token(
     async for event in read_sse(response):
         if event.type == "token":
             break
-    within_budget(statements.sent())
+    within_budget(statements.sent(), LIMITED if limited else TRANSACTIONS)
 
     said = [{"role": "user", "content": "and how do I stop it?"}]
     call = {"model": "guide", "messages": said, "stream": True}
@@ -68,12 +76,12 @@ async def test_what_a_question_costs_before_its_first_token(
     async for chunk in response.streaming_content:
         assert b'"content":"Prime"' in chunk
         break
-    within_budget(statements.sent())
+    within_budget(statements.sent(), LIMITED if limited else TRANSACTIONS)
 
 
-def within_budget(sent: list[str]) -> None:
+def within_budget(sent: list[str], most: int) -> None:
     transactions = [statement for statement in sent if statement.startswith("BEGIN")]
     work = [statement for statement in sent if not statement.startswith(("BEGIN", "COMMIT"))]
     assert any("INSERT" in statement for statement in work), sent
-    assert len(transactions) <= TRANSACTIONS, work
+    assert len(transactions) <= most, work
     assert len(work) <= STATEMENTS, work
