@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
+from django.db import InterfaceError, OperationalError
 
 from apps.assistants.prompting import prompt_for
 from apps.conversations import metrics, turn
@@ -15,6 +17,7 @@ from apps.conversations.models import Turn
 from apps.conversations.running import Running
 from apps.inference import gateway
 from apps.knowledge.search import search
+from apps.tenants.scoping import no_connection
 from apps.usage.models import UsageRecord
 from chatbot.citations import MarkerFilter
 from chatbot.errors import ModelError, ModelUnavailable, PromptTooLong
@@ -27,6 +30,8 @@ from chatbot.tokens import estimate
 logger = structlog.get_logger(__name__)
 
 PLACE_SECONDS = 1.0
+# An accepted question does not fail because no connection to PostgreSQL was to be had just then.
+SEARCH_RETRIES = (0.1, 0.5, 1.0, 2.0)
 
 
 async def answer(running: Running) -> None:
@@ -45,7 +50,15 @@ async def answer(running: Running) -> None:
 
 
 async def _found(opened: turn.Opened) -> list[Source]:
-    return list(await search(opened.tenant, opened.collections, opened.text, limit=opened.assistant.passages))
+    for delay in (*SEARCH_RETRIES, None):
+        try:
+            return list(await search(opened.tenant, opened.collections, opened.text, limit=opened.assistant.passages))
+        except (OperationalError, InterfaceError) as error:
+            if delay is None or not no_connection(error):
+                raise
+            logger.warning("turn.search_failed", error=type(error).__name__, retry_in=delay)
+            await asyncio.sleep(delay)
+    raise AssertionError
 
 
 async def _begins(running: Running, found: Sequence[Source]) -> None:

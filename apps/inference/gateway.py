@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import time
 import uuid
 from collections import defaultdict
@@ -10,7 +12,7 @@ from typing import NamedTuple, cast
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from apps.edge import bus
 from apps.inference import metrics
@@ -145,10 +147,26 @@ def chat_endpoints(tenant: Tenant, chosen_id: uuid.UUID | None) -> list[Endpoint
 
 
 async def pool() -> Pool:
-    """The process's pool, at most FRESH_SECONDS older than the rows."""
+    """The process's pool, at most FRESH_SECONDS older than the rows; while those cannot be read, as it was."""
+    global _reading  # noqa: PLW0603
     if time.monotonic() >= _fresh_until:
-        await platform_unit(refresh)
+        # Once for all who ask meanwhile: a crowd of questions would else take a crowd of connections.
+        if _reading is None or _reading.done() or _reading.get_loop() is not asyncio.get_running_loop():
+            _reading = asyncio.create_task(_read(), context=contextvars.Context())
+        await asyncio.shield(_reading)
     return _pool
+
+
+_reading: asyncio.Task[None] | None = None
+
+
+async def _read() -> None:
+    try:
+        await platform_unit(refresh)
+    except (OperationalError, InterfaceError) as error:
+        if not _known:
+            raise
+        log.warning("endpoints.not_read", error=type(error).__name__)
 
 
 async def wake_up(row: Row) -> str:

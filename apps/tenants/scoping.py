@@ -126,6 +126,12 @@ async def _in_thread(work: Callable[[], R]) -> R:
     return await sync_to_async(run, thread_sensitive=False)()
 
 
+def no_connection(error: BaseException) -> bool:
+    """Whether this says that there was no connection, or no longer: what was not begun may be tried again."""
+    cause = error.__cause__ or error
+    return isinstance(cause, PoolTimeout | PoolClosed) or _is_lost(cause) or getattr(cause, "sqlstate", "") == "53300"
+
+
 def _is_lost(error: BaseException | None) -> bool:
     """Whether this ended a connection, as a restart of PostgreSQL does. Then it ended the idle ones of the pool, too,
     and each of them would fail another question."""

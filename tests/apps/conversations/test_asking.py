@@ -7,9 +7,11 @@ import json
 import uuid
 from typing import Any
 
+import psycopg
 import pytest
+from django.db import OperationalError
 
-from apps.conversations import asking, runner
+from apps.conversations import answering, asking, runner
 from apps.conversations.models import Message, Turn
 from apps.conversations.opening import open_turn
 from apps.inference.models import Endpoint
@@ -368,3 +370,21 @@ async def test_who_leaves_while_the_question_is_accepted_finds_its_answer(
     turn = await world.only_turn()
     assert turn.answer is not None
     assert (turn.state, turn.answer.text) == ("finished", "the answer")
+
+
+async def test_a_question_does_not_fail_because_no_connection_was_to_be_had(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [OperationalError("No connection"), OperationalError("No connection")]
+    search = answering.search
+
+    async def crowded(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            raise failures.pop() from psycopg.OperationalError("No connection to PostgreSQL got free in time.")
+        return await search(*args, **kwargs)
+
+    monkeypatch.setattr(answering, "search", crowded)
+    world.script("Prime", always=True)
+    answer = await api.ask(world.turns, "pump?")
+    assert answer.status_code == 200
+    assert not failures
