@@ -47,6 +47,8 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Deliveries", "outbox", "webhooks.delivery", ""),
             ("End users", "group", "tenants.enduser", ""),
             ("Usage", "receipt_long", "usage.usagerecord", ""),
+            ("Limits", "speed", "usage.quota", ""),
+            ("Extra granted", "add_card", "usage.grant", ""),
             ("Audit log", "policy", "tenants.auditentry", ""),
         ],
     ),
@@ -55,6 +57,8 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
         [
             ("Endpoint board", "monitoring", "inference.endpoint", "admin:inference_board"),
             ("Endpoints", "dns", "inference.endpoint", ""),
+            ("Plans", "layers", "usage.plan", ""),
+            ("Plans of tenants", "assignment", "usage.tenantplan", ""),
             ("Users", "manage_accounts", "tenants.user", ""),
         ],
     ),

@@ -133,3 +133,6 @@ def totals(records: QuerySet[UsageRecord]) -> dict[str, Any]:
         tokens=Coalesce(Sum(F("prompt_tokens") + F("completion_tokens")), 0),
         **counts,
     )
+
+
+from apps.usage import admin_limits  # noqa: E402, F401 - registers its pages

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -16,7 +18,7 @@ from apps.access.authentication import Caller
 from apps.edge import bus
 from apps.tenants.models import EndUser, Tenant
 from apps.tenants.scoping import unit
-from apps.usage.models import Grant, LimitedUse, Limiting, Plan, PlanLimit, Quota, TenantPlan
+from apps.usage.limit_models import Grant, LimitedUse, Limiting, PlanLimit, Quota, TenantPlan, plan_of
 from chatbot.quota import Account, Limit, Metric, Window, cost_units
 
 # How long a process goes by limits that it has read, should nobody tell it of a change.
@@ -122,17 +124,31 @@ async def limits_of(tenant: Tenant) -> Limits:
     """A tenant's limits, at most FRESH_SECONDS old. Not inside a transaction: it may need one."""
     limits, until = _known.get(tenant.pk, (None, 0.0))
     if limits is None or until <= time.monotonic():
+        # Once for all who ask meanwhile: a crowd of questions would else take a crowd of connections.
+        reading = _reading.get(tenant.pk)
+        if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
+            reading = _reading[tenant.pk] = asyncio.create_task(_read(tenant), context=contextvars.Context())
+        limits = await asyncio.shield(reading)
+    return limits
+
+
+_reading: dict[uuid.UUID, asyncio.Task[Limits]] = {}
+
+
+async def _read(tenant: Tenant) -> Limits:
+    try:
         limits = await unit(read, tenant)
-        if len(_known) >= MOST_TENANTS:
-            _known.clear()
-        _known[tenant.pk] = limits, time.monotonic() + FRESH_SECONDS
+    finally:
+        del _reading[tenant.pk]
+    if len(_known) >= MOST_TENANTS:
+        _known.clear()
+    _known[tenant.pk] = limits, time.monotonic() + FRESH_SECONDS
     return limits
 
 
 def read(tenant: Tenant) -> Limits:
     """A tenant's limits as they stand in the database. Call it in the tenant's scope."""
-    own = TenantPlan.objects.for_tenant(tenant).select_related("plan").first()
-    plan = own.plan if own and own.plan else Plan.objects.filter(is_default=True).first()
+    own, plan = TenantPlan.objects.for_tenant(tenant).first(), plan_of(tenant.pk)
     changes = [row.changed for row in (own, plan) if row]
     return Limits(
         f"{max(changes).timestamp():.6f}" if changes else "0",
