@@ -147,7 +147,9 @@ def _conclude(running: Running, answered: asyncio.Task[None]) -> None:
         outcome.bill = UsageRecord.Bill.NONE if refused else UsageRecord.Bill.LOSS
     elif outcome.state == Turn.State.RUNNING:
         outcome.state, outcome.finish_reason = Turn.State.STOPPED, "stopped"
-        outcome.bill = UsageRecord.Bill.DELIVERED
+        # Who left the line before any model was asked owes nothing.
+        asked = outcome.text or outcome.story.attempts
+        outcome.bill = UsageRecord.Bill.DELIVERED if asked else UsageRecord.Bill.NONE
     elapsed = (time.perf_counter() - running.started) * 1000
     outcome.timings = replace(outcome.timings, total_ms=round(elapsed, 1))
     outcome.last_seq = running.log.next_seq

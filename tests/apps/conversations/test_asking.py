@@ -136,7 +136,9 @@ async def test_stop_races_completion_to_one_end(world: World, api: Api) -> None:
         rest = [event async for event in events]
         await stopping
         assert [event.type for event in rest].count("turn.finished") == 1
-        assert (await world.bill(first.body["turn"])).bill in {"once", "delivered"}
+        # A stop that comes before the model was asked leaves nothing to bill.
+        paid = {"once", "delivered"} if rest[-1].body["text"] else {"once", "delivered", "none"}
+        assert (await world.bill(first.body["turn"])).bill in paid
 
 
 async def test_one_answer_at_a_time_in_a_conversation(world: World, api: Api) -> None:

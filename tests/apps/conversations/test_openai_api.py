@@ -518,4 +518,5 @@ async def test_a_failing_embedding_server_costs_nothing(world: World, api: Api) 
     world.fake.script(Reply(kind="embedding", status=500))
     response = await embed(api, input="x")
     assert (response.status_code, response.json()["error"]["code"]) == (502, "model_failed")
-    assert await platform_unit(UsageRecord.objects.count) == 0
+    row = await platform_unit(UsageRecord.objects.get)
+    assert (row.bill, row.prompt_tokens, row.reserved_tokens) == ("none", 0, 0)
