@@ -103,10 +103,11 @@ class ModelError(ParleyError):
     """An inference server let us down; subclasses say how.
 
     at_fault: False where it did what it should with what it was sent, such as refusing a wrong key: that says nothing
-    of its health.
+    of its health. status: the HTTP status with which it refused, None where that is not how it failed.
     """
 
     at_fault: bool = True
+    status: int | None = None
 
 
 class ModelFailed(ModelError):

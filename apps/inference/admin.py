@@ -31,7 +31,7 @@ PROTOCOL_HELP = {
     "tgi": "its Messages API; the context length is read from the server. Chat only.",
     "tgi-generate": "for models without a chat template: /generate_stream with the dialogue as plain text. Chat only.",
     "llamacpp": "the OpenAI API of llama-server; the context of a slot is read from the server.",
-    "tei": "its route /embed; embeddings only. Its OpenAI route works as OpenAI-compatible.",
+    "tei": "its routes /embed and /rerank; it does not chat. Its OpenAI route embeds as OpenAI-compatible.",
     "hf": "Inference Providers by a model's id, or a dedicated Inference Endpoint by its address. The API key is a "
     "Hugging Face token.",
 }
@@ -97,7 +97,7 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean() or self.cleaned_data
-        if cleaned.get("kind") == Endpoint.Kind.CHAT:
+        if cleaned.get("kind") != Endpoint.Kind.EMBEDDING:
             cleaned["dimension"] = None
         elif cleaned.get("dimension") is None and "dimension" not in self.errors:
             self.add_error("dimension", "An embedding endpoint needs the dimension of its vectors (1 to 4000).")
@@ -247,7 +247,9 @@ class EndpointAdmin(OperatorAdmin):
     def name_and_model(self, endpoint: Endpoint) -> list[str]:
         return [endpoint.name, endpoint.model]
 
-    @display(description="Kind", label={"Chat": "primary", "Embedding": "info"}, ordering="kind")
+    @display(
+        description="Kind", label={"Chat": "primary", "Embedding": "info", "Reranking": "warning"}, ordering="kind"
+    )
     def kind_label(self, endpoint: Endpoint) -> str:
         return str(endpoint.get_kind_display())
 

@@ -20,7 +20,7 @@ from apps.tenants.scoping import platform_unit
 from apps.webhooks import operators
 from chatbot.errors import ModelError
 from chatbot.inference.client import Client
-from chatbot.inference.endpoint import Deadlines, Endpoint, ProtocolName
+from chatbot.inference.endpoint import Deadlines, Endpoint, Kind, ProtocolName
 from chatbot.inference.pool import Pool
 from chatbot.inference.protocols import protocol_of
 from chatbot.inference.state import Change
@@ -45,7 +45,7 @@ def engine_endpoint(row: Row) -> Endpoint:
     """The engine's picture of a row."""
     return Endpoint(
         id=str(row.pk),
-        kind="embedding" if row.kind == Row.Kind.EMBEDDING else "chat",
+        kind=cast("Kind", row.kind),
         name=row.name,
         protocol=cast("ProtocolName", row.protocol),
         base_url=row.base_url,

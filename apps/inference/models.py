@@ -1,4 +1,4 @@
-"""Inference endpoints: the model servers that answer and embed."""
+"""Inference endpoints: the model servers that answer, embed and rerank."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class Endpoint(models.Model):
     class Kind(models.TextChoices):
         CHAT = "chat", "Chat"
         EMBEDDING = "embedding", "Embedding"
+        RERANK = "rerank", "Reranking"
 
     class Protocol(models.TextChoices):
         OPENAI = "openai", "OpenAI-compatible"
@@ -170,7 +171,7 @@ class Endpoint(models.Model):
     class Meta:
         ordering = ("name",)
         constraints = [
-            models.CheckConstraint(condition=Q(kind__in=["chat", "embedding"]), name="endpoint_kind"),
+            models.CheckConstraint(condition=Q(kind__in=["chat", "embedding", "rerank"]), name="endpoint_kind"),
             models.CheckConstraint(
                 # The explicit NULL test, because a CHECK that comes out as NULL passes.
                 condition=~Q(kind="embedding") | Q(dimension__isnull=False, dimension__gte=1, dimension__lte=4000),
@@ -184,12 +185,12 @@ class Endpoint(models.Model):
             models.CheckConstraint(
                 condition=Q(kind="chat") | ~Q(protocol__in=["tgi", "tgi-generate"]),
                 name="endpoint_tgi_chats",
-                violation_error_message="Text Generation Inference chats and does not embed.",
+                violation_error_message="Text Generation Inference only chats.",
             ),
             models.CheckConstraint(
-                condition=Q(kind="embedding") | ~Q(protocol="tei"),
+                condition=~Q(kind="chat") | ~Q(protocol="tei"),
                 name="endpoint_tei_embeds",
-                violation_error_message="Text Embeddings Inference embeds and does not chat.",
+                violation_error_message="Text Embeddings Inference embeds or reranks, and does not chat.",
             ),
             models.CheckConstraint(
                 condition=~Q(base_url="") | Q(protocol="hf"),

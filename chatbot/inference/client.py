@@ -1,4 +1,4 @@
-"""Asks model servers: streams answers, embeds texts, and looks what a server is; raises nothing but our own errors."""
+"""Asks model servers: streams answers, embeds and ranks texts, looks what a server is; raises only our own errors."""
 
 from __future__ import annotations
 
@@ -102,6 +102,15 @@ class Client:
                 f"The embedding server gave {len(vectors[0])} dimensions where {endpoint.dimension} are expected."
             )
         return vectors
+
+    async def rerank(self, endpoint: Endpoint, query: str, texts: list[str], *, address: str = "") -> list[float]:
+        """How well each text answers the query, in the order of the texts: the higher, the better. Only scores of one
+        call can be compared. Waits `first_token` seconds at most, for someone waits."""
+        if not texts:
+            return []
+        until = asyncio.get_running_loop().time() + endpoint.deadlines.first_token
+        async with self._sessions.exchange(endpoint, until=until, address=address) as exchange:
+            return await protocol_of(endpoint).rerank(exchange, endpoint, query, texts)
 
     async def look(self, endpoint: Endpoint) -> Seen:
         """What stands at the endpoint's address. Raises a ModelError where nothing answers."""

@@ -1,4 +1,4 @@
-"""A scripted inference server: chat, embeddings, and every way a real one misbehaves.
+"""A scripted inference server: chat, embeddings, reranking, and every way a real one misbehaves.
 
 It answers as https://platform.openai.com/docs/api-reference says (chat/create, chat-streaming, embeddings, models;
 errors as in docs/guides/error-codes); tests/fakes/dialects.py has the servers that differ, for `dialect`.
@@ -30,7 +30,7 @@ from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Refusal, chunk, usage
 from tests.fakes.machine import Full, Load, Machine
 from tests.fakes.replies import DIMENSION, Received, Reply
 from tests.fakes.speaking import Speech
-from tests.fakes.vectors import embedding
+from tests.fakes.vectors import embedding, ranking
 
 __all__ = ["CONTEXT_LENGTH", "DIMENSION", "FakeInference", "Received", "Reply", "embedding", "make_endpoint"]
 
@@ -61,6 +61,8 @@ class FakeInference:
             app.router.add_post(self.dialect.chat_path, self._chat)
         if self.dialect.embed_path:
             app.router.add_post(self.dialect.embed_path, self._embeddings)
+        if self.dialect.rerank_path:
+            app.router.add_post(self.dialect.rerank_path, self._rerank)
         for path, tell in self.dialect.pages().items():
             app.router.add_get(path, self._page(tell))
         app.router.add_get("/api/resolve-cache/{file}", self._moved_page)
@@ -127,7 +129,19 @@ class FakeInference:
             return denied
         texts = self.dialect.texts(received.payload)
         reply = self._next_reply("embedding", received.payload.get("model", ""), texts[0] if texts else "")
-        return await self._watched(request, received, self._embed(request, reply, texts))
+        answer = self.dialect.vectors([embedding(text, reply.dimension) for text in texts], texts)
+        return await self._watched(request, received, self._in_one_piece(request, reply, answer))
+
+    async def _rerank(self, request: web.Request) -> web.StreamResponse:
+        received = await self._receive(request)
+        if denied := self._denied(request, received.payload):
+            return denied
+        if not self.dialect.reranks:
+            return _refusal(self.dialect.no_reranking())
+        query = received.payload["query"]
+        reply = self._next_reply("rerank", received.payload.get("model", ""), query)
+        answer = self.dialect.scores(ranking(query, self.dialect.ranked(received.payload)))
+        return await self._watched(request, received, self._in_one_piece(request, reply, answer))
 
     def _denied(self, request: web.Request, payload: dict[str, Any]) -> web.Response | None:
         """What is refused whatever the script says: a wrong key, an unknown model. It takes no reply."""
@@ -220,7 +234,8 @@ class FakeInference:
             return web.Response(text=page, content_type="text/plain", charset="utf-8")
         return web.Response(status=404)
 
-    async def _embed(self, request: web.Request, reply: Reply, texts: list[str]) -> web.Response:
+    async def _in_one_piece(self, request: web.Request, reply: Reply, answer: Any) -> web.Response:
+        """Vectors or scores, unless the reply has something else in mind."""
         await asyncio.sleep(reply.first_delay)
         if reply.cut_after is not None:
             await _cut(request)
@@ -232,7 +247,7 @@ class FakeInference:
             return refused
         if reply.garbage:
             return web.Response(text=reply.garbage, content_type="application/json")
-        return web.json_response(self.dialect.vectors([embedding(text, reply.dimension) for text in texts], texts))
+        return web.json_response(answer)
 
     async def _take_script(self, request: web.Request) -> web.Response:
         self._script = await _read(request, lambda body: [Reply(**reply) for reply in body])

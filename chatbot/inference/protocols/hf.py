@@ -30,6 +30,7 @@ from chatbot.errors import InvalidRequest, ModelBusy, ModelFailed, ModelTimeout,
 from chatbot.inference.endpoint import Endpoint, ProtocolName
 from chatbot.inference.protocols.base import Browse, Model, Protocol, Served, whole_number
 from chatbot.inference.protocols.openai import listed_models
+from chatbot.inference.protocols.tei import TEI
 from chatbot.inference.transport import Exchange
 from chatbot.inference.wire import ChatRequest, InputType, usable_vectors
 
@@ -79,6 +80,13 @@ class HuggingFace(Protocol):
             async with _Hub(_Sender(exchange, streamed=False), endpoint) as hub:
                 vectors = await hub.feature_extraction(texts, model=url, normalize=True, truncate=True)
                 return usable_vectors(vectors.tolist(), len(texts))
+
+    async def rerank(self, exchange: Exchange, endpoint: Endpoint, query: str, texts: list[str]) -> list[float]:
+        """By Text Embeddings Inference, which dedicated endpoints rerank with; the library has no call for it."""
+        if not endpoint.base_url:
+            raise ModelFailed("Inference Providers do not rerank; a dedicated Inference Endpoint does.")
+        with _translated(exchange, endpoint):
+            return await TEI().rerank(exchange, endpoint, query, texts)
 
     async def look_up(self, browse: Browse, model: str) -> Served | None:
         cards = listed_models(await browse(f"{router()}/v1/models"))
