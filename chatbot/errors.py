@@ -121,6 +121,9 @@ class ModelBusy(ModelError):
 
 
 class ModelUnavailable(ModelError):
+    """asleep: it could be started, as rented servers can."""
+
+    asleep: bool = False
     code = "model_unavailable"
     default_message = "No model server can be reached."
 

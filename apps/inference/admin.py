@@ -72,6 +72,8 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
             "first_token_seconds",
             "between_tokens_seconds",
             "total_seconds",
+            "wake_seconds",
+            "hub_name",
             "tier",
             "weight",
             "limit",
@@ -137,6 +139,7 @@ class EndpointAdmin(OperatorAdmin):
     actions_row: Any = ("test_now",)
     fieldsets = (
         (None, {"fields": ("name", "kind", "protocol", "base_url", "model", "new_key", "forget_key", "tags")}),
+        ("At Hugging Face", {"fields": (("hub_name", "wake_seconds"),)}),
         ("What it takes", {"fields": ("context_length", "dimension", "limit")}),
         ("Which one is asked", {"fields": (("tier", "weight"),)}),
         (

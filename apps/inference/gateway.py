@@ -57,6 +57,8 @@ def engine_endpoint(row: Row) -> Endpoint:
         tier=row.tier,
         limit=row.limit,
         draining=row.draining,
+        wake_seconds=row.wake_seconds,
+        hub_name=row.hub_name,
         deadlines=Deadlines(
             connect=row.connect_seconds,
             first_token=row.first_token_seconds,
@@ -151,10 +153,10 @@ async def pool() -> Pool:
 
 async def wake_up(row: Row) -> str:
     """Start a dedicated Inference Endpoint; what came of it, in a sentence."""
-    from chatbot.inference.protocols import hf  # noqa: PLC0415 - heavy, and seldom used
+    from chatbot.inference import hub  # noqa: PLC0415 - heavy, and seldom used
 
     try:
-        state = await hf.wake(engine_endpoint(row))
+        state = (await hub.start(engine_endpoint(row))).state
     except ModelError as error:
         return error.message
     if state == "running":

@@ -113,6 +113,23 @@ class Endpoint(models.Model):
         validators=[MinValueValidator(5), MaxValueValidator(3600)],
         help_text="In seconds, from the question to the last token.",
     )
+    wake_seconds = models.PositiveSmallIntegerField(
+        "longest wait for one that sleeps",
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(900)],
+        help_text="In seconds; dedicated Inference Endpoints of Hugging Face only. A question that finds nothing but "
+        "this one, paused or scaled to zero, starts it and waits so long. 0 does not wait.",
+    )
+    hub_name = models.CharField(
+        "name at Hugging Face",
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[RegexValidator(r"^[\w.-]+/[\w.-]+$", "Enter it as namespace/name.")],
+        help_text="Of a dedicated Inference Endpoint, as namespace/name. A paused one is only found by it.",
+    )
     tier = models.PositiveSmallIntegerField(
         default=0,
         db_default=0,
@@ -208,6 +225,13 @@ class Endpoint(models.Model):
             models.CheckConstraint(
                 condition=Q(first_token_seconds__gte=1, first_token_seconds__lte=120), name="endpoint_first_token"
             ),
+            models.CheckConstraint(
+                condition=Q(wake_seconds=0)
+                | (Q(protocol="hf", kind="chat", wake_seconds__gt=0, wake_seconds__lte=900) & ~Q(base_url="")),
+                name="endpoint_wake",
+                violation_error_message="Only a chat endpoint at Hugging Face, with an address of its own, is started "
+                "and waited for.",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -233,6 +257,10 @@ class Endpoint(models.Model):
     def clean(self) -> None:
         if self.first_token_seconds and self.total_seconds and self.first_token_seconds > self.total_seconds:
             raise ValidationError({"total_seconds": "An answer takes at least as long as its first token may."})
+        if self.wake_seconds and self.total_seconds and self.wake_seconds >= self.total_seconds:
+            raise ValidationError(
+                {"wake_seconds": "The longest answer counts from the question, so it has to be longer than this wait."}
+            )
         if not self.base_url:
             return
         try:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 from chatbot import addresses
@@ -31,6 +32,7 @@ from chatbot.inference.servers import Server
 from chatbot.inference.state import Change, ServerState
 from chatbot.inference.story import Story
 from chatbot.inference.traffic import Pulse
+from chatbot.inference.waking import POLL, RUNNING, Waker
 from chatbot.inference.wire import ChatRequest, InputType
 
 RETRY_SECONDS: Final = 5.0  # for queue and second attempt, beyond what the first endpoint may take to its first token
@@ -59,6 +61,7 @@ class Pool:
         self._retry_seconds = retry_seconds
         self._desk = Desk(time.monotonic, random)
         self._attendant = Attendant(self._desk, client, resolve)
+        self._waker = Waker()
         self.replace(endpoints)
 
     @property
@@ -96,13 +99,7 @@ class Pool:
 
     def reset(self, endpoint_id: str, address: str = "") -> None:
         """Close the breakers of an endpoint's servers, or of the one at an address."""
-        desk = self._desk
-        with desk.lock:
-            for server in desk.fleet.of(Lane((endpoint_id,))):
-                if address in ("", server.address) and server.breaker.state != "closed":
-                    server.breaker.reset(desk.clock())
-                    desk.tell(server, "breaker.closed", "It was reset.")
-            desk.admission.reconsider()
+        self._desk.reset(endpoint_id, address, "It was reset.")
 
     def continues(self, ids: Sequence[str]) -> bool:
         """Whether one of these can go on from a prefix. It may still refuse, as llama.cpp may with models that
@@ -117,6 +114,9 @@ class Pool:
         """Ask a server of one of `ids`, and once another one if it fails before its first token; entering waits for
         that token. With a prefix only those are asked that can go on from it. `story` is filled as it happens.
 
+        Where only an endpoint is left that sleeps, it is started and waited for, `wake_seconds` at most and no longer
+        than its whole answer may take; then the time to the first token begins anew.
+
         Leaving closes the stream, and so stops the model. Raises PromptTooLong, which no other endpoint mends,
         ModelBusy where no slot comes within 5 s or would, or the ModelError of the last attempt; inside the block the
         error of the stream, which is not retried.
@@ -124,7 +124,7 @@ class Pool:
         lane = self._able(ids, request)
         patience = self._desk.fleet.sites[lane.endpoints[0]].endpoint.deadlines.first_token + self._retry_seconds
         question = self._question(ids, "chat", asker, patience, story)
-        held = await self._twice(question, lane, lambda lane: self._start(question, lane, request))
+        held = await self._awake(question, lane, lambda lane: self._start(question, lane, request))
         try:
             yield held.answer
         finally:
@@ -174,7 +174,7 @@ class Pool:
 
     def _question(self, ids: Sequence[str], kind: Kind, asker: Asker, patience: float, story: Story | None) -> Question:
         now = asyncio.get_running_loop().time()
-        return Question(ids, kind, asker, now, now + patience, story)
+        return Question(ids, kind, asker, now, patience, now + patience, story)
 
     def _known(self, ids: Sequence[str], kind: Kind) -> list[Endpoint]:
         sites = self._desk.fleet.sites
@@ -190,6 +190,48 @@ class Pool:
         if not known:
             raise ModelFailed("No chat endpoint here can continue an answer.")
         return Lane(tuple(endpoint.id for endpoint in known))
+
+    async def _awake(self, question: Question, lane: Lane, attempt: Callable[[Lane], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await self._twice(question, lane, attempt)
+            except ModelUnavailable:
+                sleeper = self._sleeper(lane)
+                if sleeper is None:
+                    raise
+            await self._wake(question, lane, sleeper)
+
+    def _sleeper(self, lane: Lane) -> Endpoint | None:
+        """One that was asleep when it was last asked, and may be started for a question."""
+        with self._desk.lock:
+            asleep = [server.endpoint for server in self._desk.fleet.of(lane) if server.asleep]
+        startable = [endpoint for endpoint in asleep if endpoint.wake_seconds > 0 and not endpoint.draining]
+        return min(startable, key=lambda endpoint: endpoint.tier, default=None)
+
+    def _others(self, lane: Lane) -> bool:
+        with self._desk.lock:
+            return any(server.usable and not server.asleep for server in self._desk.fleet.of(lane))
+
+    async def _wake(self, question: Question, lane: Lane, endpoint: Endpoint) -> None:
+        """Return when the endpoint runs, or when another one takes questions again."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        tell = question.asker.on_waking or (lambda _: None)
+        try:
+            if question.wake_until is None:
+                total = question.asked + endpoint.deadlines.total
+                question.wake_until = min(began + endpoint.wake_seconds, total)
+            else:
+                # It runs, they say, and does not answer yet: what stands before it has to notice, too.
+                tell(RUNNING)
+                await asyncio.sleep(max(0.0, min(POLL, question.wake_until - began)))
+            runs = await self._waker.wait(endpoint, question.wake_until, tell, partial(self._others, lane))
+        finally:
+            if question.story is not None:
+                question.story.woken_ms += milliseconds(clock() - began)
+        if runs:
+            self._desk.reset(endpoint.id, "", "It was woken.")
+        question.until = clock() + question.patience
 
     async def _twice(self, question: Question, lane: Lane, attempt: Callable[[Lane], Awaitable[T]]) -> T:
         self._attendant.attend()
@@ -232,9 +274,10 @@ class Pool:
 
     async def _start(self, question: Question, lane: Lane, request: ChatRequest) -> Held:
         ticket, server = await self._place(question, lane)
-        endpoint, address = server.endpoint, server.address
+        address = server.address
         with self._attempt(question, ticket, server) as began:
-            pulse = Pulse(server.traffic, asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            endpoint, pulse = question.rest_at(server.endpoint, now), Pulse(server.traffic, now)
             deltas = self._client.chat(endpoint, request, address=address, pulse=pulse)
             try:
                 async with asyncio.timeout_at(question.until):

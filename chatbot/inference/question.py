@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chatbot.errors import ParleyError
 from chatbot.inference.admission import Ticket
 from chatbot.inference.answer import Answer
 from chatbot.inference.asker import Asker
-from chatbot.inference.endpoint import Kind
+from chatbot.inference.endpoint import Endpoint, Kind
 from chatbot.inference.servers import Server
 from chatbot.inference.story import Attempt, Story
 from chatbot.inference.traffic import Pulse
@@ -17,16 +17,26 @@ from chatbot.inference.traffic import Pulse
 
 @dataclass(slots=True)
 class Question:
-    """What all attempts of one share. Times are the loop's; until: for the first token."""
+    """What all attempts of one share. Times are the loop's. patience: seconds to the first token; until: its time.
+    wake_until: until when it waits for a server that sleeps, None as long as it has met none."""
 
     ids: Sequence[str]
     kind: Kind
     asker: Asker
     asked: float
+    patience: float
     until: float
     story: Story | None
     queued: float = 0.0
     tried: Server | None = None
+    wake_until: float | None = None
+
+    def rest_at(self, endpoint: Endpoint, now: float) -> Endpoint:
+        """The endpoint with what is left of its longest answer: for one that was woken much of it is over."""
+        if self.wake_until is None:
+            return endpoint
+        left = self.asked + endpoint.deadlines.total - now
+        return replace(endpoint, deadlines=replace(endpoint.deadlines, total=max(0.0, left)))
 
 
 @dataclass(slots=True)
