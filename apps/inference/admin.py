@@ -9,15 +9,18 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django import forms
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
+from django.views.decorators.debug import sensitive_post_parameters
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from apps.inference import gateway
 from apps.inference.admin_board import board_page
+from apps.inference.admin_hub import URL as HUB
+from apps.inference.admin_hub import hub_page
 from apps.inference.models import Endpoint
 from apps.inference.probe import Probed, last_probed, probe, remember
 from apps.tenants.admin_acting import acting_of
@@ -137,6 +140,7 @@ class EndpointAdmin(OperatorAdmin):
     autocomplete_fields = ("tenants",)
     actions_detail: Any = ("test_now", "adopt", "wake_up")
     actions_row: Any = ("test_now",)
+    actions_list: Any = ("from_hugging_face",)
     fieldsets = (
         (None, {"fields": ("name", "kind", "protocol", "base_url", "model", "new_key", "forget_key", "tags")}),
         ("At Hugging Face", {"fields": (("hub_name", "wake_seconds"),)}),
@@ -151,7 +155,11 @@ class EndpointAdmin(OperatorAdmin):
     )
 
     def get_urls(self) -> list[URLPattern]:
-        own = [path("board/", self.admin_site.admin_view(partial(board_page, self)), name="inference_board")]
+        view = self.admin_site.admin_view
+        own = [
+            path("board/", view(partial(board_page, self)), name="inference_board"),
+            path("hub/", view(sensitive_post_parameters()(partial(hub_page, self))), name="inference_hub"),
+        ]
         return [*own, *super().get_urls()]
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
@@ -181,6 +189,12 @@ class EndpointAdmin(OperatorAdmin):
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         super().delete_model(request, obj)
         gateway.changed()
+
+    @action(  # type: ignore[operator]
+        description="From Hugging Face", url_path="from-hugging-face", icon="cloud_download", permissions=["add"]
+    )
+    def from_hugging_face(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse(HUB))
 
     @action(  # type: ignore[operator]
         description="Test now",

@@ -24,6 +24,7 @@ from chatbot.inference.endpoint import Deadlines, Endpoint, Kind, ProtocolName
 from chatbot.inference.pool import Pool
 from chatbot.inference.protocols import protocol_of
 from chatbot.inference.state import Change
+from chatbot.inference.waking import Dedicated
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +150,13 @@ async def pool() -> Pool:
     if time.monotonic() >= _fresh_until:
         await platform_unit(refresh)
     return _pool
+
+
+async def dedicated(token: str) -> list[Dedicated]:
+    """The dedicated Inference Endpoints that a Hugging Face token's owner has. Raises a ModelError."""
+    from chatbot.inference import hub  # noqa: PLC0415 - heavy, and seldom used
+
+    return await hub.owned(token)
 
 
 async def wake_up(row: Row) -> str:

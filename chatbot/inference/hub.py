@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from chatbot.errors import ModelFailed, ModelTimeout, ModelUnavailable
 from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.protocols.hf import HUB_SECONDS, WAKING
+from chatbot.inference.waking import Dedicated
 
 ASLEEP: Final = ("paused", "scaledToZero")
 TOKENLESS: Final = "Hugging Face asks for a token, and the endpoint has no API key."
@@ -26,18 +26,6 @@ REFUSED: Final = "Hugging Face does not let this token see or start the endpoint
 UNKNOWN: Final = "This token's owner has no Inference Endpoint at this address."
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Dedicated:
-    """A dedicated endpoint. full_name: namespace/name. state: as Hugging Face names it. url: "" where it tells none, as
-    of one that is paused; the address stays the same when it is started again."""
-
-    full_name: str
-    model: str
-    task: str
-    state: str
-    url: str
 
 
 async def owned(token: str) -> list[Dedicated]:

@@ -18,6 +18,18 @@ FAILED: Final = ("failed", "updateFailed")
 TOO_LATE: Final = "The Inference Endpoint is starting, and was not there in time."
 
 
+@dataclass(frozen=True, slots=True)
+class Dedicated:
+    """A dedicated endpoint. full_name: namespace/name. state: as Hugging Face names it. url: "" where it tells none, as
+    of one that is paused; the address stays the same when it is started again."""
+
+    full_name: str
+    model: str
+    task: str
+    state: str
+    url: str
+
+
 @dataclass(slots=True, eq=False)
 class _Waking:
     """state: as Hugging Face names it, "asked" until it has told one."""

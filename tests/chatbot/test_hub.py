@@ -9,7 +9,7 @@ import pytest
 
 from chatbot.errors import ModelError, ModelFailed, ModelUnavailable
 from chatbot.inference import hub
-from chatbot.inference.hub import Dedicated
+from chatbot.inference.waking import Dedicated
 from tests.fakes.hub import TOKEN, FakeHub, Kept
 from tests.fakes.inference import make_endpoint
 
