@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 from apps.inference.models import ALLOWED_BY, Endpoint
 from chatbot.addresses import REFUSED
-from chatbot.errors import ModelFailed, ModelUnavailable, ParleyError
+from chatbot.errors import ModelFailed, ParleyError
 from chatbot.inference.discovery import Seen
 from chatbot.inference.endpoint import Endpoint as EngineEndpoint
 from chatbot.inference.endpoint import Kind
 from chatbot.inference.protocols.base import Served
+from chatbot.inference.transport import UNREACHABLE
 
 MUDDLED = "It put a text that has nothing to do with the question first, so the model may not be one for reranking."
 LISTED = 5  # models named before it says how many more there are
@@ -53,7 +54,7 @@ def _title(protocol: str) -> str:
 
 
 def _nothing_there(endpoint: EngineEndpoint, failure: ParleyError) -> str:
-    if isinstance(failure, ModelUnavailable) and endpoint.base_url:
+    if failure.message == UNREACHABLE and endpoint.base_url:
         return f"Nothing answers at {endpoint.base_url}: the model server cannot be reached."
     return failure.message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Collection
 from typing import Final
 
@@ -29,11 +30,12 @@ BATCH: Final = 32
 class Client:
     """Speaks every protocol, over connections shared by all who ask on one event loop.
 
-    allowed: hosts that may be asked although their addresses are not public.
+    allowed: hosts that may be asked although their addresses are not public. tls: whose certificates to trust; by
+    default those that this machine trusts.
     """
 
-    def __init__(self, *, allowed: Collection[str] = ()) -> None:
-        self._sessions = Sessions(allowed=allowed)
+    def __init__(self, *, allowed: Collection[str] = (), tls: ssl.SSLContext | None = None) -> None:
+        self._sessions = Sessions(allowed=allowed, tls=tls)
 
     async def chat(
         self, endpoint: Endpoint, request: ChatRequest, *, address: str = "", pulse: Pulse | None = None

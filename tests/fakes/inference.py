@@ -17,6 +17,7 @@ that can do so go on from where its prefix ends, scripted or not.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
@@ -39,16 +40,23 @@ T = TypeVar("T")
 
 
 class FakeInference:
-    """`dialect` is the kind of server that it plays; `api_key` is asked for where it is set."""
+    """`dialect` is the kind of server that it plays; `api_key` is asked for where it is set. `tls`: it speaks HTTPS."""
 
     def __init__(
-        self, port: int = 0, *, dialect: Dialect | None = None, api_key: str = "", host: str = "127.0.0.1"
+        self,
+        port: int = 0,
+        *,
+        dialect: Dialect | None = None,
+        api_key: str = "",
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.dialect = dialect or Dialect()
         self.api_key = api_key
         self.requests: list[Received] = []
         self.moved: dict[str, str] = {}  # pages that are elsewhere now
         self.host = host
+        self.tls = tls
         self.port = port
         self.machine: Machine | None = None  # without one all are answered at once, each at its reply's pace
         self.told_load: Load | None = None
@@ -78,7 +86,12 @@ class FakeInference:
 
     @property
     def base_url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return self.at(self.host)
+
+    def at(self, name: str) -> str:
+        """Its address under a name."""
+        host = f"[{name}]" if ":" in name else name
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
     def script(self, *replies: Reply) -> None:
         """Add to the script; replies are taken in order by the requests that match them."""
@@ -98,7 +111,7 @@ class FakeInference:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.host, self.port).start()
+        await web.TCPSite(self._runner, self.host, self.port, ssl_context=self.tls).start()
         self.port = self._runner.addresses[0][1]
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from django.test import override_settings
 from apps.inference import diagnosis
 from apps.inference.models import Endpoint
 from apps.inference.probe import ProbeResult, probe
+from chatbot.inference import transport
+from tests.fakes.certificates import Authority
 from tests.fakes.dialects import VLLM, Dialect, LlamaCpp
 from tests.fakes.huggingface import TEI, TGI, TEIReranker, TGIGenerate
 from tests.fakes.inference import DIMENSION, FakeInference, Reply
@@ -64,6 +67,17 @@ async def test_nothing_there() -> None:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     assert (await probe(row(address))).error == f"Nothing answers at {address}: the model server cannot be reached."
+
+
+async def test_a_certificate_that_will_not_do_is_told(tmp_path: Path) -> None:
+    async with FakeInference(tls=Authority(tmp_path).server("127.0.0.1")) as fake:
+        assert (await probe(row(fake.base_url))).error == transport.UNTRUSTED
+        assert "cannot be reached" not in transport.UNTRUSTED
+
+
+async def test_https_where_none_is_spoken_is_told() -> None:
+    async with FakeInference() as fake:
+        assert (await probe(row(fake.base_url.replace("http:", "https:")))).error == transport.NO_TLS
 
 
 @pytest.mark.parametrize(
