@@ -69,9 +69,9 @@ def hub_page(admin: Any, request: HttpRequest) -> HttpResponse:
         try:
             token = _token(request)
             found = async_to_sync(gateway.dedicated)(token)
+            context |= {"lines": _lines(found), "sealed": _seal(request, token)}
             if wanted := request.POST.get("add"):
                 return _add(admin, request, token, _chosen(found, wanted))
-            context |= {"lines": _lines(found), "sealed": _seal(request, token)}
         except ParleyError as error:
             context["error"] = error.message
     return TemplateResponse(request, "admin/inference/hub.html", context)

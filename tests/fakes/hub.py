@@ -73,10 +73,13 @@ class FakeHub:
 
     def point_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let huggingface_hub find Hugging Face here, and a token of whoever runs this, which it must not send."""
-        address = "http://{}:{}".format(*self._runner.addresses[0][:2])
         monkeypatch.setenv("HF_TOKEN", "hf_of_whoever_runs_this")
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        monkeypatch.setattr(constants, "INFERENCE_ENDPOINTS_ENDPOINT", address)
+        monkeypatch.setattr(constants, "ENDPOINT", self.address)
+        monkeypatch.setattr(constants, "INFERENCE_ENDPOINTS_ENDPOINT", self.address)
+
+    @property
+    def address(self) -> str:
+        return "http://{}:{}".format(*self._runner.addresses[0][:2])
 
     @property
     def resumed(self) -> int:
