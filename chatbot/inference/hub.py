@@ -79,10 +79,13 @@ def _start(endpoint: Endpoint) -> InferenceEndpoint:
     try:
         return api.resume_inference_endpoint(found.name, namespace=found.namespace, token=token)
     except HfHubHTTPError as error:
-        # The question that was asked has woken one that was scaled to zero, whatever this answers.
-        if found.status == "scaledToZero" and error.response.status_code == HTTPStatus.BAD_REQUEST:
-            return found
-        raise
+        if error.response.status_code != HTTPStatus.BAD_REQUEST:
+            raise
+        # Another process was faster, or the question itself has woken one that was scaled to zero.
+        now = api.get_inference_endpoint(found.name, namespace=found.namespace, token=token)
+        if now.status == "paused":
+            raise
+        return now
 
 
 def _named(api: HfApi, token: str, full_name: str) -> InferenceEndpoint:

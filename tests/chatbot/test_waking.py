@@ -90,6 +90,21 @@ async def test_many_questions_start_it_once(scene: Scene) -> None:
     assert scene.hub.resumed == 1
 
 
+@pytest.mark.parametrize("state", ["paused", "scaledToZero"])
+async def test_many_processes_start_it_once(scene: Scene, state: str) -> None:
+    scene.kept.state = state
+    scene.hub.delay = 0.05
+    scene.change(hub_name="acme/sleeper")
+    clients = [Client(allowed=["127.0.0.1"]) for _ in range(3)]
+    pools = [Pool(client, [scene.endpoint]) for client in clients]
+    answers = await asyncio.gather(*(replace(scene, pool=pool).ask() for pool in pools))
+    assert answers == [ANSWER] * 3
+    assert scene.hub.resumed > 1  # each saw it asleep
+    assert scene.kept.started == 1
+    for client in clients:
+        await client.close()
+
+
 async def test_one_that_starts_already_is_not_started_again(scene: Scene) -> None:
     scene.kept.state, scene.kept.started = "initializing", 1
     assert await scene.ask() == ANSWER

@@ -106,6 +106,8 @@ class FakeHub:
         kept = next((kept for kept in self.kept if kept.full_name == full_name), None)
         if kept is None:
             return web.json_response({"error": "Endpoint not found"}, status=404)
+        if resume and kept.state not in ("paused", "scaledToZero"):
+            return web.json_response({"error": "Endpoint is not paused"}, status=400)
         if resume:
             kept.state = "pending"
             kept.started += 1
