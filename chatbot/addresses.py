@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -66,12 +67,16 @@ def check_url(url: str, *, allowed: Collection[str] = ()) -> str:
     return url
 
 
-def connector(*, allowed: Collection[str] = (), keep_alive: float = 15.0) -> aiohttp.TCPConnector:
-    """Connects to public addresses and `allowed` hosts only; a refused host is an aiohttp.ClientError.
+def connector(
+    *, allowed: Collection[str] = (), keep_alive: float = 15.0, tls: ssl.SSLContext | None = None
+) -> aiohttp.TCPConnector:
+    """Connects to public addresses and `allowed` hosts only; a refused host is an aiohttp.ClientError. tls: whom to
+    trust; by default those whom this machine trusts.
 
     It sees no addresses written as numbers, for those aiohttp does not resolve: check_url() before each request.
     """
-    return aiohttp.TCPConnector(limit=0, keepalive_timeout=keep_alive, resolver=_PublicResolver(allowed))
+    resolver = _PublicResolver(allowed)
+    return aiohttp.TCPConnector(limit=0, keepalive_timeout=keep_alive, resolver=resolver, ssl=tls or True)
 
 
 def may_connect(host: str, address: str, *, allowed: Collection[str] = ()) -> bool:

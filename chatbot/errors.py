@@ -106,10 +106,11 @@ class ModelError(ParleyError):
     """An inference server let us down; subclasses say how.
 
     at_fault: False where it did what it should with what it was sent, such as refusing a wrong key: that says nothing
-    of its health.
+    of its health. status: the HTTP status with which it refused, None where that is not how it failed.
     """
 
     at_fault: bool = True
+    status: int | None = None
 
 
 class ModelFailed(ModelError):
@@ -123,6 +124,9 @@ class ModelBusy(ModelError):
 
 
 class ModelUnavailable(ModelError):
+    """asleep: it could be started, as rented servers can."""
+
+    asleep: bool = False
     code = "model_unavailable"
     default_message = "No model server can be reached."
 

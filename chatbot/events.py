@@ -53,12 +53,20 @@ class TurnStarted(Event):
 @dataclass(frozen=True, slots=True)
 class Queued(Event):
     """Every model server is busy, and the question waits in line: `position` counts from 1, `wait` is in seconds, null
-    where nothing has been measured yet. Both are estimates, and either may rise."""
+    where nothing has been measured yet. Both are estimates, and either may rise. waking: it waits for no line but for a
+    rented server that slept and is started; how far that is, in the words of its host. It is left out otherwise."""
 
     type: ClassVar[str] = "queued"
     position: int
     wait: float | None
     approximate: bool = True
+    waking: str = ""
+
+    def payload(self) -> dict[str, Any]:
+        body = asdict(self)
+        if not self.waking:
+            del body["waking"]
+        return body
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ ENDPOINT_LIMITS = {
     "connect_seconds": "2",
     "between_tokens_seconds": "10",
     "total_seconds": "180",
+    "wake_seconds": "0",
     "tier": "0",
     "weight": "1.0",
     "limit": "128",

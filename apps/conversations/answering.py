@@ -183,7 +183,8 @@ async def _stream(request: ChatRequest, running: Running) -> None:
 
 
 def _asker(running: Running) -> Asker:
-    """Who asks. Those who wait in line hear of it at once, and then of their place about once a second."""
+    """Who asks. Those who wait in line hear of it at once, and then of their place about once a second; those who wait
+    for a server that is started, every few seconds how far that is."""
     told = -PLACE_SECONDS
 
     def on_wait(waiting: Waiting) -> None:
@@ -193,7 +194,10 @@ def _asker(running: Running) -> Asker:
             told = now
             running.log.append(Queued(waiting.position, waiting.seconds))
 
-    return Asker(tenant=str(running.opened.tenant.pk), rank=running.opened.rank, on_wait=on_wait)
+    def on_waking(state: str) -> None:
+        running.log.append(Queued(1, None, waking=state))
+
+    return Asker(str(running.opened.tenant.pk), rank=running.opened.rank, on_wait=on_wait, on_waking=on_waking)
 
 
 def _used(running: Running, request: ChatRequest, reported: Usage | None) -> Usage:

@@ -28,12 +28,14 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """How the model server was found. considered: (server, verdict). choice: why this one, or why none."""
+    """How the model server was found. considered: (server, verdict). choice: why this one, or why none.
+    woken: how long it was waited for a server that was started, "" where that was not done."""
 
     choice: str
     considered: list[tuple[str, str]]
     tried: list[Tried]
     waited: str
+    woken: str
     left: str
 
 
@@ -57,6 +59,7 @@ def explained(turn: Turn) -> Explained:
         considered=[(_server(one), one["verdict"]) for one in story.get("considered", ())],
         tried=tried,
         waited=duration(story.get("queued_ms")),
+        woken=duration(woken) if (woken := story.get("woken_ms")) else "",
         left=duration(story.get("deadline_left_ms")),
     )
 
@@ -79,6 +82,8 @@ def _choice(turn: Turn, tried: list[Tried]) -> str:
     answered = [one for one in tried if not one.failed]
     if not answered:
         return "None answered." if tried else "None could be asked."
+    if turn.story.get("woken_ms"):
+        return f"{answered[-1].server} answered, after one that was asleep had been started."
     if len(tried) > len(answered):
         return f"{answered[-1].server} answered after another one had failed."
     return f"{answered[-1].server} could take the question at once, or first."
@@ -103,6 +108,8 @@ def told(turn: Turn) -> Iterator[tuple[str, list[str]]]:
         yield "Considered", [f"{server}: {verdict}" for server, verdict in how.considered]
         yield "Tried", [f"{one.server}, after {one.began}: {one.outcome}" for one in how.tried] or ["none"]
         yield "In line", [how.waited]
+        if how.woken:
+            yield "Started", [f"a server that was asleep, waited for {how.woken}"]
         yield "Time left", [f"{how.left} of the time to the first token"]
     estimated = ", estimated" if turn.usage_estimated else ""
     yield "Tokens", [f"{turn.prompt_tokens} in, {turn.completion_tokens} out{estimated}"]

@@ -11,7 +11,7 @@ from chatbot.events import Event
 
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
 # Events leave these out where there is nothing to say.
-_OPTIONAL = {"retry_after"}
+_OPTIONAL = {"retry_after", "waking"}
 
 
 def component_of(kind: type[Event]) -> str:

@@ -9,15 +9,18 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django import forms
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
+from django.views.decorators.debug import sensitive_post_parameters
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminPasswordWidget
 
 from apps.inference import gateway
 from apps.inference.admin_board import board_page
+from apps.inference.admin_hub import URL as HUB
+from apps.inference.admin_hub import hub_page
 from apps.inference.models import Endpoint
 from apps.inference.probe import Probed, last_probed, probe, remember
 from apps.tenants.admin_acting import acting_of
@@ -31,7 +34,7 @@ PROTOCOL_HELP = {
     "tgi": "its Messages API; the context length is read from the server. Chat only.",
     "tgi-generate": "for models without a chat template: /generate_stream with the dialogue as plain text. Chat only.",
     "llamacpp": "the OpenAI API of llama-server; the context of a slot is read from the server.",
-    "tei": "its route /embed; embeddings only. Its OpenAI route works as OpenAI-compatible.",
+    "tei": "its routes /embed and /rerank; it does not chat. Its OpenAI route embeds as OpenAI-compatible.",
     "hf": "Inference Providers by a model's id, or a dedicated Inference Endpoint by its address. The API key is a "
     "Hugging Face token.",
 }
@@ -72,6 +75,8 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
             "first_token_seconds",
             "between_tokens_seconds",
             "total_seconds",
+            "wake_seconds",
+            "hub_name",
             "tier",
             "weight",
             "limit",
@@ -97,7 +102,7 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean() or self.cleaned_data
-        if cleaned.get("kind") == Endpoint.Kind.CHAT:
+        if cleaned.get("kind") != Endpoint.Kind.EMBEDDING:
             cleaned["dimension"] = None
         elif cleaned.get("dimension") is None and "dimension" not in self.errors:
             self.add_error("dimension", "An embedding endpoint needs the dimension of its vectors (1 to 4000).")
@@ -135,8 +140,10 @@ class EndpointAdmin(OperatorAdmin):
     autocomplete_fields = ("tenants",)
     actions_detail: Any = ("test_now", "adopt", "wake_up")
     actions_row: Any = ("test_now",)
+    actions_list: Any = ("from_hugging_face",)
     fieldsets = (
         (None, {"fields": ("name", "kind", "protocol", "base_url", "model", "new_key", "forget_key", "tags")}),
+        ("At Hugging Face", {"fields": (("hub_name", "wake_seconds"),)}),
         ("What it takes", {"fields": ("context_length", "dimension", "limit")}),
         ("Which one is asked", {"fields": (("tier", "weight"),)}),
         (
@@ -148,7 +155,11 @@ class EndpointAdmin(OperatorAdmin):
     )
 
     def get_urls(self) -> list[URLPattern]:
-        own = [path("board/", self.admin_site.admin_view(partial(board_page, self)), name="inference_board")]
+        view = self.admin_site.admin_view
+        own = [
+            path("board/", view(partial(board_page, self)), name="inference_board"),
+            path("hub/", view(sensitive_post_parameters()(partial(hub_page, self))), name="inference_hub"),
+        ]
         return [*own, *super().get_urls()]
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
@@ -178,6 +189,12 @@ class EndpointAdmin(OperatorAdmin):
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         super().delete_model(request, obj)
         gateway.changed()
+
+    @action(  # type: ignore[operator]
+        description="From Hugging Face", url_path="from-hugging-face", icon="cloud_download", permissions=["add"]
+    )
+    def from_hugging_face(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponseRedirect(reverse(HUB))
 
     @action(  # type: ignore[operator]
         description="Test now",
@@ -247,7 +264,9 @@ class EndpointAdmin(OperatorAdmin):
     def name_and_model(self, endpoint: Endpoint) -> list[str]:
         return [endpoint.name, endpoint.model]
 
-    @display(description="Kind", label={"Chat": "primary", "Embedding": "info"}, ordering="kind")
+    @display(
+        description="Kind", label={"Chat": "primary", "Embedding": "info", "Reranking": "warning"}, ordering="kind"
+    )
     def kind_label(self, endpoint: Endpoint) -> str:
         return str(endpoint.get_kind_display())
 

@@ -6,13 +6,20 @@ from collections.abc import Callable, Sequence
 
 from apps.inference.models import ALLOWED_BY, Endpoint
 from chatbot.addresses import REFUSED
-from chatbot.errors import ModelFailed, ModelUnavailable, ParleyError
+from chatbot.errors import ModelFailed, ParleyError
 from chatbot.inference.discovery import Seen
 from chatbot.inference.endpoint import Endpoint as EngineEndpoint
+from chatbot.inference.endpoint import Kind
 from chatbot.inference.protocols.base import Served
+from chatbot.inference.transport import UNREACHABLE
 
+MUDDLED = "It put a text that has nothing to do with the question first, so the model may not be one for reranking."
 LISTED = 5  # models named before it says how many more there are
 _OWN_WIRE = {"tgi-generate": "tgi", "tei": "tei"}  # protocols other than OpenAI's, and the server that speaks them
+_DEEDS: dict[Kind | None, str] = {"chat": "chat", "embedding": "embed", "rerank": "rerank"}
+# How servers refuse what the model that they run cannot do: without such a route (404, 405), vLLM with 400, llama.cpp
+# with 501, others with what is wrong with the fields.
+_NO_SUCH_DEED = {400, 404, 405, 422, 501}
 
 
 def complaint(endpoint: EngineEndpoint, failure: ParleyError | None, seen: Seen | None, dimension: int | None) -> str:
@@ -29,11 +36,13 @@ def complaint(endpoint: EngineEndpoint, failure: ParleyError | None, seen: Seen 
     for reason in _REASONS:
         if said := reason(endpoint, seen):
             return said
-    return failure.message
+    return _no_such_deed(endpoint, seen, failure) or failure.message
 
 
-def advice(endpoint: EngineEndpoint, seen: Seen | None) -> str:
-    """What would be better about an endpoint that works, or ""."""
+def advice(endpoint: EngineEndpoint, seen: Seen | None, scores: Sequence[float] = ()) -> str:
+    """What would be better about an endpoint that works, or "". scores: of a text that fits, and one that does not."""
+    if scores and scores[0] <= scores[-1]:
+        return MUDDLED
     served = seen.served if seen else None
     if served is None or served.protocol in (endpoint.protocol, "openai") or endpoint.protocol in ("hf", *_OWN_WIRE):
         return ""
@@ -45,7 +54,7 @@ def _title(protocol: str) -> str:
 
 
 def _nothing_there(endpoint: EngineEndpoint, failure: ParleyError) -> str:
-    if isinstance(failure, ModelUnavailable) and endpoint.base_url:
+    if failure.message == UNREACHABLE and endpoint.base_url:
         return f"Nothing answers at {endpoint.base_url}: the model server cannot be reached."
     return failure.message
 
@@ -77,16 +86,24 @@ def _no_model_server(endpoint: EngineEndpoint, seen: Seen) -> str:
 
 
 def _wrong_deed(endpoint: EngineEndpoint, seen: Seen) -> str:
-    if seen.served and seen.served.embeds_only and endpoint.kind == "chat":
-        return f"This is {seen.served.title}, which embeds and does not chat."
-    return ""
+    only = seen.served.only if seen.served else None
+    if seen.served is None or only in (None, endpoint.kind):
+        return ""
+    return f"This is {seen.served.title}, which {_DEEDS[only]}s and does not {_DEEDS[endpoint.kind]}."
 
 
 def _wrong_protocol(endpoint: EngineEndpoint, seen: Seen) -> str:
     served = seen.served
-    if served is None or _OWN_WIRE.get(endpoint.protocol, served.protocol) == served.protocol:
+    if served is None or _speaks(endpoint, served):
         return ""
     return f"Wrong protocol: this looks like {served.title}. Choose “{_title(served.protocol)}”."
+
+
+def _speaks(endpoint: EngineEndpoint, served: Served) -> bool:
+    """Whether the server understands the endpoint's protocol. It reranks by a single one."""
+    if endpoint.kind == "rerank" and served.protocol == "tei":
+        return endpoint.protocol in ("tei", "hf")
+    return _OWN_WIRE.get(endpoint.protocol, served.protocol) == served.protocol
 
 
 def _unknown_model(endpoint: EngineEndpoint, seen: Seen) -> str:
@@ -94,6 +111,12 @@ def _unknown_model(endpoint: EngineEndpoint, seen: Seen) -> str:
     if served is None or served.any_name or not served.models or served.model(endpoint.model):
         return ""
     return f"The server has no model “{endpoint.model}”; it has {_listed(served)}."
+
+
+def _no_such_deed(endpoint: EngineEndpoint, seen: Seen, failure: ModelFailed) -> str:
+    if endpoint.kind == "rerank" and seen.served and failure.status in _NO_SUCH_DEED:
+        return f"This is {seen.served.title}, and what runs there does not rerank."
+    return ""
 
 
 def _listed(served: Served) -> str:

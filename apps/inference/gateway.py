@@ -22,10 +22,11 @@ from apps.tenants.scoping import platform_unit
 from apps.webhooks import operators
 from chatbot.errors import ModelError
 from chatbot.inference.client import Client
-from chatbot.inference.endpoint import Deadlines, Endpoint, ProtocolName
+from chatbot.inference.endpoint import Deadlines, Endpoint, Kind, ProtocolName
 from chatbot.inference.pool import Pool
 from chatbot.inference.protocols import protocol_of
 from chatbot.inference.state import Change
+from chatbot.inference.waking import Dedicated
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ def engine_endpoint(row: Row) -> Endpoint:
     """The engine's picture of a row."""
     return Endpoint(
         id=str(row.pk),
-        kind="embedding" if row.kind == Row.Kind.EMBEDDING else "chat",
+        kind=cast("Kind", row.kind),
         name=row.name,
         protocol=cast("ProtocolName", row.protocol),
         base_url=row.base_url,
@@ -61,6 +62,8 @@ def engine_endpoint(row: Row) -> Endpoint:
         draining=row.draining,
         prompt_price=row.prompt_price,
         completion_price=row.completion_price,
+        wake_seconds=row.wake_seconds,
+        hub_name=row.hub_name,
         deadlines=Deadlines(
             connect=row.connect_seconds,
             first_token=row.first_token_seconds,
@@ -169,12 +172,19 @@ async def _read() -> None:
         log.warning("endpoints.not_read", error=type(error).__name__)
 
 
+async def dedicated(token: str) -> list[Dedicated]:
+    """The dedicated Inference Endpoints that a Hugging Face token's owner has. Raises a ModelError."""
+    from chatbot.inference import hub  # noqa: PLC0415 - heavy, and seldom used
+
+    return await hub.owned(token)
+
+
 async def wake_up(row: Row) -> str:
     """Start a dedicated Inference Endpoint; what came of it, in a sentence."""
-    from chatbot.inference.protocols import hf  # noqa: PLC0415 - heavy, and seldom used
+    from chatbot.inference import hub  # noqa: PLC0415 - heavy, and seldom used
 
     try:
-        state = await hf.wake(engine_endpoint(row))
+        state = (await hub.start(engine_endpoint(row))).state
     except ModelError as error:
         return error.message
     if state == "running":

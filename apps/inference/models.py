@@ -1,4 +1,4 @@
-"""Inference endpoints: the model servers that answer and embed."""
+"""Inference endpoints: the model servers that answer, embed and rerank."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class Endpoint(models.Model):
     class Kind(models.TextChoices):
         CHAT = "chat", "Chat"
         EMBEDDING = "embedding", "Embedding"
+        RERANK = "rerank", "Reranking"
 
     class Protocol(models.TextChoices):
         OPENAI = "openai", "OpenAI-compatible"
@@ -112,6 +113,23 @@ class Endpoint(models.Model):
         validators=[MinValueValidator(5), MaxValueValidator(3600)],
         help_text="In seconds, from the question to the last token.",
     )
+    wake_seconds = models.PositiveSmallIntegerField(
+        "longest wait for one that sleeps",
+        default=0,
+        db_default=0,
+        validators=[MaxValueValidator(900)],
+        help_text="In seconds; dedicated Inference Endpoints of Hugging Face only. A question that finds nothing but "
+        "this one, paused or scaled to zero, starts it and waits so long. 0 does not wait.",
+    )
+    hub_name = models.CharField(
+        "name at Hugging Face",
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[RegexValidator(r"^[\w.-]+/[\w.-]+$", "Enter it as namespace/name.")],
+        help_text="Of a dedicated Inference Endpoint, as namespace/name. A paused one is only found by it.",
+    )
     tier = models.PositiveSmallIntegerField(
         default=0,
         db_default=0,
@@ -170,7 +188,7 @@ class Endpoint(models.Model):
     class Meta:
         ordering = ("name",)
         constraints = [
-            models.CheckConstraint(condition=Q(kind__in=["chat", "embedding"]), name="endpoint_kind"),
+            models.CheckConstraint(condition=Q(kind__in=["chat", "embedding", "rerank"]), name="endpoint_kind"),
             models.CheckConstraint(
                 # The explicit NULL test, because a CHECK that comes out as NULL passes.
                 condition=~Q(kind="embedding") | Q(dimension__isnull=False, dimension__gte=1, dimension__lte=4000),
@@ -184,12 +202,12 @@ class Endpoint(models.Model):
             models.CheckConstraint(
                 condition=Q(kind="chat") | ~Q(protocol__in=["tgi", "tgi-generate"]),
                 name="endpoint_tgi_chats",
-                violation_error_message="Text Generation Inference chats and does not embed.",
+                violation_error_message="Text Generation Inference only chats.",
             ),
             models.CheckConstraint(
-                condition=Q(kind="embedding") | ~Q(protocol="tei"),
+                condition=~Q(kind="chat") | ~Q(protocol="tei"),
                 name="endpoint_tei_embeds",
-                violation_error_message="Text Embeddings Inference embeds and does not chat.",
+                violation_error_message="Text Embeddings Inference embeds or reranks, and does not chat.",
             ),
             models.CheckConstraint(
                 condition=~Q(base_url="") | Q(protocol="hf"),
@@ -206,6 +224,13 @@ class Endpoint(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(first_token_seconds__gte=1, first_token_seconds__lte=120), name="endpoint_first_token"
+            ),
+            models.CheckConstraint(
+                condition=Q(wake_seconds=0)
+                | (Q(protocol="hf", kind="chat", wake_seconds__gt=0, wake_seconds__lte=900) & ~Q(base_url="")),
+                name="endpoint_wake",
+                violation_error_message="Only a chat endpoint at Hugging Face, with an address of its own, is started "
+                "and waited for.",
             ),
         ]
 
@@ -232,6 +257,10 @@ class Endpoint(models.Model):
     def clean(self) -> None:
         if self.first_token_seconds and self.total_seconds and self.first_token_seconds > self.total_seconds:
             raise ValidationError({"total_seconds": "An answer takes at least as long as its first token may."})
+        if self.wake_seconds and self.total_seconds and self.wake_seconds >= self.total_seconds:
+            raise ValidationError(
+                {"wake_seconds": "The longest answer counts from the question, so it has to be longer than this wait."}
+            )
         if not self.base_url:
             return
         try:

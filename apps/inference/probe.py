@@ -1,4 +1,4 @@
-"""Tests an endpoint the only way that counts, by one small generation or embedding, and looks what stands there."""
+"""Tests an endpoint the only way that counts, by one small question of its kind, and looks what stands there."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from chatbot.inference.wire import ChatRequest, Message
 
 QUESTION = "Say in one sentence what a library is."
 MAX_TOKENS = 48
+RANKED = "What is a library?"
+# The first answers it, the second does not.
+TEXTS = ["A library is a place that lends books.", "The pump moves four litres of water."]
 REMEMBERED = 30 * 24 * 3600  # seconds
 
 
@@ -29,7 +32,8 @@ REMEMBERED = 30 * 24 * 3600  # seconds
 class ProbeResult:
     """What an endpoint did. Milliseconds since the request; `error` is the sentence of what is wrong, else empty.
 
-    first_ms, tokens_per_second, words: of a chat endpoint. dimension: of an embedding endpoint, as measured.
+    first_ms, tokens_per_second, words: of a chat endpoint. dimension: of an embedding endpoint, as measured. scores: of
+    a reranking endpoint, for a text that fits and one that does not.
     server, context_length: as the server tells of itself, where it does. advice: a sentence about what would be better
     though all works.
     """
@@ -41,6 +45,7 @@ class ProbeResult:
     tokens_estimated: bool = False
     words: str = ""
     dimension: int | None = None
+    scores: tuple[float, ...] = ()
     server: str = ""
     context_length: int | None = None
     advice: str = ""
@@ -80,7 +85,7 @@ async def probe(row: Endpoint) -> ProbeResult:
         await client.close()
     result = _with_what_is_served(result, endpoint, seen)
     wrong = complaint(endpoint, failure, seen, result.dimension)
-    return replace(result, error=wrong, advice="" if wrong else advice(endpoint, seen))
+    return replace(result, error=wrong, advice="" if wrong else advice(endpoint, seen, result.scores))
 
 
 async def _look(client: Client, endpoint: EngineEndpoint) -> Seen | None:
@@ -106,6 +111,9 @@ async def _ask(client: Client, endpoint: EngineEndpoint, started: float) -> Prob
         # Whatever its dimension: a wrong one is told with both numbers.
         vectors = await client.embed(replace(endpoint, dimension=None), ["library"], input_type="query")
         return ProbeResult(total_ms=_ms(started), dimension=len(vectors[0]))
+    if endpoint.kind == "rerank":
+        scores = await client.rerank(endpoint, RANKED, TEXTS)
+        return ProbeResult(total_ms=_ms(started), scores=tuple(scores))
     return await _generate(client, endpoint, started)
 
 

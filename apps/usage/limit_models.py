@@ -58,9 +58,7 @@ class LimitedUse(models.Model):
     def clean(self) -> None:
         super().clean()
         if (self.metric == self.Metric.TURNS) != (self.window == self.Window.ONCE):
-            raise ValidationError(
-                {"window": "Questions at the same time have no window; everything else has one."}
-            )
+            raise ValidationError({"window": "Questions at the same time have no window; everything else has one."})
         if self.amount is not None and self.metric != self.Metric.COST and self.amount % 1:
             raise ValidationError({"amount": "Only money comes in fractions."})
 

@@ -28,9 +28,11 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class Asker:
     """tenant: an opaque name. share: its weight among tenants, above zero. on_wait: called on the event loop when the
-    question begins to wait and whenever its place changes; it must not raise or block."""
+    question begins to wait and whenever its place changes. on_waking: called with the state of a rented server that is
+    started for the question, at once and every few seconds. Neither may raise or block."""
 
     tenant: str = ""
     share: float = 1.0
     rank: Rank = Rank.INTERACTIVE
     on_wait: Callable[[Waiting], None] | None = None
+    on_waking: Callable[[str], None] | None = None

@@ -125,6 +125,8 @@ class Attendant:
         endpoint, address = server.endpoint, server.address
         if endpoint.kind == "embedding":
             await self._client.embed(endpoint, ["hello"], input_type="query", address=address)
+        elif endpoint.kind == "rerank":
+            await self._client.rerank(endpoint, "hello", ["hello"], address=address)
         elif endpoint.kind == "chat":
             async with aclosing(self._client.chat(endpoint, PROBE, address=address)) as deltas:
                 async for _ in deltas:

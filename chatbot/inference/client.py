@@ -1,8 +1,9 @@
-"""Asks model servers: streams answers, embeds texts, and looks what a server is; raises nothing but our own errors."""
+"""Asks model servers: streams answers, embeds and ranks texts, looks what a server is; raises only our own errors."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Collection
 from typing import Final
 
@@ -29,11 +30,12 @@ BATCH: Final = 32
 class Client:
     """Speaks every protocol, over connections shared by all who ask on one event loop.
 
-    allowed: hosts that may be asked although their addresses are not public.
+    allowed: hosts that may be asked although their addresses are not public. tls: whose certificates to trust; by
+    default those that this machine trusts.
     """
 
-    def __init__(self, *, allowed: Collection[str] = ()) -> None:
-        self._sessions = Sessions(allowed=allowed)
+    def __init__(self, *, allowed: Collection[str] = (), tls: ssl.SSLContext | None = None) -> None:
+        self._sessions = Sessions(allowed=allowed, tls=tls)
 
     async def chat(
         self, endpoint: Endpoint, request: ChatRequest, *, address: str = "", pulse: Pulse | None = None
@@ -102,6 +104,15 @@ class Client:
                 f"The embedding server gave {len(vectors[0])} dimensions where {endpoint.dimension} are expected."
             )
         return vectors
+
+    async def rerank(self, endpoint: Endpoint, query: str, texts: list[str], *, address: str = "") -> list[float]:
+        """How well each text answers the query, in the order of the texts: the higher, the better. Only scores of one
+        call can be compared. Waits `first_token` seconds at most, for someone waits."""
+        if not texts:
+            return []
+        until = asyncio.get_running_loop().time() + endpoint.deadlines.first_token
+        async with self._sessions.exchange(endpoint, until=until, address=address) as exchange:
+            return await protocol_of(endpoint).rerank(exchange, endpoint, query, texts)
 
     async def look(self, endpoint: Endpoint) -> Seen:
         """What stands at the endpoint's address. Raises a ModelError where nothing answers."""

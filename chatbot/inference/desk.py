@@ -67,6 +67,7 @@ class Desk:
             if isinstance(error, ModelError):
                 self._note_failure(server, began, error, now)
             elif answered:
+                server.asleep = False
                 server.breaker.succeeded(now)
                 server.bulkhead.answered()
             if answered:
@@ -89,6 +90,7 @@ class Desk:
         with self.lock:
             before = server.breaker.state
             server.breaker.end_probe(well, now)
+            server.asleep = server.asleep and not well
             if well is False:
                 server.last_failure, server.last_failure_at = why, now
             if server.breaker.state == "open" != before and well is not None:
@@ -97,12 +99,22 @@ class Desk:
                 self.tell(server, "breaker.closed", "A probe was answered.")
             self.admission.reconsider()
 
+    def reset(self, endpoint_id: str, address: str, why: str) -> None:
+        """Close the breakers of an endpoint's servers, or of the one at an address. why: a sentence."""
+        with self.lock:
+            for server in self.fleet.of(Lane((endpoint_id,))):
+                if address in ("", server.address) and server.breaker.state != "closed":
+                    server.breaker.reset(self.clock())
+                    self.tell(server, "breaker.closed", why)
+            self.admission.reconsider()
+
     def tell(self, server: Server, what: str, why: str) -> None:
         if self.on_change:
             self.on_change(Change(server.endpoint.id, server.endpoint.name, server.address, what, why))
 
     def _note_failure(self, server: Server, began: float, error: ModelError, now: float) -> None:
         server.last_failure, server.last_failure_at = error.message, now
+        server.asleep = isinstance(error, ModelUnavailable) and error.asleep
         if isinstance(error, ModelBusy):
             if server.bulkhead.overloaded(began, now):
                 self.tell(server, "limit.shrunk", f"{error.message} It gets {int(server.bulkhead.limit)} at once now.")

@@ -27,7 +27,9 @@ class Endpoint:
 
     weight: of the traffic among endpoints of one tier. tier: lower ones first, a higher one only where no server of a
     lower one can take the question now. limit: questions at once that one server takes, from all processes together.
-    draining: takes no new questions.
+    draining: takes no new questions. wake_seconds: how long a question waits for a dedicated endpoint that sleeps and
+    that it has started; 0 for not at all. hub_name: that endpoint's namespace/name at Hugging Face, "" to find it by
+    its address, which is not told of one that is paused.
     """
 
     id: str
@@ -46,6 +48,8 @@ class Endpoint:
     draining: bool = False
     prompt_price: Decimal = Decimal(0)  # of a million tokens
     completion_price: Decimal = Decimal(0)
+    wake_seconds: float = 0.0
+    hub_name: str = ""
 
     def url(self, path: str) -> str:
         """The address of a path that counts from the server's root, as "v1/models" or "info"."""

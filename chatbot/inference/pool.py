@@ -12,54 +12,32 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 from chatbot import addresses
-from chatbot.errors import ModelError, ModelFailed, ModelTimeout, ModelUnavailable, ParleyError
+from chatbot.errors import ModelError, ModelFailed, ModelTimeout, ModelUnavailable
 from chatbot.inference.admission import LONGEST_WAIT, Lane, Ticket
 from chatbot.inference.answer import Answer
-from chatbot.inference.asker import Asker
+from chatbot.inference.asker import Asker, Rank
 from chatbot.inference.attending import Attendant, Resolve
 from chatbot.inference.client import Client
 from chatbot.inference.considering import verdicts
 from chatbot.inference.desk import Desk
 from chatbot.inference.endpoint import Endpoint, Kind
 from chatbot.inference.protocols import protocol_of
+from chatbot.inference.question import Held, Question, milliseconds, ours, told
 from chatbot.inference.servers import Server
 from chatbot.inference.state import Change, ServerState
-from chatbot.inference.story import Attempt, Story
+from chatbot.inference.story import Story
 from chatbot.inference.traffic import Pulse
+from chatbot.inference.waking import POLL, RUNNING, Waker
 from chatbot.inference.wire import ChatRequest, InputType
 
 RETRY_SECONDS: Final = 5.0  # for queue and second attempt, beyond what the first endpoint may take to its first token
 NOBODY: Final = Asker()
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Question:
-    """What all attempts of one share. Times are the loop's; until: for the first token."""
-
-    ids: Sequence[str]
-    kind: Kind
-    asker: Asker
-    asked: float
-    until: float
-    story: Story | None
-    queued: float = 0.0
-    tried: Server | None = None
-
-
-@dataclass(slots=True)
-class _Held:
-    """A slot, and the stream that fills it."""
-
-    ticket: Ticket[Server]
-    server: Server
-    began: float
-    answer: Answer
-    pulse: Pulse
 
 
 class Pool:
@@ -83,6 +61,7 @@ class Pool:
         self._retry_seconds = retry_seconds
         self._desk = Desk(time.monotonic, random)
         self._attendant = Attendant(self._desk, client, resolve)
+        self._waker = Waker()
         self.replace(endpoints)
 
     @property
@@ -120,13 +99,7 @@ class Pool:
 
     def reset(self, endpoint_id: str, address: str = "") -> None:
         """Close the breakers of an endpoint's servers, or of the one at an address."""
-        desk = self._desk
-        with desk.lock:
-            for server in desk.fleet.of(Lane((endpoint_id,))):
-                if address in ("", server.address) and server.breaker.state != "closed":
-                    server.breaker.reset(desk.clock())
-                    desk.tell(server, "breaker.closed", "It was reset.")
-            desk.admission.reconsider()
+        self._desk.reset(endpoint_id, address, "It was reset.")
 
     def continues(self, ids: Sequence[str]) -> bool:
         """Whether one of these can go on from a prefix. It may still refuse, as llama.cpp may with models that
@@ -141,6 +114,9 @@ class Pool:
         """Ask a server of one of `ids`, and once another one if it fails before its first token; entering waits for
         that token. With a prefix only those are asked that can go on from it. `story` is filled as it happens.
 
+        Where only an endpoint is left that sleeps, it is started and waited for, `wake_seconds` at most and no longer
+        than its whole answer may take; then the time to the first token begins anew.
+
         Leaving closes the stream, and so stops the model. Raises PromptTooLong, which no other endpoint mends,
         ModelBusy where no slot comes within 5 s or would, or the ModelError of the last attempt; inside the block the
         error of the stream, which is not retried.
@@ -148,7 +124,7 @@ class Pool:
         lane = self._able(ids, request)
         patience = self._desk.fleet.sites[lane.endpoints[0]].endpoint.deadlines.first_token + self._retry_seconds
         question = self._question(ids, "chat", asker, patience, story)
-        held = await self._twice(question, lane, lambda lane: self._start(question, lane, request))
+        held = await self._awake(question, lane, lambda lane: self._start(question, lane, request))
         try:
             yield held.answer
         finally:
@@ -165,22 +141,40 @@ class Pool:
         endpoint = self._known([endpoint_id], "embedding")[0]
         question = self._question([endpoint_id], "embedding", asker, endpoint.deadlines.total, None)
 
-        async def embed(lane: Lane) -> list[list[float]]:
+        async def embed(server: Server) -> list[list[float]]:
+            return await self._client.embed(server.endpoint, texts, input_type=input_type, address=server.address)
+
+        return await self._whole(question, Lane((endpoint_id,)), embed)
+
+    async def rerank(
+        self, ids: Sequence[str], query: str, texts: list[str], asker: Asker = NOBODY, *, story: Story | None = None
+    ) -> list[float]:
+        """How well each text answers the query, in the order of the texts, by one of `ids`: models score differently,
+        so one of them scores all. Raises as chat() does. Whatever the asker's rank, answers go before it."""
+        known = self._known(ids, "rerank")
+        patience = known[0].deadlines.first_token + self._retry_seconds
+        question = self._question(ids, "rerank", replace(asker, rank=Rank.RERANKING), patience, story)
+
+        async def rerank(server: Server) -> list[float]:
+            return await self._client.rerank(server.endpoint, query, texts, address=server.address)
+
+        return await self._whole(question, Lane(tuple(endpoint.id for endpoint in known)), rerank)
+
+    async def _whole(self, question: Question, lane: Lane, ask: Callable[[Server], Awaitable[T]]) -> T:
+        """An answer that comes in one piece."""
+
+        async def attempt(lane: Lane) -> T:
             ticket, server = await self._place(question, lane)
             with self._attempt(question, ticket, server) as began:
-                vectors = await self._client.embed(
-                    server.endpoint, texts, input_type=input_type, address=server.address
-                )
+                answer = await ask(server)
             self._desk.settle(ticket, server, began, None, answered=True)
-            return vectors
+            return answer
 
-        return await self._twice(question, Lane((endpoint_id,)), embed)
+        return await self._twice(question, lane, attempt)
 
-    def _question(
-        self, ids: Sequence[str], kind: Kind, asker: Asker, patience: float, story: Story | None
-    ) -> _Question:
+    def _question(self, ids: Sequence[str], kind: Kind, asker: Asker, patience: float, story: Story | None) -> Question:
         now = asyncio.get_running_loop().time()
-        return _Question(ids, kind, asker, now, now + patience, story)
+        return Question(ids, kind, asker, now, patience, now + patience, story)
 
     def _known(self, ids: Sequence[str], kind: Kind) -> list[Endpoint]:
         sites = self._desk.fleet.sites
@@ -197,7 +191,49 @@ class Pool:
             raise ModelFailed("No chat endpoint here can continue an answer.")
         return Lane(tuple(endpoint.id for endpoint in known))
 
-    async def _twice(self, question: _Question, lane: Lane, attempt: Callable[[Lane], Awaitable[T]]) -> T:
+    async def _awake(self, question: Question, lane: Lane, attempt: Callable[[Lane], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await self._twice(question, lane, attempt)
+            except ModelUnavailable:
+                sleeper = self._sleeper(lane)
+                if sleeper is None:
+                    raise
+            await self._wake(question, lane, sleeper)
+
+    def _sleeper(self, lane: Lane) -> Endpoint | None:
+        """One that was asleep when it was last asked, and may be started for a question."""
+        with self._desk.lock:
+            asleep = [server.endpoint for server in self._desk.fleet.of(lane) if server.asleep]
+        startable = [endpoint for endpoint in asleep if endpoint.wake_seconds > 0 and not endpoint.draining]
+        return min(startable, key=lambda endpoint: endpoint.tier, default=None)
+
+    def _others(self, lane: Lane) -> bool:
+        with self._desk.lock:
+            return any(server.usable and not server.asleep for server in self._desk.fleet.of(lane))
+
+    async def _wake(self, question: Question, lane: Lane, endpoint: Endpoint) -> None:
+        """Return when the endpoint runs, or when another one takes questions again."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        tell = question.asker.on_waking or (lambda _: None)
+        try:
+            if question.wake_until is None:
+                total = question.asked + endpoint.deadlines.total
+                question.wake_until = min(began + endpoint.wake_seconds, total)
+            else:
+                # It runs, they say, and does not answer yet: what stands before it has to notice, too.
+                tell(RUNNING)
+                await asyncio.sleep(max(0.0, min(POLL, question.wake_until - began)))
+            runs = await self._waker.wait(endpoint, question.wake_until, tell, partial(self._others, lane))
+        finally:
+            if question.story is not None:
+                question.story.woken_ms += milliseconds(clock() - began)
+        if runs:
+            self._desk.reset(endpoint.id, "", "It was woken.")
+        question.until = clock() + question.patience
+
+    async def _twice(self, question: Question, lane: Lane, attempt: Callable[[Lane], Awaitable[T]]) -> T:
         self._attendant.attend()
         await self._attendant.ready(lane.endpoints)
         self._desk.retries.asked(self._desk.clock())
@@ -209,7 +245,7 @@ class Pool:
                 raise
         return await attempt(elsewhere)  # nothing was said yet, so another server can say all of it
 
-    def _elsewhere(self, question: _Question, lane: Lane, error: ModelError) -> Lane | None:
+    def _elsewhere(self, question: Question, lane: Lane, error: ModelError) -> Lane | None:
         """Where a question that failed may be asked again, None where it may not."""
         desk, rest = self._desk, Lane(lane.endpoints, question.tried)
         if question.tried is None or asyncio.get_running_loop().time() >= question.until:
@@ -221,7 +257,7 @@ class Pool:
             unsent = isinstance(error, ModelUnavailable)
             return rest if unsent or desk.retries.take(desk.clock()) else None
 
-    async def _place(self, question: _Question, lane: Lane) -> tuple[Ticket[Server], Server]:
+    async def _place(self, question: Question, lane: Lane) -> tuple[Ticket[Server], Server]:
         clock, story, server = asyncio.get_running_loop().time, question.story, None
         began = clock()
         try:
@@ -232,15 +268,16 @@ class Pool:
         finally:
             question.queued += clock() - began
             if story is not None:
-                story.queued_ms = _ms(question.queued)
+                story.queued_ms = milliseconds(question.queued)
                 with self._desk.lock:
                     story.considered += verdicts(self._desk.fleet, question.ids, question.kind, lane, server)
 
-    async def _start(self, question: _Question, lane: Lane, request: ChatRequest) -> _Held:
+    async def _start(self, question: Question, lane: Lane, request: ChatRequest) -> Held:
         ticket, server = await self._place(question, lane)
-        endpoint, address = server.endpoint, server.address
+        address = server.address
         with self._attempt(question, ticket, server) as began:
-            pulse = Pulse(server.traffic, asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            endpoint, pulse = question.rest_at(server.endpoint, now), Pulse(server.traffic, now)
             deltas = self._client.chat(endpoint, request, address=address, pulse=pulse)
             try:
                 async with asyncio.timeout_at(question.until):
@@ -248,10 +285,10 @@ class Pool:
             except TimeoutError as error:
                 raise ModelTimeout from error
             answer = Answer(endpoint, first, deltas, address=address)
-            return _Held(ticket, server, began, answer, pulse)
+            return Held(ticket, server, began, answer, pulse)
 
     @contextmanager
-    def _attempt(self, question: _Question, ticket: Ticket[Server], server: Server) -> Iterator[float]:
+    def _attempt(self, question: Question, ticket: Ticket[Server], server: Server) -> Iterator[float]:
         """Spans an attempt up to its first token; gives its beginning. If it fails, the slot goes back."""
         clock = asyncio.get_running_loop().time
         began, asked_at = self._desk.clock(), clock()
@@ -260,34 +297,12 @@ class Pool:
             yield began
         except BaseException as error:
             failure = error
-            self._desk.settle(ticket, server, began, _ours(error), answered=False)
+            self._desk.settle(ticket, server, began, ours(error), answered=False)
             site = self._desk.fleet.sites.get(server.group)
             if isinstance(error, ModelUnavailable) and site and site.host:
                 self._attendant.look_up(site)
             raise
         finally:
             if question.story is not None:
-                question.story.attempts.append(_told(question, server, asked_at, clock(), failure))
-                question.story.deadline_left_ms = _ms(question.until - clock())
-
-
-def _ours(error: BaseException | None) -> ParleyError | None:
-    return error if isinstance(error, ParleyError) else None
-
-
-def _told(question: _Question, server: Server, began: float, ended: float, error: BaseException | None) -> Attempt:
-    ours = _ours(error)
-    return Attempt(
-        endpoint=server.endpoint.id,
-        name=server.endpoint.name,
-        address=server.address,
-        began_ms=_ms(began - question.asked),
-        first_token_ms=None if error else _ms(ended - question.asked),
-        error=ours.code if ours else "cancelled" if error else "",
-        message=ours.message if ours else "Whoever asked left." if error else "",
-    )
-
-
-def _ms(seconds: float) -> float:
-    """Milliseconds, to a tenth."""
-    return round(seconds * 1000, 1)
+                question.story.attempts.append(told(question, server, asked_at, clock(), failure))
+                question.story.deadline_left_ms = milliseconds(question.until - clock())

@@ -32,6 +32,7 @@ class Server:
         self.traffic = Traffic()
         self.load: ServerLoad | None = None
         self.load_due = float("-inf")
+        self.asleep = False  # when it was last asked
         self.last_failure = ""
         self.last_failure_at = 0.0
 

@@ -37,9 +37,10 @@ class Attempt:
 class Story:
     """considered holds the servers as each attempt chose among them, one attempt after the other. queued_ms: the wait
     for a slot, of all attempts together. deadline_left_ms: what was left of the time to the first token when that came,
-    or when the last attempt failed."""
+    or when the last attempt failed. woken_ms: the wait for a server that was asleep."""
 
     considered: list[Considered] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     queued_ms: float = 0.0
+    woken_ms: float = 0.0
     deadline_left_ms: float | None = None

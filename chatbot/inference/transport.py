@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ssl
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,14 @@ KEEP_ALIVE: Final = 3.0
 SMALL_BODY: Final = 64 * 1024  # bytes of an error
 LARGE_BODY: Final = 64 * 1024 * 1024  # bytes of vectors, and of the router's list of models
 RETRY_UNREACHABLE: Final = 5.0
+UNREACHABLE: Final = "The model server cannot be reached."
+OTHER_NAME: Final = "The model server's certificate is for another name."
+EXPIRED: Final = "The model server's certificate has expired."
+NOT_YET: Final = "The model server's certificate is not valid yet."
+# By OpenSSL's codes, X509_V_ERR_… of include/openssl/x509_vfy.h.in.
+CERTIFICATES: Final = {62: OTHER_NAME, 64: OTHER_NAME, 10: EXPIRED, 9: NOT_YET}
+UNTRUSTED: Final = "The model server's certificate is signed by nobody whom this machine trusts."
+NO_TLS: Final = "What answers at the model server's address does not speak HTTPS as we do."
 MALFORMED: Final = "The model server's address or key is malformed."
 HOPS: Final = 3  # redirects within one host that a look-up follows: the Hub moves its files so
 
@@ -167,7 +176,7 @@ class Exchange:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             if isinstance(error, OSError) and error.strerror == REFUSED:
                 raise ModelFailed(REFUSED) from error
-            raise ModelUnavailable("The model server cannot be reached.", retry_after=RETRY_UNREACHABLE) from error
+            raise ModelUnavailable(_unreached(error), retry_after=RETRY_UNREACHABLE) from error
         except TimeoutError as error:
             raise ModelTimeout from error
         except (ValueError, aiohttp.NonHttpUrlClientError) as error:
@@ -211,14 +220,23 @@ class Exchange:
         return target.with_host(self._address), {"Host": target.host_port_subcomponent or ""}, name
 
 
+def _unreached(error: Exception) -> str:
+    """Why no connection came about, in a sentence."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        code = getattr(error.certificate_error, "verify_code", None)
+        return CERTIFICATES.get(code or 0, UNTRUSTED)
+    return NO_TLS if isinstance(error, aiohttp.ClientSSLError) else UNREACHABLE
+
+
 class Sessions:
     """One aiohttp session for each event loop that asks; it ends with its loop under asyncio.run, or with close().
 
-    allowed: hosts that may be asked although their addresses are not public.
+    allowed: hosts that may be asked although their addresses are not public. tls: as for addresses.connector().
     """
 
-    def __init__(self, *, allowed: Collection[str] = ()) -> None:
+    def __init__(self, *, allowed: Collection[str] = (), tls: ssl.SSLContext | None = None) -> None:
         self._allowed = frozenset(allowed)
+        self._tls = tls
         self._sessions: dict[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, _Holder]] = {}
 
     @asynccontextmanager
@@ -243,7 +261,7 @@ class Sessions:
     async def _hold_session(self, loop: asyncio.AbstractEventLoop) -> _Holder:
         # A generator, because a loop that ends closes its generators: a sync caller's loop lasts for one call only.
         session = aiohttp.ClientSession(
-            connector=connector(allowed=self._allowed, keep_alive=KEEP_ALIVE),
+            connector=connector(allowed=self._allowed, keep_alive=KEEP_ALIVE, tls=self._tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,

@@ -81,6 +81,27 @@ def usable_vectors(vectors: list[list[float]], count: int) -> list[list[float]]:
     return vectors
 
 
+def usable_scores(rows: object, name: str, count: int) -> list[float]:
+    """Scores in the order of the texts, from rows that tell the `index` of their text and, under `name`, its score.
+
+    Raises ModelFailed unless each of `count` texts has one that is a finite number.
+    """
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ModelFailed("The reranking server's answer was not understood.")
+    if len(rows) != count:
+        raise ModelFailed(f"The reranking server gave {len(rows)} scores for {count} texts.")
+    scores = {row.get("index"): row.get(name) for row in rows if _whole(row.get("index"))}
+    if scores.keys() != set(range(count)):
+        raise ModelFailed("The reranking server's scores do not say which texts they are for.")
+    if not all(type(score) in (int, float) and math.isfinite(score) for score in scores.values()):
+        raise ModelFailed("The reranking server's scores are no numbers.")
+    return [float(scores[index]) for index in range(count)]
+
+
+def _whole(value: object) -> bool:
+    return type(value) is int  # True is 1, and no place
+
+
 _TOO_LONG: Final = (
     "exceed_context_size_error",  # llama.cpp
     "available context size",  # llama.cpp before it named the type
@@ -98,7 +119,7 @@ _SENTENCES: Final = {
     403: "The model server does not permit this with our key (403).",
     404: "The model server does not know this model or address (404).",
     422: "The model server refused the request as invalid (422).",
-    501: "The model server was not started for this (501).",  # llama.cpp asked to embed without --embeddings
+    501: "The model server was not started for this (501).",  # llama.cpp without --embeddings or --reranking
 }
 
 
@@ -122,7 +143,7 @@ def _meaning(status: int, words: str, retry_after: float) -> ParleyError:
     if status in (408, 504):
         return ModelTimeout()
     error = ModelFailed(_SENTENCES.get(status, f"The model server failed ({status})."))
-    error.at_fault = not 400 <= status < 500
+    error.status, error.at_fault = status, not (400 <= status < 500 or status == HTTPStatus.NOT_IMPLEMENTED)
     return error
 
 

@@ -6,6 +6,9 @@ import asyncio
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.urls import reverse
@@ -14,25 +17,34 @@ from playwright.sync_api import Browser, Page
 from tests import factories
 from tests.browser.conftest import SCREENSHOTS, open_page, session_of
 from tests.browser.test_admin_pages import inspect, look
+from tests.conftest import serving as web_process
 from tests.fakes.dialects import VLLM
+from tests.fakes.hub import TOKEN, FakeHub, Kept
 from tests.fakes.inference import FakeInference
 
 HERE = SCREENSHOTS / "endpoints"
 
 
-@pytest.fixture
-def vllm() -> Iterator[str]:
-    """The address of a vLLM whose context is shorter than most rows say; it serves from a thread."""
+@contextmanager
+def serving(fake: Any) -> Iterator[None]:
+    """It serves from a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    fake = FakeInference(dialect=VLLM("meta-llama/Llama-3.1-8B-Instruct"))
     asyncio.run_coroutine_threadsafe(fake.__aenter__(), loop).result()
-    yield fake.base_url
+    yield
     asyncio.run_coroutine_threadsafe(fake.__aexit__(), loop).result()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture
+def vllm() -> Iterator[str]:
+    """The address of a vLLM whose context is shorter than most rows say."""
+    fake = FakeInference(dialect=VLLM("meta-llama/Llama-3.1-8B-Instruct"))
+    with serving(fake):
+        yield fake.base_url
 
 
 def dialog(page: Page, name: str) -> None:
@@ -99,3 +111,45 @@ def test_a_private_address_is_refused_with_the_way_to_allow_it(
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("PARLEY_PRIVATE_ENDPOINT_HOSTS").wait_for()
     assert not inspect(page, watch, "private", HERE)
+
+
+def at(hub: FakeHub, folder: Path) -> dict[str, str]:
+    """The environment of a process that finds Hugging Face there; one of its addresses is fixed in the library."""
+    patch = f"from huggingface_hub import constants\nconstants.INFERENCE_ENDPOINTS_ENDPOINT = {hub.address!r}\n"
+    (folder / "sitecustomize.py").write_text(patch)
+    return {"HF_ENDPOINT": hub.address, "PYTHONPATH": str(folder)}
+
+
+def test_an_inference_endpoint_is_found_by_its_token_and_added(
+    database: None, vllm: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    session = session_of(factories.make_user("operator@example.com", is_superuser=True))
+    model = "meta-llama/Llama-3.1-8B-Instruct"
+    hub = FakeHub(
+        Kept("alice/chatter", vllm, "running", model),
+        Kept("acme/sleeper", "https://k2n8s0abcdef.eu-west-1.aws.endpoints.huggingface.cloud", "scaledToZero", model),
+        Kept("acme/paused-since-the-pilot", "https://none.example", "paused", model),
+        Kept(
+            "acme/painter", "https://p0.us-east-1.aws.endpoints.huggingface.cloud", "running", "org/sd", "text-to-image"
+        ),
+    )
+    with serving(hub), web_process(**at(hub, tmp_path)) as web:
+        browser: Browser = request.getfixturevalue("browser")
+        page, watch = open_page(browser, web, session)
+        page.goto(reverse("admin:inference_endpoint_changelist"))
+        page.get_by_role("link", name="From Hugging Face").click()
+        field = page.get_by_label("Hugging Face token")
+        assert field.get_attribute("type") == "password"
+        assert not inspect(page, watch, "hub", HERE)
+        field.fill("hf_wrong")
+        page.get_by_role("button", name="Show them").click()
+        page.get_by_text("does not let this token").wait_for()
+        page.get_by_label("Hugging Face token").fill(TOKEN)
+        page.get_by_role("button", name="Show them").click()
+        page.get_by_text("acme/paused-since-the-pilot").wait_for()
+        assert TOKEN not in page.content()
+        assert not inspect(page, watch, "hub-list", HERE)
+        page.get_by_role("button", name="Add alice/chatter").click()
+        page.get_by_text("chatter is added").wait_for()
+        assert page.locator("#id_hub_name").input_value() == "alice/chatter"
+        assert TOKEN not in page.content() + page.url

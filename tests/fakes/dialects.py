@@ -57,10 +57,13 @@ def usage(payload: dict[str, Any], tokens: list[str]) -> dict[str, int]:
 
 class Dialect:
     """OpenAI's: https://platform.openai.com/docs/api-reference (chat, chat-streaming, embeddings, models) and
-    docs/guides/error-codes. It has every model that it is asked for."""
+    docs/guides/error-codes. It has every model that it is asked for. OpenAI does not rerank; those that follow it
+    otherwise do so as Jina does (https://api.jina.ai/redoc, POST /v1/rerank)."""
 
     chat_path = "/v1/chat/completions"
     embed_path = "/v1/embeddings"
+    rerank_path = "/v1/rerank"
+    reranks = True  # what it runs can
     whole = True  # an answer in one piece, unless a stream is asked for
     repeats = False  # an answer in one piece begins with the prefix that it continues
     done = b"data: [DONE]\n\n"
@@ -89,6 +92,10 @@ class Dialect:
 
     def unknown_model(self, payload: dict[str, Any]) -> Refusal | None:
         return None
+
+    def no_reranking(self) -> Refusal:
+        said = "Unknown request URL: POST /v1/rerank."
+        return Refusal(404, error(said, "invalid_request_error", "unknown_url"))
 
     def question(self, payload: dict[str, Any]) -> str:
         said = [message["content"] for message in payload["messages"] if message["role"] == "user"]
@@ -144,6 +151,16 @@ class Dialect:
         counted = {"prompt_tokens": sum(len(text) // 4 for text in texts)}
         return {"object": "list", "data": data, "model": "fake", "usage": counted}
 
+    def ranked(self, payload: dict[str, Any]) -> list[str]:
+        """What is to be scored."""
+        given: list[str] = payload["documents"]
+        return given
+
+    def scores(self, scores: list[tuple[int, float]]) -> Any:
+        """`scores`: place and score, the best first."""
+        results = [{"index": index, "relevance_score": score} for index, score in scores]
+        return {"model": "fake", "object": "list", "usage": {"total_tokens": 1}, "results": results}
+
 
 class StrictOpenAI(Dialect):
     """OpenAI and Mistral, which refuse fields that they do not know."""
@@ -176,7 +193,8 @@ class VLLM(Dialect):
     """vLLM: vllm/entrypoints/openai/models/serving.py (cards, unknown model) at 00153c8, basic/api_router.py (version)
     at 681709b, chat_completion/serving.py (errors in streams; an engine that aborts an answer ends it with
     finish_reason "abort" and then [DONE], issue 57082) and protocol.py (continue_final_message), config/scheduler.py
-    (503 beyond max_num_queued_reqs), v1/metrics/loggers.py at 005a810 (/metrics)."""
+    (503 beyond max_num_queued_reqs), v1/metrics/loggers.py at 005a810 (/metrics), pooling/score/api_router.py
+    (/v1/rerank; there is no route where the model does not score)."""
 
     def pages(self) -> Pages:
         return super().pages() | {"/version": lambda: {"version": "0.11.0"}}
@@ -203,6 +221,12 @@ class VLLM(Dialect):
     def unauthorised(self) -> Refusal:
         return Refusal(401, {"error": "Unauthorized"})
 
+    def no_reranking(self) -> Refusal:
+        return Refusal(404, {"detail": "Not Found"})
+
+    def scores(self, scores: list[tuple[int, float]]) -> Any:
+        return super().scores(scores) | {"id": "score-fake"}
+
     def metrics(self, load: Load) -> str:
         return gauges(
             ("vllm:num_requests_running", "Number of requests in model execution batches.", float(load.running)),
@@ -225,8 +249,8 @@ class VLLM(Dialect):
 
 
 class LlamaCpp(Dialect):
-    """llama.cpp's llama-server: tools/server/README.md, tools/server/server-context.cpp (/metrics, with --metrics), and
-    what the release in xllamacpp answered when asked.
+    """llama.cpp's llama-server: tools/server/README.md, tools/server/server-context.cpp (/metrics, with --metrics; 501
+    from /v1/rerank without --reranking), and what the release in xllamacpp answered when asked.
 
     thinks: its template lets the model think, and then releases from #15404 (August 2025) to May 2026 continue nothing.
     """
@@ -258,6 +282,10 @@ class LlamaCpp(Dialect):
             ("llamacpp:requests_processing", "Number of requests processing", load.running),
             ("llamacpp:requests_deferred", "Number of requests deferred", load.waiting),
         )
+
+    def no_reranking(self) -> Refusal:
+        said = "This server does not support reranking. Start it with `--reranking`"
+        return Refusal(501, {"error": {"code": 501, "message": said, "type": "not_supported_error"}})
 
     def prefix(self, payload: dict[str, Any]) -> str:
         return last_said(payload)

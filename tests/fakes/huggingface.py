@@ -18,6 +18,7 @@ class TGI(Dialect):
     is no blank); /metrics as router/src/server.rs describes it and backends/v3/src/{queue,backend}.rs fill it."""
 
     embed_path = ""
+    rerank_path = ""
 
     def metrics(self, load: Load) -> str:
         return gauges(
@@ -115,11 +116,13 @@ class TGIGenerate(TGI):
 
 
 class TEI(Dialect):
-    """Text Embeddings Inference: router/src/http/server.rs at bc0fa32 (routes, key, statuses), types.rs at 02506d0
-    (/embed) and router/src/lib.rs at 009f067 (/info, errors)."""
+    """Text Embeddings Inference: router/src/http/server.rs at bc0fa32 (routes, key, statuses; the route that its model
+    is not for answers 424), types.rs at 02506d0 (/embed, /rerank) and router/src/lib.rs at 009f067 (/info, errors)."""
 
     chat_path = ""
     embed_path = "/embed"
+    rerank_path = "/rerank"
+    reranks = False
     batch = 32  # --max-client-batch-size
 
     def pages(self) -> Pages:
@@ -128,7 +131,7 @@ class TEI(Dialect):
                 "model_id": self.models[0],
                 "model_sha": None,
                 "model_dtype": "float16",
-                "model_type": {"embedding": {"pooling": "mean"}},
+                "model_type": self.model_type(),
                 "max_concurrent_requests": 512,
                 "max_input_length": 512,
                 "max_batch_tokens": 16384,
@@ -143,6 +146,12 @@ class TEI(Dialect):
 
         return {"/info": info}
 
+    def model_type(self) -> dict[str, Any]:
+        return {"embedding": {"pooling": "mean"}}
+
+    def no_reranking(self) -> Refusal:
+        return Refusal(424, {"error": "model is not a re-ranker model", "error_type": "Backend"})
+
     def refusal(self, fault: Fault) -> Refusal:
         if fault == "overloaded":
             return Refusal(429, {"error": "Model is overloaded", "error_type": "Overloaded"})
@@ -155,9 +164,10 @@ class TEI(Dialect):
         return Refusal(401, {})
 
     def unknown_model(self, payload: dict[str, Any]) -> Refusal | None:
-        if len(payload["inputs"]) <= self.batch:
+        size = len(payload["texts"] if "texts" in payload else payload["inputs"])
+        if size <= self.batch:
             return None
-        said = f"batch size {len(payload['inputs'])} > maximum allowed batch size {self.batch}"
+        said = f"batch size {size} > maximum allowed batch size {self.batch}"
         return Refusal(422, {"error": said, "error_type": "Validation"})
 
     def texts(self, payload: dict[str, Any]) -> list[str]:
@@ -167,6 +177,27 @@ class TEI(Dialect):
     def vectors(self, vectors: list[list[float]], texts: list[str]) -> Any:
         return vectors
 
+    def ranked(self, payload: dict[str, Any]) -> list[str]:
+        given: list[str] = payload["texts"]
+        return given
+
+    def scores(self, scores: list[tuple[int, float]]) -> Any:
+        return [{"index": index, "score": score} for index, score in scores]
+
+
+class TEIReranker(TEI):
+    """Text Embeddings Inference with a model that reranks."""
+
+    reranks = True
+
+    def model_type(self) -> dict[str, Any]:
+        return {"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
+
+    def unknown_model(self, payload: dict[str, Any]) -> Refusal | None:
+        if "inputs" in payload:
+            return Refusal(424, {"error": "Model is not an embedding model", "error_type": "Backend"})
+        return super().unknown_model(payload)
+
 
 class HuggingFace(Dialect):
     """Inference Providers: the router's chat route and list of models as
@@ -175,6 +206,7 @@ class HuggingFace(Dialect):
 
     def __init__(self, *models: str, context_length: int = CONTEXT_LENGTH) -> None:
         super().__init__(*(models or (HUB_MODEL,)), context_length=context_length)
+        self.rerank_path = ""
         self.embed_path = "/hf-inference/models/{organisation}/{name}/pipeline/feature-extraction"
 
     def pages(self) -> Pages:

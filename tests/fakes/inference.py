@@ -1,4 +1,4 @@
-"""A scripted inference server: chat, embeddings, and every way a real one misbehaves.
+"""A scripted inference server: chat, embeddings, reranking, and every way a real one misbehaves.
 
 It answers as https://platform.openai.com/docs/api-reference says (chat/create, chat-streaming, embeddings, models;
 errors as in docs/guides/error-codes); tests/fakes/dialects.py has the servers that differ, for `dialect`.
@@ -17,6 +17,7 @@ that can do so go on from where its prefix ends, scripted or not.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
@@ -30,7 +31,7 @@ from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Refusal, chunk, usage
 from tests.fakes.machine import Full, Load, Machine
 from tests.fakes.replies import DIMENSION, Received, Reply
 from tests.fakes.speaking import Speech
-from tests.fakes.vectors import embedding
+from tests.fakes.vectors import embedding, ranking
 
 __all__ = ["CONTEXT_LENGTH", "DIMENSION", "FakeInference", "Received", "Reply", "embedding", "make_endpoint"]
 
@@ -39,16 +40,23 @@ T = TypeVar("T")
 
 
 class FakeInference:
-    """`dialect` is the kind of server that it plays; `api_key` is asked for where it is set."""
+    """`dialect` is the kind of server that it plays; `api_key` is asked for where it is set. `tls`: it speaks HTTPS."""
 
     def __init__(
-        self, port: int = 0, *, dialect: Dialect | None = None, api_key: str = "", host: str = "127.0.0.1"
+        self,
+        port: int = 0,
+        *,
+        dialect: Dialect | None = None,
+        api_key: str = "",
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.dialect = dialect or Dialect()
         self.api_key = api_key
         self.requests: list[Received] = []
         self.moved: dict[str, str] = {}  # pages that are elsewhere now
         self.host = host
+        self.tls = tls
         self.port = port
         self.machine: Machine | None = None  # without one all are answered at once, each at its reply's pace
         self.told_load: Load | None = None
@@ -61,6 +69,8 @@ class FakeInference:
             app.router.add_post(self.dialect.chat_path, self._chat)
         if self.dialect.embed_path:
             app.router.add_post(self.dialect.embed_path, self._embeddings)
+        if self.dialect.rerank_path:
+            app.router.add_post(self.dialect.rerank_path, self._rerank)
         for path, tell in self.dialect.pages().items():
             app.router.add_get(path, self._page(tell))
         app.router.add_get("/api/resolve-cache/{file}", self._moved_page)
@@ -76,7 +86,12 @@ class FakeInference:
 
     @property
     def base_url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return self.at(self.host)
+
+    def at(self, name: str) -> str:
+        """Its address under a name."""
+        host = f"[{name}]" if ":" in name else name
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
     def script(self, *replies: Reply) -> None:
         """Add to the script; replies are taken in order by the requests that match them."""
@@ -96,7 +111,7 @@ class FakeInference:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        await web.TCPSite(self._runner, self.host, self.port).start()
+        await web.TCPSite(self._runner, self.host, self.port, ssl_context=self.tls).start()
         self.port = self._runner.addresses[0][1]
         return self
 
@@ -127,7 +142,19 @@ class FakeInference:
             return denied
         texts = self.dialect.texts(received.payload)
         reply = self._next_reply("embedding", received.payload.get("model", ""), texts[0] if texts else "")
-        return await self._watched(request, received, self._embed(request, reply, texts))
+        answer = self.dialect.vectors([embedding(text, reply.dimension) for text in texts], texts)
+        return await self._watched(request, received, self._in_one_piece(request, reply, answer))
+
+    async def _rerank(self, request: web.Request) -> web.StreamResponse:
+        received = await self._receive(request)
+        if denied := self._denied(request, received.payload):
+            return denied
+        if not self.dialect.reranks:
+            return _refusal(self.dialect.no_reranking())
+        query = received.payload["query"]
+        reply = self._next_reply("rerank", received.payload.get("model", ""), query)
+        answer = self.dialect.scores(ranking(query, self.dialect.ranked(received.payload)))
+        return await self._watched(request, received, self._in_one_piece(request, reply, answer))
 
     def _denied(self, request: web.Request, payload: dict[str, Any]) -> web.Response | None:
         """What is refused whatever the script says: a wrong key, an unknown model. It takes no reply."""
@@ -220,7 +247,8 @@ class FakeInference:
             return web.Response(text=page, content_type="text/plain", charset="utf-8")
         return web.Response(status=404)
 
-    async def _embed(self, request: web.Request, reply: Reply, texts: list[str]) -> web.Response:
+    async def _in_one_piece(self, request: web.Request, reply: Reply, answer: Any) -> web.Response:
+        """Vectors or scores, unless the reply has something else in mind."""
         await asyncio.sleep(reply.first_delay)
         if reply.cut_after is not None:
             await _cut(request)
@@ -232,7 +260,7 @@ class FakeInference:
             return refused
         if reply.garbage:
             return web.Response(text=reply.garbage, content_type="application/json")
-        return web.json_response(self.dialect.vectors([embedding(text, reply.dimension) for text in texts], texts))
+        return web.json_response(answer)
 
     async def _take_script(self, request: web.Request) -> web.Response:
         self._script = await _read(request, lambda body: [Reply(**reply) for reply in body])

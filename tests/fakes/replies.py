@@ -20,16 +20,16 @@ class Reply:
     A server that continues says of `tokens` what is not yet in the request's prefix, or all of them where they do not
     begin with it: then they are what follows.
 
-    when: text that the last user message (or the first text to embed) contains. model: the model asked for.
-    delay, first_delay: seconds. split: write the body in pieces of so many bytes. noise: CRLF, comments, keep-alives
-    and empty deltas around the tokens. garbage: sent as it is after the tokens. error_event: sent as data after the
-    tokens with status 200. cut_after, hang_after, ends_after: tokens before the connection breaks, no more of them
-    come, or the body ends as if it were whole. thoughts: what a reasoning model thinks before its first token.
+    when: text that the last user message, the first text to embed or the query to rank by contains. model: the model
+    asked for. delay, first_delay: seconds. split: write the body in pieces of so many bytes. noise: CRLF, comments,
+    keep-alives and empty deltas around the tokens. garbage: sent as it is after the tokens. error_event: sent as data
+    after the tokens with status 200. cut_after, hang_after, ends_after: tokens before the connection breaks, no more of
+    them come, or the body ends as if it were whole. thoughts: what a reasoning model thinks before its first token.
     tool_call: the arguments of a call, in the pieces in which they come after the tokens.
     """
 
     tokens: list[str] | None = None  # None: the healthy answer
-    kind: Literal["chat", "embedding"] = "chat"
+    kind: Literal["chat", "embedding", "rerank"] = "chat"
     when: str = ""
     model: str = ""
     always: bool = False

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from tests.fakes.dialects import VLLM, Dialect, LlamaCpp
-from tests.fakes.huggingface import TEI, TGI, TGIGenerate
+from tests.fakes.huggingface import TEI, TGI, TEIReranker, TGIGenerate
 from tests.fakes.inference import FakeInference
 from tests.fakes.machine import Machine
 from tests.fakes.replies import Reply
@@ -26,6 +26,7 @@ DIALECTS: dict[str, type[Dialect]] = {
     "tgi-generate": TGIGenerate,
     "llamacpp": LlamaCpp,
     "tei": TEI,
+    "tei-reranker": TEIReranker,
 }
 
 

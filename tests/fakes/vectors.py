@@ -1,4 +1,4 @@
-"""Embeddings without a model."""
+"""Embeddings and scores without a model."""
 
 from __future__ import annotations
 
@@ -20,3 +20,10 @@ def embedding(text: str, dimension: int = DIMENSION) -> list[float]:
     if length == 0.0:  # no words, or words that cancel out
         return [1.0] + [0.0] * (dimension - 1)
     return [x / length for x in vector]
+
+
+def ranking(query: str, texts: list[str]) -> list[tuple[int, float]]:
+    """Place and score of each text, the best first: the more words it shares with the query, the better."""
+    asked = embedding(query)
+    scores = [sum(a * b for a, b in zip(asked, embedding(text), strict=True)) for text in texts]
+    return sorted(enumerate(scores), key=lambda scored: -scored[1])

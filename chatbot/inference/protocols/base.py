@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import aiohttp
 
 from chatbot.errors import ModelFailed
-from chatbot.inference.endpoint import Endpoint, ProtocolName
+from chatbot.inference.endpoint import Endpoint, Kind, ProtocolName
 from chatbot.inference.stream import ChatReader
 from chatbot.inference.transport import Exchange
 from chatbot.inference.wire import ChatRequest, InputType
@@ -29,13 +29,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a server is and has. `title` is its name for people. With `any_name` it answers to every model's name."""
+    """What a server is and has. `title` is its name for people. With `any_name` it answers to every model's name.
+    only: the one kind of question that it takes, where it tells."""
 
     protocol: ProtocolName
     title: str
     models: tuple[Model, ...] = ()
     any_name: bool = False
-    embeds_only: bool = False
+    only: Kind | None = None
 
     def model(self, name: str) -> Model | None:
         """The model of that name; where names do not matter, the only one there is."""
@@ -52,7 +53,7 @@ class Protocol:
 
     async def ask(self, exchange: Exchange, endpoint: Endpoint, request: ChatRequest) -> aiohttp.ClientResponse:
         """Send a question; the answer's body, unread, is what reader() understands."""
-        raise ModelFailed(f"The protocol {self.name} embeds and does not chat.")
+        raise ModelFailed(f"The protocol {self.name} does not chat.")
 
     def reader(self, request: ChatRequest) -> ChatReader:
         """What puts the answer to a question together."""
@@ -66,7 +67,11 @@ class Protocol:
         input_type: InputType,
     ) -> list[list[float]]:
         """A usable vector for each text, all of one length."""
-        raise ModelFailed(f"The protocol {self.name} chats and does not embed.")
+        raise ModelFailed(f"The protocol {self.name} does not embed.")
+
+    async def rerank(self, exchange: Exchange, endpoint: Endpoint, query: str, texts: list[str]) -> list[float]:
+        """A usable score for each text, in their order; the higher, the better it fits the query."""
+        raise ModelFailed(f"The protocol {self.name} does not rerank.")
 
     async def recognise(self, browse: Browse) -> Served | None:
         """What the server is and has, if it is one of this kind."""

@@ -7,29 +7,26 @@ library's own reader breaks lines at U+2028 and its like, which may stand in any
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 import httpx2
 from huggingface_hub import (
     AsyncInferenceClient,
     ChatCompletionInputStreamOptions,
-    HfApi,
-    InferenceEndpoint,
     constants,
     set_client_factory,
 )
-from huggingface_hub.errors import HfHubHTTPError
 
-from chatbot.errors import InvalidRequest, ModelBusy, ModelFailed, ModelTimeout, ModelUnavailable
+from chatbot.errors import InvalidRequest, ModelBusy, ModelFailed, ModelUnavailable
 from chatbot.inference.endpoint import Endpoint, ProtocolName
 from chatbot.inference.protocols.base import Browse, Model, Protocol, Served, whole_number
 from chatbot.inference.protocols.openai import listed_models
+from chatbot.inference.protocols.tei import TEI
 from chatbot.inference.transport import Exchange
 from chatbot.inference.wire import ChatRequest, InputType, usable_vectors
 
@@ -79,6 +76,13 @@ class HuggingFace(Protocol):
             async with _Hub(_Sender(exchange, streamed=False), endpoint) as hub:
                 vectors = await hub.feature_extraction(texts, model=url, normalize=True, truncate=True)
                 return usable_vectors(vectors.tolist(), len(texts))
+
+    async def rerank(self, exchange: Exchange, endpoint: Endpoint, query: str, texts: list[str]) -> list[float]:
+        """By Text Embeddings Inference, which dedicated endpoints rerank with; the library has no call for it."""
+        if not endpoint.base_url:
+            raise ModelFailed("Inference Providers do not rerank; a dedicated Inference Endpoint does.")
+        with _translated(exchange, endpoint):
+            return await TEI().rerank(exchange, endpoint, query, texts)
 
     async def look_up(self, browse: Browse, model: str) -> Served | None:
         cards = listed_models(await browse(f"{router()}/v1/models"))
@@ -159,53 +163,12 @@ def _translated(exchange: Exchange, endpoint: Endpoint) -> Iterator[None]:
         if exchange.refused != HTTPStatus.SERVICE_UNAVAILABLE or not endpoint.base_url:
             raise
         # What was asked wakes an endpoint that was scaled to zero, which takes minutes; one that was paused sleeps on.
-        raise ModelUnavailable(ASLEEP, retry_after=WAKING) from error
+        asleep = ModelUnavailable(ASLEEP, retry_after=WAKING)
+        asleep.asleep = True
+        raise asleep from error
     except UnicodeEncodeError as error:
         raise InvalidRequest("The text is not valid Unicode.") from error
     except (ValueError, TypeError) as error:  # what the library finds wrong before it sends, and vectors that are none
         if "API key" in str(error):
             raise ModelFailed("Inference Providers take a Hugging Face token (hf_…) as the API key.") from error
         raise ModelFailed("The embedding server's answer was not understood.") from error
-
-
-# --- Dedicated endpoints that sleep -----------------------------------------------------------------------------------
-
-
-async def wake(endpoint: Endpoint) -> str:
-    """Start a dedicated endpoint that is paused or scaled to zero; its state as Hugging Face names it.
-
-    Raises a ModelError where the token may not, or owns no endpoint of this address.
-    """
-    try:
-        async with asyncio.timeout(3 * HUB_SECONDS):
-            return await asyncio.to_thread(_wake, endpoint)
-    except (TimeoutError, httpx2.TimeoutException) as error:
-        raise ModelTimeout from error
-    except HfHubHTTPError as error:
-        raise ModelFailed("Hugging Face does not let this token see or start the endpoint.") from error
-    except (httpx2.HTTPError, OSError) as error:
-        raise ModelUnavailable("Hugging Face cannot be reached.") from error
-
-
-def _wake(endpoint: Endpoint) -> str:
-    # The token goes with each call: what the library gives back has forgotten it, and would look for one here.
-    token = endpoint.api_key
-    if not token:
-        raise ModelFailed("Hugging Face asks for a token, and the endpoint has no API key.")
-    api = HfApi(token=token)
-    found = _dedicated(api, token, urlsplit(endpoint.base_url).hostname)
-    if found is None:
-        raise ModelFailed("This token's owner has no Inference Endpoint at this address.")
-    if found.status in ("paused", "scaledToZero"):
-        found = api.resume_inference_endpoint(found.name, namespace=found.namespace, token=token)
-    return str(found.raw["status"]["state"])
-
-
-def _dedicated(api: HfApi, token: str, host: str | None) -> InferenceEndpoint | None:
-    who = api.whoami(token=token)
-    # Namespace by namespace, since "*" asks for them without the token.
-    for namespace in [who["name"], *(org["name"] for org in who.get("orgs", ()))]:
-        for found in api.list_inference_endpoints(namespace, token=token):
-            if found.url and urlsplit(found.url).hostname == host:
-                return found
-    return None

@@ -1,6 +1,8 @@
-"""OpenAI's chat completions and embeddings, which nearly every model server speaks.
+"""OpenAI's chat completions and embeddings, which nearly every model server speaks, and reranking, which OpenAI lacks:
+there servers follow Jina.
 
-Reference: https://platform.openai.com/docs/api-reference/chat/create and /embeddings/create.
+Reference: https://platform.openai.com/docs/api-reference/chat/create and /embeddings/create;
+https://api.jina.ai/redoc (POST /v1/rerank), vLLM's entrypoints/pooling/score, llama.cpp's tools/server/README.md.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from chatbot.errors import ModelFailed
 from chatbot.inference.endpoint import Endpoint, ProtocolName
 from chatbot.inference.protocols.base import Browse, Model, Protocol, Served
 from chatbot.inference.transport import Exchange
-from chatbot.inference.wire import ChatRequest, InputType, Message, encode, usable_vectors
+from chatbot.inference.wire import ChatRequest, InputType, Message, encode, usable_scores, usable_vectors
 
 # How OpenAI refuses what its reasoning models do not take: max_tokens, and a temperature that is not their own.
 REASONING: Final = (b"max_completion_tokens", b"unsupported_value")
@@ -44,6 +46,12 @@ class OpenAI(Protocol):
             # OpenAI and Mistral refuse fields that they do not know.
             response = await exchange.post(url, embeddings_payload(endpoint.model, texts))
         return read_embeddings(await exchange.whole(response), len(texts))
+
+    async def rerank(self, exchange: Exchange, endpoint: Endpoint, query: str, texts: list[str]) -> list[float]:
+        # All at once, since some models compare the texts with each other.
+        payload = encode({"model": endpoint.model, "query": query, "documents": texts})
+        response = await exchange.post(endpoint.url("v1/rerank"), payload)
+        return read_results(await exchange.whole(response), len(texts))
 
     async def recognise(self, browse: Browse) -> Served | None:
         listed = listed_models(await browse("v1/models"))
@@ -95,6 +103,15 @@ def read_embeddings(body: bytes, count: int) -> list[list[float]]:
     except (orjson.JSONDecodeError, TypeError, KeyError) as error:
         raise ModelFailed("The embedding server's answer was not understood.") from error
     return usable_vectors(vectors, count)
+
+
+def read_results(body: bytes, count: int) -> list[float]:
+    """The scores in the order of the texts. Raises ModelFailed unless they are `count` usable ones."""
+    try:
+        results = orjson.loads(body)["results"]
+    except (orjson.JSONDecodeError, TypeError, KeyError) as error:  # NaN is no JSON, either
+        raise ModelFailed("The reranking server's answer was not understood.") from error
+    return usable_scores(results, "relevance_score", count)
 
 
 def listed_models(body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@
       if (frame.id) this.cursor = frame.id;
       const handlers = {
         "turn.started": () => this.started(frame),
-        queued: () => say(`Every model server is busy. About place ${frame.position} in line${frame.wait === null ? "" : `, some ${Math.ceil(frame.wait)} s`}.`),
+        queued: () => say(frame.waking ? `The model server was asleep and is being started (${frame.waking}). That can take minutes.` : `Every model server is busy. About place ${frame.position} in line${frame.wait === null ? "" : `, some ${Math.ceil(frame.wait)} s`}.`),
         sources: () => this.found(frame.sources),
         token: () => this.token(frame),
         restarted: () => this.restarted(frame),

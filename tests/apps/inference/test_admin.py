@@ -12,7 +12,7 @@ from apps.inference.probe import last_probed, probe
 from tests import factories
 from tests.apps.admin_world import logged_in
 from tests.fakes.dialects import VLLM
-from tests.fakes.huggingface import TEI
+from tests.fakes.huggingface import TEI, TEIReranker
 from tests.fakes.inference import DIMENSION, FakeInference, Reply
 
 SECRET = "sk-never-shown-again"
@@ -77,6 +77,27 @@ def test_embedding_endpoint_needs_a_dimension(client: Client) -> None:
     url = reverse("admin:inference_endpoint_change", args=(endpoint.pk,))
     response = client.post(url, form_of(endpoint, dimension=""))
     assert "needs the dimension" in response.content.decode()
+
+
+def test_a_reranking_endpoint_has_no_dimension(client: Client) -> None:
+    endpoint = factories.make_endpoint(protocol="vllm")
+    saved = save(client, endpoint, kind="rerank", dimension="384")
+    assert (saved.kind, saved.dimension) == ("rerank", None)
+    assert "Reranking" in client.get(reverse("admin:inference_endpoint_changelist")).content.decode()
+
+
+async def test_a_test_shows_the_scores(database: None) -> None:
+    async with FakeInference(dialect=TEIReranker()) as fake:
+
+        def shown() -> str:
+            row = factories.make_endpoint(fake.base_url, kind="rerank", protocol="tei")
+            operator = logged_in(factories.make_user("operator@example.com", is_superuser=True))
+            url = reverse("admin:inference_endpoint_test_now", args=(row.pk,))
+            return operator.post(url, {"_form_submitted": "1"}).content.decode()
+
+        page = await sync_to_async(shown)()
+    assert "Score of a text that fits" in page
+    assert "First token" not in page
 
 
 async def test_probe_measures_a_generation(database: None) -> None:

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.django_db
         {"protocol": "smoke"},
         {"protocol": "tei"},
         {"protocol": "tgi", "kind": "embedding"},
+        {"protocol": "tgi", "kind": "rerank"},
+        {"kind": "smell"},
         {"protocol": "tgi-generate", "kind": "embedding"},
         {"base_url": ""},
         {"base_url": "", "protocol": "vllm"},
@@ -37,6 +39,12 @@ def test_hugging_face_needs_no_address() -> None:
     row = factories.make_endpoint("", protocol="hf", model="org/model:together")
     row.full_clean()
     assert engine_endpoint(row).protocol == "hf"
+
+
+@pytest.mark.parametrize("protocol", ["openai", "vllm", "llamacpp", "tei", "hf"])
+def test_those_that_can_rerank_may(protocol: str) -> None:
+    row = factories.make_endpoint("http://tei:8080", protocol=protocol, kind="rerank")
+    assert engine_endpoint(row).kind == "rerank"
 
 
 def test_an_endpoint_from_before_speaks_openais_protocol() -> None:

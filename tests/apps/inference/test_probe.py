@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from django.test import override_settings
 
+from apps.inference import diagnosis
 from apps.inference.models import Endpoint
 from apps.inference.probe import ProbeResult, probe
+from chatbot.inference import transport
+from tests.fakes.certificates import Authority
 from tests.fakes.dialects import VLLM, Dialect, LlamaCpp
-from tests.fakes.huggingface import TEI, TGI, TGIGenerate
+from tests.fakes.huggingface import TEI, TGI, TEIReranker, TGIGenerate
 from tests.fakes.inference import DIMENSION, FakeInference, Reply
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -30,6 +34,7 @@ async def outcome(dialect: Dialect, *script: Reply, api_key: str = "", **fields:
 
 
 EMBEDDING = {"kind": "embedding", "dimension": DIMENSION}
+RERANK = {"kind": "rerank"}
 
 
 @pytest.mark.parametrize(
@@ -43,13 +48,18 @@ EMBEDDING = {"kind": "embedding", "dimension": DIMENSION}
         (VLLM(), {"protocol": "hf"}),
         (Dialect(), {"protocol": "openai", **EMBEDDING}),
         (TEI(), {"protocol": "tei", **EMBEDDING}),
+        (Dialect(), {"protocol": "openai", **RERANK}),
+        (VLLM(), {"protocol": "vllm", **RERANK}),
+        (LlamaCpp(), {"protocol": "llamacpp", **RERANK}),
+        (TEIReranker(), {"protocol": "tei", **RERANK}),
+        (TEIReranker(), {"protocol": "hf", **RERANK}),
     ],
     ids=lambda value: value["protocol"] if isinstance(value, dict) else "",
 )
 async def test_nothing_is_wrong_with_a_server_that_is_set_up_right(dialect: Dialect, fields: dict[str, Any]) -> None:
     result = await outcome(dialect, **fields)
     assert (result.error, result.advice) == ("", "")
-    assert result.words or result.dimension == DIMENSION
+    assert result.words or result.dimension == DIMENSION or result.scores[0] > result.scores[1]
 
 
 async def test_nothing_there() -> None:
@@ -57,6 +67,17 @@ async def test_nothing_there() -> None:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     assert (await probe(row(address))).error == f"Nothing answers at {address}: the model server cannot be reached."
+
+
+async def test_a_certificate_that_will_not_do_is_told(tmp_path: Path) -> None:
+    async with FakeInference(tls=Authority(tmp_path).server("127.0.0.1")) as fake:
+        assert (await probe(row(fake.base_url))).error == transport.UNTRUSTED
+        assert "cannot be reached" not in transport.UNTRUSTED
+
+
+async def test_https_where_none_is_spoken_is_told() -> None:
+    async with FakeInference() as fake:
+        assert (await probe(row(fake.base_url.replace("http:", "https:")))).error == transport.NO_TLS
 
 
 @pytest.mark.parametrize(
@@ -67,7 +88,7 @@ async def test_nothing_there() -> None:
         (('{"status": "ok"}', "application/json", 200), "JSON of something else"),
     ],
 )
-@pytest.mark.parametrize("fields", [{}, EMBEDDING], ids=["chat", "embedding"])
+@pytest.mark.parametrize("fields", [{}, EMBEDDING, RERANK], ids=["chat", "embedding", "rerank"])
 async def test_not_a_model_server(answer: tuple[str, str, int], what: str, fields: dict[str, Any]) -> None:
     text, content_type, status = answer
 
@@ -92,10 +113,47 @@ async def test_not_a_model_server(answer: tuple[str, str, int], what: str, field
         (LlamaCpp(), {"protocol": "tei", **EMBEDDING}, "this looks like llama.cpp. Choose “llama.cpp”."),
         (Dialect(), {"protocol": "tei", **EMBEDDING}, "an OpenAI-compatible server. Choose “OpenAI-compatible”."),
         (TEI(), {"protocol": "vllm"}, "This is Text Embeddings Inference 1.7.2, which embeds and does not chat."),
+        (TEI(), {"protocol": "tei", **RERANK}, "Inference 1.7.2, which embeds and does not rerank."),
+        (TEIReranker(), {"protocol": "tei", **EMBEDDING}, "Inference 1.7.2, which reranks and does not embed."),
+        (TEIReranker(), {"protocol": "openai", **RERANK}, "this looks like Text Embeddings Inference 1.7.2. Choose"),
+        (VLLM(), {"protocol": "tei", **RERANK}, "this looks like vLLM 0.11.0. Choose “vLLM”."),
     ],
 )
 async def test_wrong_protocol_names_the_right_one(dialect: Dialect, fields: dict[str, Any], sentence: str) -> None:
     assert sentence in (await outcome(dialect, **fields)).error
+
+
+class ChatVLLM(VLLM):
+    reranks = False
+
+
+class ChatLlamaCpp(LlamaCpp):
+    reranks = False
+
+
+@pytest.mark.parametrize(
+    ("dialect", "protocol", "server"),
+    [(ChatVLLM(), "vllm", "vLLM 0.11.0"), (ChatLlamaCpp(), "llamacpp", "llama.cpp")],
+)
+async def test_a_server_that_chats_and_does_not_rerank_is_told(dialect: Dialect, protocol: str, server: str) -> None:
+    result = await outcome(dialect, protocol=protocol, **RERANK)
+    assert result.error == f"This is {server}, and what runs there does not rerank."
+
+
+async def test_a_wrong_model_for_reranking_is_told() -> None:
+    result = await outcome(VLLM("bge"), protocol="vllm", model="smol", **RERANK)
+    assert result.error == "The server has no model “smol”; it has bge."
+
+
+async def test_a_model_that_muddles_texts_is_advice() -> None:
+    muddled = '[{"index": 0, "score": 0.1}, {"index": 1, "score": 0.9}]'
+    result = await outcome(TEIReranker(), Reply(kind="rerank", garbage=muddled), protocol="tei", **RERANK)
+    assert (result.error, result.advice) == ("", diagnosis.MUDDLED)
+
+
+async def test_scores_that_are_none_are_told() -> None:
+    result = await outcome(TEIReranker(), Reply(kind="rerank", garbage="[]"), protocol="tei", **RERANK)
+    assert result.error == "The reranking server gave 0 scores for 2 texts."
 
 
 async def test_unknown_model_lists_some_that_are_served() -> None:

@@ -12,7 +12,7 @@ from huggingface_hub.inference._providers import CONVERSATIONAL_AUTO_ROUTER
 
 from chatbot.inference.endpoint import Endpoint
 from tests.fakes.dialects import VLLM, Dialect, LlamaCpp, ReasoningOpenAI, StrictOpenAI
-from tests.fakes.huggingface import HUB_MODEL, TEI, TGI, HuggingFace, TGIGenerate
+from tests.fakes.huggingface import HUB_MODEL, TEI, TGI, HuggingFace, TEIReranker, TGIGenerate
 from tests.fakes.inference import FakeInference, make_endpoint
 
 Start = Callable[..., Awaitable[tuple[FakeInference, Endpoint]]]
@@ -47,13 +47,23 @@ EMBEDDING: dict[str, type[Dialect]] = {
 }
 
 
+RERANKING: dict[str, type[Dialect]] = {
+    "openai": Dialect,
+    "vllm": VLLM,
+    "llamacpp": LlamaCpp,
+    "tei": TEIReranker,
+    "hf-dedicated": TEIReranker,
+}
+BY_KIND = {"chat": CHAT, "embedding": EMBEDDING, "rerank": RERANKING}
+
+
 @pytest.fixture
 async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
     """start("vllm") gives a server and an endpoint that speaks to it."""
     async with AsyncExitStack() as stack:
 
         async def started(name: str, kind: str = "chat", **fields: Any) -> tuple[FakeInference, Endpoint]:
-            dialect = (CHAT if kind == "chat" else EMBEDDING)[name]()
+            dialect = BY_KIND[kind][name]()
             fake = await stack.enter_async_context(FakeInference(dialect=dialect))
             defaults: dict[str, Any] = {"protocol": name.partition("-")[0], "kind": kind, "api_key": TOKEN}
             if name == "tgi-generate":

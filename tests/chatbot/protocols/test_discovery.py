@@ -42,8 +42,15 @@ async def test_an_embedding_server_is_known(start: Start, client: Client) -> Non
     served = (await client.look(endpoint)).served
     assert served is not None
     assert (served.protocol, served.title) == ("tei", "Text Embeddings Inference 1.7.2")
-    assert served.embeds_only
+    assert served.only == "embedding"
     assert served.model("any name") == Model("fake", 512)
+
+
+async def test_a_reranking_server_is_known(start: Start, client: Client) -> None:
+    _, endpoint = await start("tei", "rerank")
+    served = (await client.look(endpoint)).served
+    assert served is not None
+    assert (served.protocol, served.only) == ("tei", "rerank")
 
 
 async def test_providers_tell_their_context_lengths(start: Start, client: Client) -> None:

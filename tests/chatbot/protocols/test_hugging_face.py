@@ -1,25 +1,20 @@
-"""Hugging Face beyond the truth table: tokens, providers, endpoints that sleep, and what the library must not do."""
+"""Hugging Face beyond the truth table: tokens, providers, and what the library must not do."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 from huggingface_hub import constants
 
-from chatbot.errors import InvalidRequest, ModelError, ModelFailed, ModelUnavailable
+from chatbot.errors import InvalidRequest, ModelFailed, ModelUnavailable
 from chatbot.inference.client import Client
-from chatbot.inference.protocols.hf import wake
 from tests.chatbot.listening import ask, listen
-from tests.chatbot.protocols.conftest import TOKEN, Start
+from tests.chatbot.protocols.conftest import Start
 from tests.fakes.huggingface import HUB_MODEL
-from tests.fakes.inference import Reply, make_endpoint
+from tests.fakes.inference import Reply
 
 
 async def test_a_provider_is_chosen_with_the_model(start: Start, client: Client) -> None:
@@ -117,86 +112,3 @@ async def test_only_hf_inference_embeds_by_a_models_id(start: Start, client: Cli
     assert fake.requests[0].path.endswith("/intfloat/multilingual-e5-small/pipeline/feature-extraction")
     with pytest.raises(ModelFailed, match="hf-inference"):
         await client.embed(replace(endpoint, model=f"{endpoint.model}:together"), ["a"], input_type="query")
-
-
-# --- Endpoints that sleep ---------------------------------------------------------------------------------------------
-
-HOST = "https://abc.eu-west-1.aws.endpoints.huggingface.cloud"
-
-
-@asynccontextmanager
-async def hugging_face(state: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
-    """The API of huggingface_hub's HfApi (whoami-v2) and of Inference Endpoints (api.endpoints.huggingface.cloud/v2),
-    as hf_api.py and _inference_endpoints.py of huggingface_hub 2.4 ask and read it. Gives what it was asked."""
-    asked: list[str] = []
-
-    def described(now: str) -> dict[str, Any]:
-        return {
-            "name": "sleeper",
-            "type": "protected",
-            "healthRoute": "/health",
-            "model": {"repository": "org/model", "framework": "pytorch", "revision": "main", "task": "text-generation"},
-            "status": {
-                "state": now,
-                "url": HOST,
-                "createdAt": "2026-01-01T00:00:00.000Z",
-                "updatedAt": "2026-01-01T00:00:00.000Z",
-            },
-        }
-
-    async def answer(request: web.Request) -> web.Response:
-        asked.append(f"{request.method} {request.path}")
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return web.json_response({"error": "Invalid credentials in Authorization header"}, status=401)
-        if request.path == "/api/whoami-v2":
-            return web.json_response({"type": "user", "name": "alice", "orgs": [{"name": "acme"}]})
-        if request.path == "/endpoint/acme/sleeper/resume":
-            return web.json_response(described("pending"))
-        return web.json_response({"items": [described(state)] if request.path.endswith("acme") else []})
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    address = "http://{}:{}".format(*runner.addresses[0][:2])
-    monkeypatch.setenv("HF_TOKEN", "hf_of_whoever_runs_this")
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "INFERENCE_ENDPOINTS_ENDPOINT", address)
-    try:
-        yield asked
-    finally:
-        await runner.cleanup()
-
-
-def sleeper(**fields: Any) -> Any:
-    return make_endpoint(None, **{"base_url": f"{HOST}/v1", "protocol": "hf", "api_key": TOKEN, **fields})
-
-
-@pytest.mark.parametrize("state", ["paused", "scaledToZero"])
-async def test_an_endpoint_that_sleeps_is_woken(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with hugging_face(state, monkeypatch) as asked:
-        assert await wake(sleeper()) == "pending"
-    assert asked[-1] == "POST /endpoint/acme/sleeper/resume"
-
-
-async def test_one_that_runs_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with hugging_face("running", monkeypatch) as asked:
-        assert await wake(sleeper()) == "running"
-    assert not any("resume" in request for request in asked)
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"base_url": "https://other.endpoints.huggingface.cloud"}, "no Inference Endpoint at this address"),
-        ({"api_key": "hf_wrong"}, "does not let this token"),
-        ({"api_key": ""}, "asks for a token"),
-    ],
-)
-async def test_what_cannot_be_woken_says_why(
-    fields: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with hugging_face("paused", monkeypatch):
-        with pytest.raises(ModelError, match=sentence):
-            await wake(sleeper(**fields))
