@@ -15,6 +15,7 @@ from apps.assistants.prompting import prompt_for
 from apps.conversations import metrics, turn
 from apps.conversations.models import Turn
 from apps.conversations.running import Running
+from apps.edge.errors import ServiceUnavailable
 from apps.inference import gateway
 from apps.knowledge.search import search
 from apps.tenants.scoping import no_connection
@@ -39,6 +40,8 @@ async def answer(running: Running) -> None:
 
     Raises PromptTooLong, ServiceUnavailable or a ModelError; what was said until then stands in the outcome.
     """
+    if running.opened.unmetered:
+        raise ServiceUnavailable(retry_after=5)
     begun = running.opened.begun
     found = list(begun.sources) if begun else await _found(running.opened)
     running.outcome.timings = Timings(search_ms=_since(running.started))

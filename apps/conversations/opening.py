@@ -24,6 +24,7 @@ from apps.conversations.question import Question
 from apps.conversations.repeats import claim_of, earlier_of
 from apps.conversations.turn import Opened
 from apps.conversations.writing import Planned, write
+from apps.edge.errors import ServiceUnavailable
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, EmbeddingIndex
@@ -129,13 +130,17 @@ async def _open(
 
 async def _admit(planned: Planned, replica: uuid.UUID) -> Opened | uuid.UUID | None:
     tenant, accepted = planned.opened.tenant, False
-    reserved = await charging.reserve(planned.caller, planned.opened)
+    try:
+        reserved = await charging.reserve(planned.caller, planned.opened)
+    except ServiceUnavailable:
+        planned = replace(planned, opened=replace(planned.opened, unmetered=True))
+        reserved = Reserved(charging.most(planned.opened))
     try:
         async with transaction(tenant) as connection:
             written = await write(connection, planned, reserved, replica)
         accepted = isinstance(written, Opened)
     finally:
-        if not accepted:
+        if not accepted and not planned.opened.unmetered:
             await meter.settle(tenant, planned.opened.turn_id)
     return written
 

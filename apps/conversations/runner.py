@@ -187,7 +187,7 @@ async def _store(running: Running, answer_id: uuid.UUID) -> bool:
         conversation_id=opened.conversation_id,
         answer_id=answer_id,
     )
-    if outcome.used is not None:
+    if outcome.used is not None and not opened.unmetered:
         await meter.settle(opened.tenant, opened.turn_id, outcome.used)
     return won
 

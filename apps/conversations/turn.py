@@ -58,6 +58,7 @@ class Opened:
     sampling: Sampling = NOT_SAID
     ends_with: frozenset[str] = frozenset()  # what, announced as ended, stops the answer
     begun: Begun | None = None
+    unmetered: bool = False  # Redis did not say whether the limits allow it: it is kept, and not answered
 
     @property
     def rank(self) -> Rank:

@@ -6,12 +6,13 @@ crash left between the two is swept (sweeping.py). While Redis is away nothing i
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from django.db import Error as DatabaseError
@@ -29,6 +30,7 @@ from chatbot.quota import Amounts, Limit, Standing
 
 log = structlog.get_logger(__name__)
 
+SECONDS: Final = 0.5  # that Redis may take: somebody waits
 TRIES: Final = 5  # as often as clocks and generations may change under one question
 NOTHING: Final = Amounts()
 
@@ -58,7 +60,8 @@ async def reserve(tenant: Tenant, reservation: uuid.UUID, accounts: Accounts, as
         for _ in range(TRIES):
             counters = [book.counter(limit, _clock.now()) for limit in limits]
             said = [argument for counter in counters for argument in counter.arguments(asked)]
-            answer = await client.eval(scripts.RESERVE, 0, book.prefix, str(reservation), str(tenant.pk), *said)
+            asking = client.eval(scripts.RESERVE, 0, book.prefix, str(reservation), str(tenant.pk), *said)
+            answer: Any = await asyncio.wait_for(asking, SECONDS)
             match answer[0]:
                 case "ok":
                     _clock.learn(float(answer[1]))
@@ -85,7 +88,7 @@ async def settle(tenant: Tenant, reservation: uuid.UUID, used: Amounts = NOTHING
     try:
         limits = await limits_of(tenant)
         if limits:
-            await tell(await redis(), Book(tenant, limits), reservation, used)
+            await asyncio.wait_for(tell(await redis(), Book(tenant, limits), reservation, used), SECONDS)
     except (RedisError, OSError, DatabaseError) as error:
         log.warning("quota.not_settled", error=type(error).__name__)
 

@@ -16,16 +16,30 @@ import django
 CANARIES = {"acme": "canaryofacme", "globex": "canaryofglobex"}
 LONGEST = 2000  # tokens of an answer
 MANY = 1000  # questions at once: the rows about crowds are not about waiting in line
+ROOM = 10**9  # of every limit, so that all is counted and nothing refused
+LIMITS = (
+    ("tenant", "requests", "day"),
+    ("tenant", "requests", "minute"),
+    ("tenant", "tokens", "month"),
+    ("tenant", "cost", "month"),
+    ("tenant", "turns", "once"),
+    ("user", "tokens", "day"),
+    ("key", "requests", "hour"),
+)
 
 
 def arrange(model: str) -> dict[str, dict[str, str]]:
     """By slug, each tenant's id, key and canary. model: the base URL of its chat and embedding server."""
     from apps.inference.models import Endpoint  # noqa: PLC0415 - Django's settings are read by now
+    from apps.usage.limit_models import Plan  # noqa: PLC0415
     from tests import all_tenants, factories  # noqa: PLC0415
     from tests.fakes.inference import embedding  # noqa: PLC0415
 
     all_tenants.install()
-    factories.make_endpoint(model, protocol="vllm", limit=MANY)
+    plan = Plan.objects.create(name="Roomy", is_default=True)
+    for level, metric, window in LIMITS:
+        plan.limits.create(level=level, metric=metric, window=window, amount=ROOM)
+    factories.make_endpoint(model, protocol="vllm", limit=MANY, prompt_price=1, completion_price=3)
     embedder = factories.make_endpoint(model, kind=Endpoint.Kind.EMBEDDING, limit=MANY)
     made = {}
     for slug, canary in CANARIES.items():

@@ -1,7 +1,4 @@
-"""What must hold after every row, whatever was done (FAULTS: the invariants).
-
-Counters and reservations in Redis are compared with the ledger once there are quotas.
-"""
+"""What must hold after every row, whatever was done (FAULTS: the invariants)."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ import httpx
 from apps.edge import shared_state
 from tests.environment import ROOT
 from tests.faults.client import TERMINAL, Client
+from tests.faults.counted import counters_equal_the_ledger
 from tests.faults.replicas import Replica
 from tests.faults.world import World
 
@@ -44,6 +42,8 @@ async def invariants(world: World) -> None:
     _every_question_ended_once(world)
     _every_reader_has_what_is_stored(world)
     _nothing_crossed(world)
+    if all(replica.root == ROOT for replica in world.replicas):  # the release before counts nothing
+        counters_equal_the_ledger(world)
     await _connections_returned(world)
     for replica in world.living:
         grown = replica.memory() - replica.resident
