@@ -22,7 +22,8 @@ from typing import ClassVar
 class ParleyError(Exception):
     """Base of all. `message` is a sentence for the person who meets it; it never holds a secret or a prompt.
 
-    retry_after: seconds until asking again may succeed. fields: a sentence for each rejected input field.
+    retry_after: seconds until asking again may succeed. fields: a sentence for each rejected input field. limit: of one
+    that was reached its name, limit, what is remaining and the seconds to its reset.
     """
 
     code: ClassVar[str] = "internal"
@@ -36,10 +37,12 @@ class ParleyError(Exception):
         *,
         retry_after: float | None = None,
         fields: Mapping[str, str] | None = None,
+        limit: Mapping[str, str | int] | None = None,
     ) -> None:
         self.message = message or self.default_message
         self.retry_after = retry_after
         self.fields = dict(fields) if fields else None
+        self.limit = dict(limit) if limit else None
         super().__init__(self.message)
 
 
