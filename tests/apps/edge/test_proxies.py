@@ -74,6 +74,12 @@ async def test_nothing_that_a_stranger_claims_reaches_the_application(settings: 
     assert headers["x-forwarded-proto"] == "https"
 
 
+async def test_ten_thousand_of_them_end_as_one(settings: Any) -> None:
+    settings.PARLEY_TRUSTED_PROXIES = [ipaddress.ip_network(one) for one in NAMED]
+    for entry, address in ((SPOOFED, SPOOFED), ("10.1.1.1", "10.1.1.1"), ("x" * 100, "10.1.2.3")):
+        assert (await seen("http", "10.1.2.3", *[entry] * 10_000))[0] == address
+
+
 async def test_other_headers_than_x_forwarded_for_name_nobody(settings: Any) -> None:
     settings.PARLEY_TRUSTED_PROXIES = []
     address, _ = await seen("http", "10.1.2.3", X_Real_Ip=SPOOFED, Forwarded=f"for={SPOOFED}")
