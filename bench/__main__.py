@@ -1,6 +1,6 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`,
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`, `limits`,
 `choosing` or `overload` (bench/gpu.md says how to run that one against a GPU); PARLEY_ASGI_SERVER picks the server, as
 in `make up`.
 """
@@ -29,7 +29,7 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import authentication, choosing, fixture, machine, overload, report, scope
+from bench import authentication, choosing, fixture, limiting, machine, overload, report, scope
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -131,6 +131,7 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
     alone: dict[str, Callable[[], object]] = {
         "scope": scope.tell,
         "authenticate": lambda: authentication.tell(servers),
+        "limits": lambda: limiting.tell(servers),
         "choosing": choosing.tell,
         "overload": lambda: save("overload", overload.tell()),
     }
@@ -191,7 +192,7 @@ def save(name: str, figures: Mapping[str, Any]) -> None:
 
 
 def main(only: Sequence[str]) -> None:
-    others = {"journal", "idle", "scope", "authenticate", "choosing", "overload"}
+    others = {"journal", "idle", "scope", "authenticate", "limits", "choosing", "overload"}
     if unknown := set(only) - {*(profile.name for profile in PROFILES), *others}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()

@@ -42,7 +42,7 @@ class ParleyError(Exception):
         self.message = message or self.default_message
         self.retry_after = retry_after
         self.fields = dict(fields) if fields else None
-        self.limit = limit
+        self.limit = dict(limit) if limit else None
         super().__init__(self.message)
 
 

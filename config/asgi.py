@@ -29,6 +29,7 @@ from apps.conversations.consumers import ChatConsumer
 from apps.conversations.draining import serve
 from apps.edge.backpressure import BackPressure
 from apps.edge.inbound import bound_sockets
+from apps.edge.proxies import Proxies
 
 
 class Handler(ASGIHandler):
@@ -105,4 +106,4 @@ routes = ProtocolTypeRouter(
         ),
     }
 )
-application = BackPressure(routes)
+application = BackPressure(Proxies(routes) if settings.PARLEY_BEHIND_PROXY else routes)

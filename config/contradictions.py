@@ -59,6 +59,11 @@ def databases(aliases: Mapping[str, Mapping[str, Any]]) -> None:
         refuse("OPERATOR_DATABASE_URL names a role that another address names, but the operators' is one of its own.")
 
 
+def proxies(trusted: Sequence[Any], *, behind: bool) -> None:
+    if trusted and not behind:
+        refuse("PARLEY_TRUSTED_PROXIES names proxies, but PARLEY_BEHIND_PROXY is off, so that nobody is believed.")
+
+
 def broker(*, url: str, redis_url: str) -> None:
     """kombu has its own word for a socket file."""
     if url == redis_url and urlsplit(url).scheme == "unix":
@@ -94,6 +99,7 @@ def refuse_contradictions(settings: Mapping[str, Any], *, base: SplitResult) -> 
         local=settings["LOCAL"],
     )
     databases(settings["DATABASES"])
+    proxies(settings["PARLEY_TRUSTED_PROXIES"], behind=settings["PARLEY_BEHIND_PROXY"])
     broker(url=settings["CELERY_BROKER_URL"], redis_url=settings["REDIS_URL"])
     if not settings["LOCAL"]:
         secrets = {name: settings[name] for name in ("SECRET_KEY", "PARLEY_KEY_PEPPER")}

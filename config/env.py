@@ -6,6 +6,7 @@ Each variable is declared once, by the call that reads it: `python -m config.ref
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import sys
@@ -21,6 +22,8 @@ from cryptography.fernet import Fernet
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENV_FILE = BASE_DIR / ".env"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 POSTGRES = ("postgres", "postgresql")
 REDIS = ("redis", "rediss", "unix")
@@ -127,6 +130,17 @@ def hosts(name: str, default: Sequence[str] | None, meaning: str, *, says: str =
     return found
 
 
+def networks(name: str, meaning: str, *, says: str = "") -> list[Network]:
+    """Addresses, or networks such as 10.0.0.0/8."""
+    found = []
+    for part in names(name, [], meaning, says=says):
+        try:
+            found.append(ipaddress.ip_network(part))
+        except ValueError:
+            refuse(f"{name} lists addresses and networks such as 10.0.0.0/8, but holds {part!r}.")
+    return found
+
+
 def number(name: str, default: int, meaning: str, *, least: int = 0, most: int = 2**31 - 1, says: str = "") -> int:
     """A whole number from the environment."""
     declare(name, meaning, says or str(default))
@@ -142,11 +156,6 @@ def number(name: str, default: int, meaning: str, *, least: int = 0, most: int =
 def flag(name: str, default: bool, meaning: str, *, says: str = "") -> bool:
     """on or off. Anything else is refused: Django's own way of reading takes a misspelt `true` for off."""
     declare(name, meaning, says or ("on" if default else "off"))
-    return is_on(name, default)
-
-
-def is_on(name: str, default: bool) -> bool:
-    """What flag() reads, for who only needs to know and declares nothing."""
     raw = _value(name).lower()
     if raw and raw not in _WORDS:
         refuse(f"{name} must be on or off, but is {raw!r}.")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from config.env import is_on, read_files, refuse
+from config.env import read_files, refuse
 
 SERVERS = ("daphne", "uvicorn")
 
@@ -19,8 +19,7 @@ def web(*, host: str, port: int) -> list[str]:
     server = os.environ.get("PARLEY_ASGI_SERVER") or "daphne"
     if server not in SERVERS:
         raise ValueError(f"PARLEY_ASGI_SERVER must be daphne or uvicorn, but is {server!r}.")
-    behind_proxy = is_on("PARLEY_BEHIND_PROXY", False)
-    options = _daphne(host, port, behind_proxy) if server == "daphne" else _uvicorn(host, port, behind_proxy)
+    options = _daphne(host, port) if server == "daphne" else _uvicorn(host, port)
     return [sys.executable, "-m", server, *options, "config.asgi:application"]
 
 
@@ -30,30 +29,28 @@ FRAME_BYTES = 64 * 1024
 PING_SECONDS = 25
 PONG_SECONDS = 20
 
-# Their own backlogs turn a reconnecting crowd away. Behind a proxy both take the client's address from
-# X-Forwarded-For, whoever sends it: only the proxy may reach them then.
+# Their own backlogs turn a reconnecting crowd away. Neither is told of proxies: they would take the first address of
+# X-Forwarded-For, which any client can write there (apps/edge/proxies.py).
 
 
-def _daphne(host: str, port: int, behind_proxy: bool) -> list[str]:
+def _daphne(host: str, port: int) -> list[str]:
     interface = host.replace(":", r"\:")  # Twisted separates an endpoint's parts by colons
     endpoint = f"tcp:port={port}:interface={interface}:backlog=4096"
     options = (
         f"--ping-interval {PING_SECONDS} --ping-timeout {PONG_SECONDS}"
         f" --websocket-max-frame-size {FRAME_BYTES} --websocket-max-message-size {FRAME_BYTES}"
     )
-    trust = ["--proxy-headers"] if behind_proxy else []
-    return ["-e", endpoint, "--access-log", os.devnull, *options.split(), *trust]
+    return ["-e", endpoint, "--access-log", os.devnull, *options.split()]
 
 
-def _uvicorn(host: str, port: int, behind_proxy: bool) -> list[str]:
+def _uvicorn(host: str, port: int) -> list[str]:
     options = (
         f"--host {host} --port {port} --backlog 4096 --loop uvloop --http httptools --no-access-log"
         " --ws websockets-sansio --ws-per-message-deflate false --timeout-keep-alive 60 --timeout-graceful-shutdown 5"
         f" --ws-max-size {FRAME_BYTES} --ws-ping-interval {PING_SECONDS} --ws-ping-timeout {PONG_SECONDS}"
     )
     # Left to itself it believes whoever connects from this machine.
-    trust = ["--proxy-headers", "--forwarded-allow-ips", "*"] if behind_proxy else ["--no-proxy-headers"]
-    return [*options.split(), *trust]
+    return [*options.split(), "--no-proxy-headers"]
 
 
 def worker(*, concurrency: int) -> list[str]:

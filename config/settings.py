@@ -22,6 +22,7 @@ from config.env import (
     hosts,
     mailbox,
     names,
+    networks,
     number,
     origin,
     read_files,
@@ -113,6 +114,22 @@ PARLEY_DRAIN_SECONDS = number(
     "Seconds that it then gives the answers which it is writing; another process goes on with the rest.",
     most=3600,
 )
+PARLEY_ADDRESS_REQUESTS_A_MINUTE = number(
+    "PARLEY_ADDRESS_REQUESTS_A_MINUTE",
+    6_000,
+    "Requests and WebSocket frames a minute from one address, or one IPv6 /64. An answer of 401 counts ten times."
+    " 0: any number.",
+)
+PARLEY_ADDRESS_BURST = number(
+    "PARLEY_ADDRESS_BURST", 2_000, "How many of them may come at once; they are earned back at that rate.", least=1
+)
+PARLEY_CREDENTIAL_REQUESTS_A_MINUTE = number(
+    "PARLEY_CREDENTIAL_REQUESTS_A_MINUTE",
+    6_000,
+    "Requests and WebSocket frames a minute with one API key, token or login, from all addresses together. 0: any"
+    " number.",
+)
+PARLEY_CREDENTIAL_BURST = number("PARLEY_CREDENTIAL_BURST", 2_000, "How many of them may come at once.", least=1)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # JSON bodies; files stream to disk and have a limit of their own
 FILE_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000
@@ -178,6 +195,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # First: binds the request id and measures.
     "apps.edge.middleware.front_door",
+    # Ahead of whatever looks a credential up.
+    "apps.access.limiting.limited",
     "apps.access.cors.cross_origin",
     # Hands streaming routes straight to their view.
     "apps.edge.middleware.short_way",
@@ -420,12 +439,20 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = not LOCAL
 SECURE_HSTS_PRELOAD = not LOCAL
 # Probes and scrapers inside the cluster speak plain HTTP.
 SECURE_REDIRECT_EXEMPT = [r"^healthz/", r"^metrics$"]
-if flag(
+PARLEY_BEHIND_PROXY = flag(
     "PARLEY_BEHIND_PROXY",
     False,
-    "Believe `X-Forwarded-Proto` and `X-Forwarded-For`. Switch it on only behind a proxy that always sets them itself"
-    " and that alone reaches Parley, as the nginx of deploy/ does.",
-):
+    "Believe `X-Forwarded-Proto`, and the last address of `X-Forwarded-For`. Switch it on only behind a proxy that"
+    " always sets them itself and, unless `PARLEY_TRUSTED_PROXIES` names it, alone reaches Parley, as the nginx of"
+    " deploy/ does.",
+)
+PARLEY_TRUSTED_PROXIES = networks(
+    "PARLEY_TRUSTED_PROXIES",
+    "Addresses or networks of the proxies that are believed, separated by commas. They are skipped in"
+    " `X-Forwarded-For`, from its end; what anybody else claims counts for nothing.",
+    says="whoever connects, where `PARLEY_BEHIND_PROXY` is on",
+)
+if PARLEY_BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not LOCAL
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"

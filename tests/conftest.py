@@ -25,6 +25,7 @@ from django.conf import settings
 from django.db import connections
 from django.test import TransactionTestCase, override_settings
 
+from apps.access import rates
 from local.home import free_port
 from local.processes import healthy, spawn, stop, wait_until
 from tests import all_tenants
@@ -58,6 +59,7 @@ def django_db_setup(servers: Backends, django_db_blocker: Any) -> Iterator[None]
 def redis(servers: Backends) -> Iterator[None]:
     """Redis, empty before and after: whatever logs in counts there, whether its test knows it or not."""
     servers.empty_redis()
+    rates.forget()  # that it was away for an earlier test
     yield
     servers.empty_redis()
 

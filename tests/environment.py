@@ -56,6 +56,11 @@ ENVIRONMENT = {
     "OWNER_DATABASE_URL": _database_url(postgres.OWNER, POSTGRES_PORT),
     "OPERATOR_DATABASE_URL": _database_url(postgres.OPERATOR, POSTGRES_PORT),
     "REDIS_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/0",
+    # All that a test does comes from one address. tests/apps/access/test_limiting.py sets limits that are reached.
+    "PARLEY_ADDRESS_REQUESTS_A_MINUTE": "1000000",
+    "PARLEY_ADDRESS_BURST": "1000000",
+    "PARLEY_CREDENTIAL_REQUESTS_A_MINUTE": "1000000",
+    "PARLEY_CREDENTIAL_BURST": "1000000",
     "PARLEY_DRAIN_GRACE_SECONDS": "0",
     "PARLEY_DRAIN_SECONDS": "1",
     "CACHE_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/1",

@@ -22,7 +22,7 @@ PREFLIGHT = {
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id",
     "Access-Control-Max-Age": "600",
 }
-EXPOSED = "Idempotent-Replayed, Retry-After, X-Request-Id"
+EXPOSED = "Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 
 
 @async_only_middleware
@@ -36,13 +36,19 @@ def cross_origin(
         if is_preflight(request) and await visitors.knows(origin):
             response: HttpResponseBase = allow_requests(HttpResponse(status=204), origin)
         else:
-            response = await get_response(request)
-            if origin and credential_of(request).startswith(visitors.PREFIX) and await visitors.knows(origin):
-                allow(response, origin)
+            response = await let_read(request, await get_response(request))
         patch_vary_headers(response, ["Origin"])
         return response
 
     return middleware
+
+
+async def let_read(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """Let the page that sent the request read its answer, if it may."""
+    origin = request.headers.get("Origin", "")
+    if origin and credential_of(request).startswith(visitors.PREFIX) and await visitors.knows(origin):
+        allow(response, origin)
+    return response
 
 
 def is_preflight(request: HttpRequest) -> bool:

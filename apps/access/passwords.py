@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from axes.utils import reset
 from django import forms
 from django.conf import settings
@@ -12,7 +12,6 @@ from django.contrib import admin
 from django.contrib.auth import forms as auth_forms
 from django.contrib.auth import views
 from django.contrib.auth.tokens import default_token_generator
-from django.core.cache import cache
 from django.core.mail import send_mail
 from django.http import HttpResponse
 from django.template.loader import render_to_string
@@ -20,21 +19,31 @@ from django.urls import reverse, reverse_lazy
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.views.generic.edit import FormView
-from django_redis.exceptions import ConnectionInterrupted
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminPasswordWidget
 
+from apps.access.authentication import address_of
 from apps.access.logins import proof
+from apps.access.rates import Rate, network_of, take
 from apps.edge import broker
+from apps.edge.errors import ServiceUnavailable
 from apps.tenants.models import User
+from chatbot.errors import RateLimited
 
-WINDOW = 3600  # seconds
-MAILS_TO_ADDRESS = 3  # in a window
-REQUESTS_OF_CLIENT = 20  # in a window
+# At once, and then twenty and three an hour.
+REQUESTS_OF_CLIENT = Rate(burst=20, every=180.0)
+MAILS_TO_ADDRESS = Rate(burst=3, every=1200.0)
 WAITS = 600.0  # seconds that a request may wait for a worker: whoever asked is gone after that
 
 
+AWAY = "This cannot be done at the moment. Try again in a few minutes."
+
+
 class TryLater(Exception):
-    """The request cannot be taken now. Its text is for the person who made it."""
+    """The request cannot be taken now. Its text is for the person who made it; the page has this status."""
+
+    def __init__(self, text: str, *, status: int = 200) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def request_mail(email: str, *, client: str) -> None:
@@ -45,29 +54,25 @@ def request_mail(email: str, *, client: str) -> None:
     if not settings.PARLEY_MAIL:
         raise TryLater("This Parley sends no e-mail. An operator can set a new password for you under Users.")
     try:
-        if not _admits("client", client, REQUESTS_OF_CLIENT):
-            raise TryLater("Too many requests came from your address. Try again in an hour.")
-        if not _admits("address", _folded(email), MAILS_TO_ADDRESS):
-            return  # told, it would say who is being asked for
-    except ConnectionInterrupted as error:
-        raise TryLater("This cannot be done at the moment. Try again in a few minutes.") from error
+        async_to_sync(take)(REQUESTS_OF_CLIENT, "reset", network_of(client))
+    except RateLimited as error:
+        raise TryLater("Too many requests came from your address. Try again in an hour.", status=429) from error
+    except ServiceUnavailable as error:
+        raise TryLater(AWAY, status=503) from error
+    try:
+        async_to_sync(take)(MAILS_TO_ADDRESS, "reset-mail", _folded(email))
+    except RateLimited:
+        return  # told, it would say who is being asked for
+    except ServiceUnavailable as error:
+        raise TryLater(AWAY, status=503) from error
     if not broker.send("access.mail_new_password", email, expires=WAITS):
-        raise TryLater("This cannot be done at the moment. Try again in a few minutes.")
+        raise TryLater(AWAY, status=503)
 
 
 def _folded(email: str) -> str:
     """The same for all spellings that mail_new_password() finds one user by: PostgreSQL compares in capitals, where ſ
     and ı are S and I."""
     return email.strip().upper()
-
-
-def _admits(kind: str, value: str, limit: int) -> bool:
-    key = f"password-reset:{kind}:{hashlib.sha256(value.encode()).hexdigest()}"
-    cache.add(key, 0, timeout=WINDOW)
-    try:
-        return int(cache.incr(key)) <= limit
-    except ValueError:  # the window ended in between
-        return True
 
 
 def mail_new_password(email: str) -> None:
@@ -117,10 +122,12 @@ class Forgotten(Framed, views.PasswordContextMixin, FormView):  # type: ignore[t
 
     def form_valid(self, form: Any) -> HttpResponse:
         try:
-            request_mail(form.cleaned_data["email"], client=self.request.META.get("REMOTE_ADDR", ""))
+            request_mail(form.cleaned_data["email"], client=address_of(self.request))
         except TryLater as later:
             form.add_error(None, str(later))
-            return self.form_invalid(form)
+            response = self.form_invalid(form)
+            response.status_code = later.status
+            return response
         return super().form_valid(form)
 
 

@@ -1,28 +1,55 @@
-"""How often somebody may ask for what costs no credential, counted for all processes together."""
+"""How often somebody may do something, counted for all processes together in Redis."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import hmac
 import ipaddress
-from typing import NamedTuple
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+from django.conf import settings
+from redis.exceptions import NoScriptError
+
+from apps.edge.errors import ServiceUnavailable
+from apps.edge.ratelimit_headers import Limit
 from apps.edge.shared_state import reachable, redis
 from chatbot.errors import RateLimited
 
 # GCRA: one number, the time at which the last of what was taken will have been earned. Of a burst at once exactly as
 # many pass as fit, and no window has an edge to crowd at. Redis' clock counts, so that processes need not agree on one.
-# Returns the seconds to wait, 0 for none. Source: https://brandur.org/rate-limiting
+# Takes so many of each bucket or, where one has not enough, of none; forced, it takes what there is. Answers for each
+# bucket the seconds to wait, 0 for none, and those until it is full again. Source: https://brandur.org/rate-limiting
 _TAKE = """
     local time = redis.call('TIME')
-    local now, burst, every = time[1] + time[2] / 1000000, tonumber(ARGV[1]), tonumber(ARGV[2])
-    local earned = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
-    local wait = earned - now - every * (burst - 1)
-    if wait > 0 then
-        return string.format('%.3f', wait)
+    local now, cost, forced = time[1] + time[2] / 1000000, tonumber(ARGV[1]), ARGV[2] == '1'
+    local earned, told, refused = {}, {}, false
+    for n, key in ipairs(KEYS) do
+        local burst, every = tonumber(ARGV[2 * n + 1]), tonumber(ARGV[2 * n + 2])
+        local before = math.max(tonumber(redis.call('GET', key) or now), now)
+        local wait = before - now - every * (burst - cost)
+        earned[n] = before + every * cost
+        if forced then
+            earned[n], wait = math.min(earned[n], now + every * burst), 0
+        end
+        refused = refused or wait > 0
+        told[2 * n - 1] = wait > 0 and string.format('%.6f', math.max(wait, 0.000001)) or '0'
+        told[2 * n] = string.format('%.6f', before - now)
     end
-    redis.call('SET', KEYS[1], string.format('%.6f', earned + every), 'PX', math.ceil((earned - now + every) * 1000))
-    return '0'
+    if not refused then
+        for n, key in ipairs(KEYS) do
+            redis.call('SET', key, string.format('%.6f', earned[n]), 'PX', math.ceil((earned[n] - now) * 1000) + 1)
+            told[2 * n] = string.format('%.6f', earned[n] - now)
+        end
+    end
+    return told
 """
+_SHA = hashlib.sha1(_TAKE.encode(), usedforsecurity=False).hexdigest()  # what Redis calls it
+# Somebody waits for each answer. Once Redis gave none nobody else is made to wait for a moment, but for one that tries.
+SECONDS = 0.5
+AWAY_SECONDS = 1.0
 
 
 class Rate(NamedTuple):
@@ -31,17 +58,107 @@ class Rate(NamedTuple):
     burst: int
     every: float
 
+    @property
+    def window(self) -> float:
+        """Seconds in which an empty bucket is full again."""
+        return self.burst * self.every
+
+
+class Bucket(NamedTuple):
+    """What is taken from: a rate, its name, and for whom it is. who: kept from Redis by an HMAC."""
+
+    name: str
+    rate: Rate
+    who: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        named = "\0".join(self.who).encode("utf-8", "surrogatepass")
+        return f"rate:{self.name}:{hmac.digest(settings.PARLEY_KEY_PEPPER.encode(), named, 'sha256').hex()[:32]}"
+
+
+class Verdict(NamedTuple):
+    """limits: where each bucket stands now. reached: the one that has nothing left for longest, if any; nothing was
+    taken then. wait: seconds until it has."""
+
+    limits: list[Limit]
+    reached: Limit | None = None
+    wait: float = 0.0
+
+    @property
+    def refusal(self) -> RateLimited | None:
+        if self.reached is None:
+            return None
+        wait = round(self.wait, 1) or 0.1
+        return RateLimited(retry_after=wait, limit=self.reached.told())
+
+
+class _Away:
+    """What this process knows of a Redis that gave no answer."""
+
+    until = 0.0
+
+
+async def take_all(buckets: Sequence[Bucket], *, cost: int = 1, forced: bool = False) -> Verdict:
+    """Take so many of each bucket, or of none: one round trip, half a second at most.
+
+    forced: take them in any case, as far as there are any. Raises ServiceUnavailable while Redis is away.
+    """
+    arguments = [part for bucket in buckets for part in bucket.rate]
+    answer = await _ask([bucket.key for bucket in buckets], [cost, int(forced), *arguments])
+    waits = [float(wait) for wait in answer[::2]]
+    limits = [_limit(bucket, float(full)) for bucket, full in zip(buckets, answer[1::2], strict=True)]
+    if not any(waits):
+        return Verdict(limits)
+    longest = max(range(len(waits)), key=waits.__getitem__)
+    return Verdict(limits, limits[longest], waits[longest])
+
+
+def _limit(bucket: Bucket, full: float) -> Limit:
+    rate = bucket.rate
+    # A millionth of a deed for what the clock's digits lose.
+    left = int((rate.window - full) / rate.every + 1e-6)
+    return Limit(bucket.name, rate.burst, rate.window, max(0, left), full)
+
 
 async def take(rate: Rate, what: str, *who: str) -> None:
     """Count one deed of this kind.
 
     Raises RateLimited, or ServiceUnavailable while Redis is away.
     """
-    name = hashlib.sha256("\0".join(who).encode()).hexdigest()[:32]  # who asks is nobody's business there
-    with reachable():
-        waits = float(await (await redis()).eval(_TAKE, 1, f"rate:{what}:{name}", *rate))
-    if waits:
-        raise RateLimited(retry_after=round(waits, 1) or 0.1)
+    if refusal := (await take_all([Bucket(what, rate, who)])).refusal:
+        raise refusal
+
+
+async def _ask(keys: list[str], arguments: list[Any]) -> list[str]:
+    now = time.monotonic()
+    if now < _Away.until:
+        raise ServiceUnavailable(retry_after=5)
+    if _Away.until:
+        _Away.until = now + AWAY_SECONDS  # this one tries, and the others need not wait for it
+    try:
+        with reachable():
+            async with asyncio.timeout(SECONDS):
+                answer = await _run(*keys, *arguments, count=len(keys))
+    except ServiceUnavailable:
+        _Away.until = time.monotonic() + AWAY_SECONDS
+        raise
+    _Away.until = 0.0
+    return answer
+
+
+async def _run(*words: Any, count: int) -> list[str]:
+    client = await redis()
+    try:
+        answer: list[str] = await client.evalsha(_SHA, count, *words)
+    except NoScriptError:
+        answer = await client.eval(_TAKE, count, *words)
+    return answer
+
+
+def forget() -> None:
+    """Believe again that Redis is there."""
+    _Away.until = 0.0
 
 
 def network_of(address: str) -> str:
@@ -51,5 +168,5 @@ def network_of(address: str) -> str:
     except ValueError:  # a server on a Unix socket knows none
         return address
     if isinstance(ip, ipaddress.IPv6Address):
-        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+        return str(ip.ipv4_mapped or ipaddress.IPv6Network((int(ip), 64), strict=False))
     return str(ip)

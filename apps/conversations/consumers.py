@@ -20,19 +20,21 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http.request import validate_host
 
+from apps.access import limiting
 from apps.access.authentication import Caller, authenticate, key_in, still_valid
 from apps.access.revocation import Watch
 from apps.access.sessions import member_caller, user_of
 from apps.conversations import asking, draining, following, stopping
 from apps.conversations.again import Deed
-from apps.edge.errors import body_of, close_code_of, translate
+from apps.edge.errors import ServiceUnavailable, body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.inbound import Pace
+from apps.edge.ratelimit_headers import Limit
 from apps.edge.request_ids import accept_request_id
 from apps.tenants import lookups
 from apps.tenants.scoping import platform_unit, tenant_scope, unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotFound, ParleyError
-from chatbot.events import START, Cursor, Reconnect
+from chatbot.events import START, Cursor, Limits, Reconnect
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.address = (self.scope.get("client") or [""])[0]
         self.request_id = accept_request_id(self.headers.get("x-request-id"))
         self.credential = key_in(self.headers.get("authorization"), self.headers.get("x-api-key"))
+        self.session = limiting.session_in(self.headers.get("cookie", ""))
         self.following: dict[uuid.UUID, asyncio.Task[None]] = {}
         self.beside: set[asyncio.Task[None]] = set()
         self.drained = (self._send_away, self._refuse)
@@ -68,6 +71,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.watch: Watch | None = None
         self.granted: dict[uuid.UUID, frozenset[str]] = {}  # what a session could do in each tenant
         self.late = asyncio.get_running_loop().call_later(AUTH_SECONDS, self._end)
+        self.limits: list[Limit] = []
+        try:
+            await self._count(self.credential)
+        except ParleyError as error:
+            await self._refuse(error)
+            return
         if self.credential:
             await self._guarded(self._auth, {"key": self.credential}, fatal=True)
 
@@ -105,7 +114,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if handler is None:
             await self._send_error(InvalidRequest(fields={"type": f"Frames are {', '.join(handlers)}."}))
             return
-        await self._guarded(handler, data, fatal=data["type"] == "auth")
+        await self._guarded(partial(self._counted, handler), data, fatal=data["type"] == "auth")
 
     async def send(self, *args: Any, **kwargs: Any) -> None:
         # What was under way when the socket was closed: uvicorn calls it an error, Daphne drops it.
@@ -125,6 +134,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         except Exception as raised:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
             error = translate(raised)
             await self._send_error(error, client_id=data.get("client_id"))
+            if isinstance(error, NotAuthenticated):
+                await limiting.count_failure(self.address)
             if fatal or isinstance(error, NotAuthenticated):
                 await self.close(close_code_of(error))
 
@@ -138,6 +149,29 @@ class ChatConsumer(AsyncWebsocketConsumer):
         still = partial(still_valid, self.credential, origin=self.origin, address=self.address, scopes=caller.scopes)
         self._look_out(caller, still)
         await self.send(text_data=orjson.dumps({"type": "ready", "tenant": caller.tenant.slug}).decode())
+        await self._tell_limits()
+
+    async def _counted(self, handler: Callable[[dict[str, Any]], Awaitable[None]], data: dict[str, Any]) -> None:
+        await self._count(str(data.get("key")) if data["type"] == "auth" else self.credential)
+        await handler(data)
+
+    async def _count(self, credential: str) -> None:
+        """Raises RateLimited for a handshake or a frame that is too much for its address or its credential.
+
+        Without Redis it goes on: what costs money is refused by itself then (apps/access/limiting.py).
+        """
+        try:
+            verdict = await limiting.count(self.address, credential or self.session)
+        except ServiceUnavailable:
+            return
+        self.limits = verdict.limits
+        if refusal := verdict.refusal:
+            await self._tell_limits()
+            raise refusal
+
+    async def _tell_limits(self) -> None:
+        if self.limits:
+            await self.send(text_data=frame(Limits([limit.told() for limit in self.limits]), None))
 
     async def _part_from_others(self, caller: Caller) -> None:
         """A visitor's next token goes on with what the socket follows. Somebody else's credential does not."""
@@ -205,6 +239,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             self.watch.words |= caller.ends_with
         else:
             self._look_out(caller, self._still_logged_in)
+            await self._tell_limits()
         return caller
 
     def _member(self, *, conversation: Any = None, assistant: Any = None, turn: uuid.UUID | None = None) -> Caller:

@@ -10,6 +10,7 @@ from rest_framework import serializers
 from apps.conversations.openai_shapes import ModelNotFound
 from apps.edge.errors import STATUS, body_of, envelope_of
 from apps.edge.openapi import REQUEST_ID
+from apps.edge.schema import LimitSerializer
 from apps.knowledge.serializers import SourceSerializer
 from chatbot.errors import ExtractionFailed, InvalidRequest, NotFound, ParleyError
 
@@ -37,6 +38,7 @@ class OpenAIErrorDetailSerializer(_Shape):
     turn = serializers.CharField(required=False)
     retry_after = serializers.FloatField(required=False, help_text="Seconds.")
     fields = serializers.DictField(child=serializers.CharField(), required=False)  # type: ignore[assignment]
+    limit = LimitSerializer(required=False)
 
 
 class OpenAIErrorSerializer(_Shape):
@@ -143,7 +145,7 @@ _MEANINGS = {
     503: "Parley or its model servers cannot answer now.",
     504: "The model server took too long.",
 }
-_BODY = (400, 413, 415, 429, 502, 504)
+_BODY = (400, 413, 415, 502, 504)
 
 
 def _refusal(status: int) -> OpenApiResponse:
@@ -164,7 +166,7 @@ def _body(kind: type[ParleyError], status: int) -> dict[str, Any]:
     return {**body_of(error), "request_id": REQUEST_ID}
 
 
-READING = {status: _refusal(status) for status in (400, 401, 403, 500, 503)}
+READING = {status: _refusal(status) for status in (400, 401, 403, 429, 500, 503)}
 NAMING = {**READING, 404: _refusal(404)}
 SENDING = {**NAMING, **{status: _refusal(status) for status in _BODY}}
 ASKING = {**SENDING, 422: _refusal(422)}

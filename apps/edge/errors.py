@@ -209,29 +209,29 @@ def openai_refusal(error: Exception) -> JsonResponse:
     return response
 
 
-def _page(request: HttpRequest, error: errors.ParleyError, title: str) -> HttpResponse:
-    """An error that Django itself answers: a page for people in the admin, our body for programs."""
+def page(request: HttpRequest, error: errors.ParleyError, title: str) -> HttpResponse:
+    """An error that Django itself or a middleware answers: a page for people in the admin, our body for programs."""
     if request.path.startswith("/v1/"):
         return openai_refusal(error)
     if not request.path.startswith("/admin/"):
         return json_error(error)
     context = {"title": title, "message": error.message, "request_id": current_request_id()}
-    return HttpResponse(render_to_string("error.html", context), status=status_of(error))
+    return HttpResponse(render_to_string("error.html", context), status=status_of(error), headers=headers_of(error))
 
 
 def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _page(request, errors.InvalidRequest(), "This request cannot be read")
+    return page(request, errors.InvalidRequest(), "This request cannot be read")
 
 
 def handler403(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _page(request, errors.NotPermitted("You are not allowed to do this."), "Not allowed")
+    return page(request, errors.NotPermitted("You are not allowed to do this."), "Not allowed")
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _page(
+    return page(
         request, errors.NotFound("It may have been deleted, or it is not yours to see."), "There is nothing here"
     )
 
 
 def handler500(request: HttpRequest) -> HttpResponse:
-    return _page(request, errors.ParleyError(), "Something went wrong")
+    return page(request, errors.ParleyError(), "Something went wrong")

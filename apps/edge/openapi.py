@@ -54,6 +54,17 @@ HEADERS = {
         "schema": {"type": "integer", "minimum": 1},
         "example": 5,
     },
+    "RateLimit": {
+        "description": "Of each limit what is left, `r`, and in how many seconds all of it is there again, `t`.",
+        "schema": {"type": "string"},
+        "example": '"address";r=1987;t=1, "credential";r=1999;t=1',
+    },
+    "RateLimit-Policy": {
+        "description": "Of each limit how many requests it allows at once, `q`, and in how many seconds it earns them"
+        " back, `w`.",
+        "schema": {"type": "string"},
+        "example": '"address";q=2000;w=20, "credential";q=2000;w=20',
+    },
     "Idempotent-Replayed": {
         "description": "`true` where the request was sent before, with the same idempotency key.",
         "schema": {"type": "string", "enum": ["true"]},
@@ -123,14 +134,14 @@ def _name(status: str) -> str:
 
 def _refusals(path: str, operation: dict[str, Any]) -> list[str]:
     """The statuses that follow from a route's shape."""
-    found = ["400", "401", "406", "500", "503"]
+    found = ["400", "401", "406", "429", "500", "503"]
     listed = any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ()))
     if operation.get("security"):
         found.append("403")
     if "{" in path or listed:
         found.append("404")
     if "requestBody" in operation:
-        found += ["413", "415", "429"]
+        found += ["413", "415"]
     if _is_repeatable(operation):
         found.append("422")
     return found
@@ -141,7 +152,7 @@ def _is_repeatable(operation: dict[str, Any]) -> bool:
 
 
 def _headers_of(status: str) -> list[str]:
-    names = ["X-Request-Id"]
+    names = ["X-Request-Id", "RateLimit", "RateLimit-Policy"]
     if status in _RETRY_LATER:
         names.append("Retry-After")
     if status == "401":

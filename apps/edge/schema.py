@@ -8,6 +8,15 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
 
+class LimitSerializer(serializers.Serializer[Any]):
+    """A limit that was reached."""
+
+    name = serializers.CharField(help_text="The same as in RateLimit-Policy.")
+    limit = serializers.IntegerField(help_text="How many it allows.")
+    remaining = serializers.IntegerField(help_text="How many are left.")
+    reset = serializers.IntegerField(help_text="Seconds until all of them are there again.")
+
+
 class ErrorSerializer(serializers.Serializer[Any]):
     """Every error, whatever its status."""
 
@@ -19,6 +28,7 @@ class ErrorSerializer(serializers.Serializer[Any]):
     fields = serializers.DictField(  # type: ignore[assignment]
         child=serializers.CharField(), required=False, help_text="What is wrong with which input."
     )
+    limit = LimitSerializer(required=False, help_text="Of a 429: which limit was reached.")
 
 
 MEANINGS = {

@@ -92,7 +92,7 @@ export class Visitor {
   }
 
   #take(frame) {
-    if (frame.type === "ready") return;
+    if (frame.type === "ready" || frame.type === "limits") return;
     this.#frames.push(frame);
     this.#arrived();
   }

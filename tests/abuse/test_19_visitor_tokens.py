@@ -227,6 +227,7 @@ async def test_somebody_elses_token_does_not_go_on_with_what_was_followed(world:
     frame = await socket.hear()
     while frame["type"] != "ready":
         frame = await socket.hear()
+    assert (await socket.receive_json_from(5))["type"] == "limits"
     assert await socket.receive_nothing(0.5)
     await socket.disconnect()
 

@@ -6,8 +6,10 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from django.conf import settings
 from django.test import AsyncClient, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils.module_loading import import_string
 
 from apps.edge.errors import handler404
 
@@ -49,6 +51,20 @@ OURS = {route: pattern for route, pattern in ROUTES.items() if not route.startsw
 def test_streaming_routes_run_ahead_of_middleware() -> None:
     for route in STREAMING:
         assert getattr(ROUTES[route].callback, "ahead_of_middleware", False), route
+
+
+def test_what_runs_ahead_of_them_is_async() -> None:
+    """A sync middleware would cost each of them a hop into a thread."""
+    ahead = [
+        "apps.edge.middleware.front_door",
+        "apps.access.limiting.limited",
+        "apps.access.cors.cross_origin",
+        "apps.edge.middleware.short_way",
+    ]
+    assert settings.MIDDLEWARE[: len(ahead)] == ahead
+    for name in ahead:
+        middleware = import_string(name)
+        assert (middleware.async_capable, middleware.sync_capable) == (True, False), name
 
 
 @pytest.mark.parametrize("route", sorted(set(OURS) - PUBLIC))

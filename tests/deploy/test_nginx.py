@@ -304,17 +304,25 @@ def test_whoever_guesses_passwords_is_slowed_down(echo: Backend) -> None:
         assert client.get("/admin/login/").status_code == client.post("/api/v1/search").status_code == 200
 
 
-def test_a_flood_is_cut_off(proxy: Proxy, echo: Backend) -> None:
-    asked = b"HEAD /static/tests/app.js HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n"
-    with (
-        nginx(echo.address) as started,
-        socket.create_connection(("127.0.0.1", int(started.url.rpartition(":")[2])), timeout=30) as connection,
-    ):
-        connection.sendall(asked % b"" * 900 + asked % b"Connection: close\r\n")
+def flood(address: str, path: bytes, times: int) -> list[bytes]:
+    """The statuses of so many requests at once, over one connection."""
+    asked = b"HEAD " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n"
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=30) as connection:
+        connection.sendall(asked % b"" * (times - 1) + asked % b"Connection: close\r\n")
         answers = b"".join(iter(lambda: connection.recv(65536), b""))
-    statuses = re.findall(rb"^HTTP/1.1 (\d+)", answers, re.MULTILINE)
+    return re.findall(rb"^HTTP/1.1 (\d+)", answers, re.MULTILINE)
+
+
+def test_a_flood_is_cut_off(proxy: Proxy, echo: Backend) -> None:
+    with nginx(echo.address) as started:
+        statuses = flood(started.url, b"/api/v1/assistants", 900)
     assert statuses[:200] == [b"200"] * 200
     assert b"429" in statuses
+
+
+def test_an_office_that_opens_a_page_gets_its_files(proxy: Proxy, echo: Backend) -> None:
+    with nginx(echo.address) as started:
+        assert set(flood(started.url, b"/static/tests/app.js", 900)) == {b"200"}
 
 
 def test_an_ipv6_network_counts_as_one_client(echo: Backend) -> None:

@@ -128,7 +128,7 @@ async def test_a_browser_resumes_and_stops_what_it_asked(doors: Doors, world: Wo
     async with connect(address) as first, connect(address) as second:
         for socket_ in (first, second):
             await say(socket_, type="auth", key=doors.key)
-            assert json.loads(await socket_.recv())["type"] == "ready"
+            assert [json.loads(await socket_.recv())["type"] for _ in range(2)] == ["ready", "limits"]
         await say(first, type="ask", assistant="guide", text=QUESTION)
         turn_id = (await first_token(heard(first)))[0].data["turn"]
         await say(second, type="resume", turn=turn_id, after="1-0")

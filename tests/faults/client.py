@@ -247,6 +247,8 @@ class Client:
         if kind == "reconnect":
             self._pause = body["delay"]
             return True
+        if kind == "limits":
+            return False
         if not cursor:  # no end of the turn, but a refusal of what was sent
             assert (kind, body["code"]) == ("error", "service_unavailable"), body
             self._note_refusal(503, body)

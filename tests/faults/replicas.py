@@ -106,8 +106,6 @@ def launch(server: str, stores: Mapping[str, str], *, port: int = 0, root: Path 
     (home / "static").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARLEY_ASGI_SERVER", server)
-        if behind := environment.get("PARLEY_BEHIND_PROXY"):
-            patch.setenv("PARLEY_BEHIND_PROXY", behind)
         command = commands(Home(home), port)["web"]
     environment = {
         **os.environ,

@@ -47,7 +47,7 @@ async def test_whoever_stops_by_the_socket_that_asked_hears_the_end(world: World
     await world.all_at([client], world.moment(2, 20))
     client.state, client.bill = "stopped", "delivered"
     async with world.session.ws_connect(f"{replica.address}/ws/chat", headers=client.asker.headers) as socket:
-        assert (await socket.receive_json())["type"] == "ready"
+        assert [(await socket.receive_json())["type"] for _ in range(2)] == ["ready", "limits"]
         await socket.send_json({"type": "stop", "turn": client.turn})
         assert (await client.finish()).data["state"] == "stopped"
         assert not isinstance(socket.exception(), aiohttp.ClientError)

@@ -83,8 +83,8 @@ async def raw(doors: Doors, extensions: str = "") -> AsyncIterator[tuple[asyncio
     answer = await reader.readuntil(b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 101 ")
     assert b"permessage-deflate" not in answer
-    await reader.readuntil(b'"ready"')
-    await reader.readuntil(b"}")
+    await reader.readuntil(b'"limits"')
+    await reader.readuntil(b"]}")
     try:
         yield reader, writer
     finally:

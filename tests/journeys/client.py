@@ -71,6 +71,7 @@ class Doors:
         address = self.base_url.replace("http", "ws", 1) + "/ws/chat"
         async with connect(address, additional_headers=self.headers) as socket:
             assert json.loads(await socket.recv()) == {"type": "ready", "tenant": "acme"}
+            assert json.loads(await socket.recv())["type"] == "limits"
             yield socket
 
 

@@ -77,7 +77,13 @@ def test_a_stream_brings_sources_then_tokens_then_the_end(walk: Walk) -> None:
 
 def test_a_websocket_brings_the_same_events(walk: Walk) -> None:
     (printed,) = walk.printed["Chat over WebSocket"]
-    assert re.findall(r"^\[(.+)\]$", printed, re.MULTILINE) == ["ready", "turn.started", "sources", "turn.finished"]
+    assert re.findall(r"^\[(.+)\]$", printed, re.MULTILINE) == [
+        "ready",
+        "limits",
+        "turn.started",
+        "sources",
+        "turn.finished",
+    ]
     answer = printed.partition("[sources]")[2].partition("[turn.finished]")[0]
     assert answer.strip()
 

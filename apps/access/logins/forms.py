@@ -16,11 +16,10 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django_redis.exceptions import ConnectionInterrupted
 
-from apps.access.logins.guesses import count_wrong_code, refuse_guessing
+from apps.access.logins.guesses import AWAY, count_wrong_code, refuse_guessing
 from apps.edge import encryption
 
 PENDING = "second_factor.secret"
-_AWAY = "This cannot be checked at the moment. Try again in a few minutes."
 
 
 def _guarded(user: Any, clean: Callable[[], Any]) -> Any:
@@ -32,7 +31,7 @@ def _guarded(user: Any, clean: Callable[[], Any]) -> Any:
         count_wrong_code(context.request, user)
         raise
     except ConnectionInterrupted as error:  # that a code was used before is remembered in the cache
-        raise ValidationError(_AWAY) from error
+        raise ValidationError(AWAY) from error
 
 
 def _code(**more: Any) -> forms.CharField:

@@ -16,7 +16,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from unfold.widgets import BASE_INPUT_CLASSES, CHECKBOX_CLASSES
 
-from apps.access.logins.guesses import is_flood
+from apps.access.logins.guesses import refuse_flood
+from apps.edge.errors import ServiceUnavailable, headers_of, status_of
+from chatbot.errors import ParleyError, RateLimited
 
 _SECRET = method_decorator(sensitive_post_parameters("password", "code", "credential"))
 
@@ -26,6 +28,15 @@ def frame_of(request: HttpRequest) -> dict[str, Any]:
     stranger = copy(request)
     stranger.user = AnonymousUser()
     return {**admin.site.each_context(stranger), "passkey_button": {"id": "use-passkey", "type": "button"}}
+
+
+def later(request: HttpRequest, error: ParleyError) -> HttpResponse:
+    """The page for whoever tried too often, or when nobody could count how often."""
+    too_often = isinstance(error, RateLimited)
+    title = "Too many attempts" if too_often else "Nobody can log in just now"
+    context = {**frame_of(request), "title": title, "too_often": too_often}
+    status, headers = status_of(error), headers_of(error)
+    return TemplateResponse(request, "admin/security/later.html", context, status=status, headers=headers)
 
 
 def dress(form: forms.BaseForm) -> None:
@@ -48,9 +59,11 @@ class Framed:
     @_SECRET
     @method_decorator(never_cache)
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.method == "POST" and is_flood(request):
-            context = {**frame_of(request), "title": "Too many attempts"}
-            return TemplateResponse(request, "admin/security/later.html", context, status=429)
+        if request.method == "POST":
+            try:
+                refuse_flood(request)
+            except (RateLimited, ServiceUnavailable) as error:
+                return later(request, error)
         response: HttpResponse = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         return response
 

@@ -22,29 +22,26 @@ OF_ADDRESS = Rate(burst=30, every=2.0)
 # From all addresses together, right codes included: 960 of a million in a day.
 CODES_OF_USER = Rate(burst=10, every=90.0)
 LATER = "Too many attempts. Try again in a few minutes."
+AWAY = "This cannot be checked at the moment. Try again in a few minutes."
 _RECORD_WITHIN = 3600.0  # seconds
 
 
-def is_flood(request: HttpRequest) -> bool:
-    """Whether too many attempts come from one address; this one counts."""
-    return not _admits(OF_ADDRESS, "login", network_of(audit.address_of(request)))
+def refuse_flood(request: HttpRequest) -> None:
+    """Raises RateLimited where too many attempts come from one address, and ServiceUnavailable where nobody can count
+    them; this one counts."""
+    async_to_sync(take)(OF_ADDRESS, "login", network_of(audit.address_of(request)))
 
 
 def refuse_guessing(request: HttpRequest, user: User) -> None:
     """Raises ValidationError where codes of this account are being guessed, or its password is."""
-    locked = AxesProxyHandler.is_locked(request, {"username": user.email})
-    if locked or not _admits(CODES_OF_USER, "code", str(user.pk)):
+    if AxesProxyHandler.is_locked(request, {"username": user.email}):
         raise ValidationError(LATER, code="guessing")
-
-
-def _admits(rate: Rate, what: str, *who: str) -> bool:
     try:
-        async_to_sync(take)(rate, what, *who)
-    except RateLimited:
-        return False
-    except ServiceUnavailable:  # without Redis there is still axes, which counts in PostgreSQL
-        return True
-    return True
+        async_to_sync(take)(CODES_OF_USER, "code", str(user.pk))
+    except RateLimited as error:
+        raise ValidationError(LATER, code="guessing") from error
+    except ServiceUnavailable as error:  # nobody counts, so nobody guesses
+        raise ValidationError(AWAY) from error
 
 
 def count_wrong_code(request: HttpRequest, user: User) -> None:

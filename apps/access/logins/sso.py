@@ -18,10 +18,12 @@ from requests import RequestException
 
 from apps.access import invitations
 from apps.access.logins import proof
-from apps.access.logins.frame import frame_of
-from apps.access.logins.guesses import is_flood
+from apps.access.logins.frame import frame_of, later
+from apps.access.logins.guesses import refuse_flood
 from apps.access.logins.provider import Adapter, Callback, Provider, Session, app
+from apps.edge.errors import ServiceUnavailable
 from apps.tenants.models import User
+from chatbot.errors import RateLimited
 
 log = structlog.get_logger(__name__)
 
@@ -37,10 +39,11 @@ def start(request: HttpRequest) -> HttpResponse:
     """To the provider."""
     if not name():
         raise Http404
-    if is_flood(request):
-        return refused(request, "too many attempts")
     try:
+        refuse_flood(request)
         return Provider(request, app()).redirect_from_request(request)
+    except (RateLimited, ServiceUnavailable) as error:
+        return later(request, error)
     except (OAuth2Error, RequestException) as error:
         return refused(request, str(error))
 

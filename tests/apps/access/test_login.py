@@ -12,10 +12,11 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings as configured
 from django.contrib.sessions.models import Session
 from django.core import signing
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
-from django.test import Client
+from django.test import Client, RequestFactory
 
-from apps.access import sessions, tasks
+from apps.access import rates, sessions, tasks
 from apps.access.logins import guesses
 from apps.access.rates import Rate
 from apps.edge import broker
@@ -134,6 +135,27 @@ def test_one_address_cannot_try_many_accounts(alice: User, monkeypatch: pytest.M
     assert log_in(Client(), alice, REMOTE_ADDR="2001:db8::1").status_code == 302
 
 
+@pytest.mark.parametrize("requests_a_minute", [0, 6_000])
+def test_without_redis_nobody_tries_a_password(alice: User, settings: Any, requests_a_minute: int) -> None:
+    """With the rates of the edge, which refuse first, and without them."""
+    settings.PARLEY_ADDRESS_REQUESTS_A_MINUTE = settings.PARLEY_CREDENTIAL_REQUESTS_A_MINUTE = requests_a_minute
+    settings.REDIS_URL = "redis://127.0.0.1:9"
+    for answer in (log_in(Client(), alice), Client().post("/admin/password_reset/", {"email": alice.email})):
+        assert answer.status_code == 503
+        assert b"ust now" in answer.content or b"at the moment" in answer.content
+    assert log_in(Client(), alice)["Retry-After"] == "5"
+    assert Client().get("/admin/login/").status_code == 200
+    rates.forget()
+
+
+def test_without_redis_nobody_tries_a_code(alice: User, settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:9"
+    request = RequestFactory().post("/admin/login/code/")
+    with pytest.raises(ValidationError, match="cannot be checked"):
+        guesses.refuse_guessing(request, alice)
+    rates.forget()
+
+
 def test_a_new_session_is_made_at_the_login(alice: User) -> None:
     client = Client()
     client.get(LOGIN)
@@ -198,7 +220,7 @@ def test_guesses_at_codes_lock_whoever_holds_the_password(alice: User) -> None:
 
 def test_wrong_codes_count_as_wrong_passwords_do(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = give_app(alice)
-    monkeypatch.setattr(guesses, "_admits", lambda *_: True)  # as while Redis is away
+    monkeypatch.setattr(guesses, "CODES_OF_USER", Rate(burst=1_000, every=1.0))
     client = Client()
     log_in(client, alice)
     for number in range(configured.AXES_FAILURE_LIMIT):

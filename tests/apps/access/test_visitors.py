@@ -408,6 +408,17 @@ async def test_without_redis_nobody_is_called_a_stranger(shop: World, settings: 
     assert answer["Access-Control-Allow-Origin"] == SHOP
 
 
+async def test_a_page_may_read_that_it_asked_too_often(shop: World, settings: Any) -> None:
+    page = Page()
+    await page.enter()
+    settings.PARLEY_CREDENTIAL_REQUESTS_A_MINUTE = settings.PARLEY_CREDENTIAL_BURST = 1
+    await page.get("/api/v1/conversations")
+    refused = await page.get("/api/v1/conversations")
+    assert (refused.status_code, refused.json()["limit"]["name"]) == (429, "credential")
+    assert refused["Access-Control-Allow-Origin"] == SHOP
+    assert {"RateLimit", "RateLimit-Policy", "Retry-After"} <= set(cors.EXPOSED.split(", "))
+
+
 def test_the_headers_that_pages_may_send_are_those_that_the_api_reads() -> None:
     allowed = cors.PREFLIGHT["Access-Control-Allow-Headers"].split(", ")
     assert {"Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"} <= set(allowed)

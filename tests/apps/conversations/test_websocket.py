@@ -35,7 +35,10 @@ class Socket(WebsocketCommunicator):
         await self.send_to(text_data=json.dumps(frame))
 
     async def hear(self, timeout: float = 5) -> dict[str, Any]:
-        frame: dict[str, Any] = json.loads(await self.receive_from(timeout))
+        """The next frame; where it stands with its limits a socket tells beside all else."""
+        frame: dict[str, Any] = {"type": "limits"}
+        while frame["type"] == "limits":
+            frame = json.loads(await self.receive_from(timeout))
         return frame
 
     async def hear_turn(self) -> list[dict[str, Any]]:
