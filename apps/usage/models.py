@@ -9,6 +9,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apps.tenants.scoping import TenantOwned
+from apps.usage.rollup_models import DailyUsage, DailyUsageByUser, RolledDay
+
+__all__ = ["DailyUsage", "DailyUsageByUser", "RolledDay", "UsageRecord"]
 
 
 class UsageRecord(TenantOwned):
