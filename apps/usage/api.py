@@ -10,7 +10,7 @@ from django.http import Http404
 from django.urls import path
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import generics
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
@@ -38,6 +38,14 @@ def _asked(request: Request, serializer: type[PeriodSerializer]) -> tuple[Tenant
     query = serializer(data=request.query_params.dict(), context={"today": today})
     query.is_valid(raise_exception=True)
     return tenant, query.validated_data
+
+
+CSV_EXAMPLE = OpenApiExample(
+    "march",
+    "model,name,requests,unsettled,once,delivered,loss,none,prompt_tokens,completion_tokens,total_tokens,cost\r\n"
+    "Qwen2.5-7B-Instruct,,3,0,2,1,0,0,2241,180,2421,0.00153450\r\n",
+    media_type="text/csv",
+)
 
 
 class CsvRenderer(BaseRenderer):
@@ -71,7 +79,7 @@ class Usage(TenantView):
         parameters=[ReportQuerySerializer],
         responses={
             (200, "application/json"): UsageReportSerializer,
-            (200, "text/csv"): OpenApiTypes.STR,
+            (200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, "A line for each group.", [CSV_EXAMPLE]),
             **ERRORS,
         },
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from apps.usage.reports import BILLS
@@ -16,13 +17,19 @@ _SUMS = ("requests", "unsettled", *BILLS, "prompt_tokens", "completion_tokens", 
 _FORMULA = tuple("=+-@＝＋－＠\t\r\n")
 
 
-def table(groups: Iterable[dict[str, Any]], by: str) -> Iterable[list[str]]:
-    """A head, and a line for each group. Money has no currency, for Parley knows of none."""
-    yield [by, "name", *_SUMS]
+def table(
+    groups: Iterable[dict[str, Any]], by: str, tenants: Mapping[uuid.UUID, str] | None = None
+) -> Iterable[list[str]]:
+    """A head, and a line for each group. Money has no currency, for Parley knows of none.
+
+    tenants: the names of those that the groups are of, where there are several.
+    """
+    yield [by, "name", *(["tenant"] if tenants is not None else []), *_SUMS]
     for group in groups:
         sums = group | group["bills"]
         numbers = (f"{sums[name]:f}" if name == "cost" else str(sums[name]) for name in _SUMS)
-        yield [group["key"] or "", group["name"] or "", *numbers]
+        whose = [tenants.get(group["tenant_id"], "")] if tenants is not None else []
+        yield [group["key"] or "", group["name"] or "", *whose, *numbers]
 
 
 def csv_of(lines: Iterable[Sequence[str]]) -> str:
