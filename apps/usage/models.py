@@ -9,9 +9,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apps.tenants.scoping import TenantOwned
-from apps.usage.rollup_models import DailyUsage, DailyUsageByUser, RolledDay
+from apps.usage.rollup_models import DailyUsage, DailyUsageByUser, DailyUser, RolledDay
 
-__all__ = ["DailyUsage", "DailyUsageByUser", "RolledDay", "UsageRecord"]
+__all__ = ["DailyUsage", "DailyUsageByUser", "DailyUser", "RolledDay", "UsageRecord"]
 
 
 class UsageRecord(TenantOwned):

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.models import QuerySet
 
 from apps.tenants.models import EndUser, Tenant
-from apps.usage.models import DailyUsage, UsageRecord
+from apps.usage.models import DailyUsage, DailyUsageByUser, DailyUser, UsageRecord
 from apps.usage.naming import OF_TENANTS, names_of
 
 # More groups than this are not told apart; the records themselves can still be read.
@@ -42,26 +42,30 @@ _JOINS = {
     "user": "LEFT JOIN tenants_enduser e ON e.tenant_id = u.tenant_id AND e.id = u.what",
     "key": "LEFT JOIN tenants_apikey k ON k.tenant_id = u.tenant_id AND k.id = u.what",
 }
+# PostgreSQL's 4 MB are too few for the sums of some thousand end users: it would sort all rows on disk instead.
+_MEMORY = "SET LOCAL work_mem = '32MB'"
 _STATEMENT = """
-    WITH days AS MATERIALIZED (
-        SELECT t.id AS tenant_id, %(first)s::date + n AS day, r.id IS NOT NULL AS rolled,
+    WITH of_ledger AS MATERIALIZED ( -- the days that are not rolled up
+        SELECT t.id AS tenant_id, %(first)s::date + n AS day,
             usage_day_start(%(first)s::date + n, t.time_zone) AS starts,
             usage_day_start(%(first)s::date + n + 1, t.time_zone) AS ends
         FROM tenants_tenant t
         CROSS JOIN generate_series(0, %(days)s - 1) AS n
         LEFT JOIN usage_rolledday r
             ON r.tenant_id = t.id AND r.day = %(first)s::date + n AND r.zone = t.time_zone
-        {whose}
+        WHERE r.id IS NULL {whose}
     ),
     sums AS (
         SELECT u.tenant_id, {what} AS what, sum(u.requests) AS requests, 0 AS unsettled, sum(u.once) AS once,
             sum(u.delivered) AS delivered, sum(u.loss) AS loss, sum(u.none) AS none,
-            sum(u.prompt_tokens) AS prompt_tokens, sum(u.completion_tokens) AS completion_tokens, sum(u.cost) AS cost
-        FROM {daily} u JOIN days d ON d.tenant_id = u.tenant_id AND d.day = u.day AND d.rolled
+            sum(u.prompt_tokens)::bigint AS prompt_tokens, sum(u.completion_tokens)::bigint AS completion_tokens,
+            sum(u.cost) AS cost
+        FROM {daily} u
         WHERE u.day BETWEEN %(first)s AND %(last)s {only}
+            AND NOT EXISTS (SELECT FROM of_ledger d WHERE d.tenant_id = u.tenant_id AND d.day = u.day)
         GROUP BY 1, 2
         UNION ALL
-        SELECT d.tenant_id, u.* FROM days d CROSS JOIN LATERAL (
+        SELECT d.tenant_id, u.* FROM of_ledger d CROSS JOIN LATERAL (
             SELECT {what_of_ledger}, count(*), count(*) FILTER (WHERE u.state = 'reserved'),
                 count(*) FILTER (WHERE u.bill = 'once'), count(*) FILTER (WHERE u.bill = 'delivered'),
                 count(*) FILTER (WHERE u.bill = 'loss'), count(*) FILTER (WHERE u.bill = 'none'),
@@ -71,7 +75,6 @@ _STATEMENT = """
             GROUP BY 1
             OFFSET 0 -- day by day, through the index
         ) u
-        WHERE NOT d.rolled
     )
     SELECT {key}, {tenant}, GROUPING({key}) = 1,
         coalesce(sum(u.requests), 0) AS requests, coalesce(sum(u.unsettled), 0),
@@ -114,13 +117,16 @@ def add_up(
     given: dict[str, Any] = {"first": first, "last": last, "days": (last - first).days + 1, "most": most}
     whose, only = "", ""
     if tenant is not None:
-        whose, given["tenant"] = "WHERE t.id = %(tenant)s", tenant.pk
+        whose, given["tenant"] = "AND t.id = %(tenant)s", tenant.pk
         only = "AND u.tenant_id = %(tenant)s"
     if user and tenant is not None:
         found = EndUser.objects.for_tenant(tenant).filter(external_id=user).values_list("pk", flat=True)
         only, given["user"] = f"{only} AND u.end_user_id = %(user)s", found.first()
-    statement = _statement(by, whose=whose, only=only, by_user=bool(user) or by == "user")
-    with connections[router.db_for_read(DailyUsage) or DEFAULT_DB_ALIAS].cursor() as cursor:
+    daily = DailyUsageByUser if user else DailyUser if by == "user" else DailyUsage
+    statement = _statement(by, whose=whose, only=only, daily=daily._meta.db_table)
+    alias = router.db_for_read(DailyUsage) or DEFAULT_DB_ALIAS
+    with transaction.atomic(alias), connections[alias].cursor() as cursor:
+        cursor.execute(_MEMORY)
         cursor.execute(statement, given)
         total, *groups = cursor.fetchall()
     names = names_of(by, [row[0] for row in groups])
@@ -130,13 +136,13 @@ def add_up(
     )
 
 
-def _statement(by: str, *, whose: str, only: str, by_user: bool) -> str:
+def _statement(by: str, *, whose: str, only: str, daily: str) -> str:
     key = _KEYS.get(by, "u.what")
     of_tenants = by in OF_TENANTS
     return _STATEMENT.format(
         whose=whose,
         only=only,
-        daily="usage_dailyusagebyuser" if by_user else "usage_dailyusage",
+        daily=daily,
         what=f"u.{_COLUMNS[by]}",
         what_of_ledger="d.day" if by == "day" else f"u.{_COLUMNS[by]}",
         key=key,

@@ -31,11 +31,6 @@ class Rolled(TenantOwned):
     # Each table has an index that begins with it.
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, related_name="+", db_index=False)
     day = models.DateField()
-    kind = models.CharField(max_length=10)
-    assistant_id = models.UUIDField(null=True)
-    api_key_id = models.UUIDField(null=True)
-    oauth_client_id = models.UUIDField(null=True)
-    model = models.CharField(max_length=200, blank=True, default="")
     requests = models.PositiveIntegerField()
     once = models.PositiveIntegerField()
     delivered = models.PositiveIntegerField()
@@ -49,15 +44,26 @@ class Rolled(TenantOwned):
         abstract = True
 
 
-class DailyUsage(Rolled):
+class RolledOfUse(Rolled):
+    kind = models.CharField(max_length=10)
+    assistant_id = models.UUIDField(null=True)
+    api_key_id = models.UUIDField(null=True)
+    oauth_client_id = models.UUIDField(null=True)
+    model = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        abstract = True
+
+
+class DailyUsage(RolledOfUse):
     """Of all end users together: few rows, for every question that is not about people."""
 
     class Meta:
         indexes = [models.Index(fields=["tenant", "day"], name="usage_daily_day")]
 
 
-class DailyUsageByUser(Rolled):
-    """The same for each end user."""
+class DailyUsageByUser(RolledOfUse):
+    """The same for each end user: for what one of them used."""
 
     end_user_id = models.UUIDField(null=True)
 
@@ -70,3 +76,12 @@ class DailyUsageByUser(Rolled):
                 condition=Q(end_user_id__isnull=False),
             ),
         ]
+
+
+class DailyUser(Rolled):
+    """Of each end user, whatever they used: for who used most."""
+
+    end_user_id = models.UUIDField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["tenant", "day"], name="usage_user_day")]

@@ -25,6 +25,7 @@ OWNERS = """
 NOBODYS = {
     "usage_usagerecord.end_user_id",
     "usage_dailyusagebyuser.end_user_id",
+    "usage_dailyuser.end_user_id",
     "conversations_idempotencykey.end_user_id",
 }
 

@@ -77,11 +77,6 @@ def sums():
     return [
         ("id", key()),
         ("day", models.DateField()),
-        ("kind", models.CharField(max_length=10)),
-        ("assistant_id", models.UUIDField(null=True)),
-        ("api_key_id", models.UUIDField(null=True)),
-        ("oauth_client_id", models.UUIDField(null=True)),
-        ("model", models.CharField(blank=True, default="", max_length=200)),
         ("requests", models.PositiveIntegerField()),
         ("once", models.PositiveIntegerField()),
         ("delivered", models.PositiveIntegerField()),
@@ -91,6 +86,16 @@ def sums():
         ("completion_tokens", models.BigIntegerField()),
         ("cost", models.DecimalField(decimal_places=8, max_digits=24)),
         ("tenant", tenant(db_index=False)),
+    ]
+
+
+def use():
+    return [
+        ("kind", models.CharField(max_length=10)),
+        ("assistant_id", models.UUIDField(null=True)),
+        ("api_key_id", models.UUIDField(null=True)),
+        ("oauth_client_id", models.UUIDField(null=True)),
+        ("model", models.CharField(blank=True, default="", max_length=200)),
     ]
 
 
@@ -112,12 +117,12 @@ class Migration(migrations.Migration):
         ),
         migrations.CreateModel(
             "DailyUsage",
-            sums(),
+            [*sums(), *use()],
             options={"indexes": [models.Index(fields=["tenant", "day"], name="usage_daily_day")]},
         ),
         migrations.CreateModel(
             "DailyUsageByUser",
-            [*sums(), ("end_user_id", models.UUIDField(null=True))],
+            [*sums(), *use(), ("end_user_id", models.UUIDField(null=True))],
             options={
                 "indexes": [
                     models.Index(fields=["tenant", "day"], name="usage_by_user_day"),
@@ -129,9 +134,15 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.CreateModel(
+            "DailyUser",
+            [*sums(), ("end_user_id", models.UUIDField(null=True))],
+            options={"indexes": [models.Index(fields=["tenant", "day"], name="usage_user_day")]},
+        ),
         Protect("usage", "RolledDay"),
         Protect("usage", "DailyUsage"),
         Protect("usage", "DailyUsageByUser"),
+        Protect("usage", "DailyUser"),
         migrations.RunSQL(DAY_START, "DROP FUNCTION usage_day_start(date, text)"),
         migrations.RunSQL(WITHDRAW, KEEP),
     ]

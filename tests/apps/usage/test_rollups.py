@@ -23,7 +23,7 @@ from apps.tenants.models import ApiKey, EndUser, Tenant
 from apps.tenants.routing import across_tenants
 from apps.tenants.scoping import tenant_scope
 from apps.usage import rollups
-from apps.usage.models import DailyUsage, DailyUsageByUser, RolledDay, UsageRecord
+from apps.usage.models import DailyUsage, DailyUsageByUser, DailyUser, RolledDay, UsageRecord
 from apps.usage.reports import BILLS, GROUPS, add_up
 from tests import factories
 
@@ -219,7 +219,7 @@ def test_days_that_are_over_are_read_from_roll_ups_and_today_from_the_ledger(acm
     assert ago(0).date() not in rolled(acme)
     assert total(acme)["requests"] == 4
     DailyUsage.objects.filter(day=ago(3).date()).update(requests=1000)  # so it is them that are read
-    DailyUsageByUser.objects.filter(day=ago(3).date()).update(requests=2000)
+    DailyUser.objects.filter(day=ago(3).date()).update(requests=2000)
     assert total(acme)["requests"] == 1002
     assert reported(acme, ago(3).date(), ago(0).date(), "user")[0]["requests"] == 2002
     rollups.rebuild(acme.pk, ago(3).date(), ago(0).date())
@@ -328,7 +328,9 @@ def test_a_deleted_tenant_takes_its_roll_ups_along(acme: Tenant) -> None:
     put(acme, ago(3))
     rollups.roll_up()
     acme.delete()
-    assert [model.objects.count() for model in (UsageRecord, DailyUsage, DailyUsageByUser, RolledDay)] == [0] * 4
+    assert [model.objects.count() for model in (UsageRecord, DailyUsage, DailyUsageByUser, DailyUser, RolledDay)] == [
+        0
+    ] * 5
 
 
 # --- Others at the same time ---
