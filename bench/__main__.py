@@ -1,8 +1,8 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
 `ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`, `limits`,
-`choosing` or `overload` (bench/gpu.md says how to run that one against a GPU); PARLEY_ASGI_SERVER picks the server, as
-in `make up`.
+`choosing`, `usage` or `overload` (bench/gpu.md says how to run that one against a GPU); PARLEY_ASGI_SERVER picks the
+server, as in `make up`. `usage`, which first writes ten million rows, runs only where it is asked for.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -29,7 +29,7 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import authentication, choosing, fixture, limiting, machine, overload, report, scope
+from bench import authentication, choosing, fixture, limiting, machine, overload, report, scope, usage
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -135,10 +135,12 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         "choosing": choosing.tell,
         "overload": lambda: save("overload", overload.tell()),
     }
+    if "usage" in only:
+        save("usage", usage.tell(servers))
     for name, tell_alone in alone.items():
         if not only or name in only:
             tell_alone()
-    if only and set(only) <= alone.keys():
+    if only and set(only) <= {*alone, "usage"}:
         return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
@@ -192,7 +194,7 @@ def save(name: str, figures: Mapping[str, Any]) -> None:
 
 
 def main(only: Sequence[str]) -> None:
-    others = {"journal", "idle", "scope", "authenticate", "limits", "choosing", "overload"}
+    others = {"journal", "idle", "scope", "authenticate", "limits", "choosing", "usage", "overload"}
     if unknown := set(only) - {*(profile.name for profile in PROFILES), *others}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()

@@ -363,6 +363,7 @@ CELERY_BEAT_SCHEDULE = {
     "prune-webhook-deliveries": {"task": "webhooks.prune_deliveries", "schedule": 3600.0},
     "prune-idempotency-keys": {"task": "access.prune_idempotency_keys", "schedule": 3600.0},
     "prune-oauth-tokens": {"task": "oauth.prune_tokens", "schedule": 3600.0},
+    "roll-up-usage": {"task": "usage.roll_up", "schedule": 600.0},
 }
 
 # --- People -----------------------------------------------------------------------------------------------------------

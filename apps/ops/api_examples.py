@@ -133,6 +133,7 @@ TOTALS = {
     "prompt_tokens": 2241,
     "completion_tokens": 180,
     "total_tokens": 2421,
+    "cost": "0.00153450",
     "bills": {"once": 2, "delivered": 1, "loss": 0, "none": 0},
 }
 EVENTS = """\
@@ -226,21 +227,25 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "to": "2026-03-31",
             "group_by": "day",
             "total": TOTALS,
-            "results": [{"key": "2026-03-31", **TOTALS}],
+            "results": [{"key": "2026-03-31", "name": None, **TOTALS}],
         }
     },
     "UsageRecord": {
         "turn": {
             "id": "0d1a0d6b-7c5e-4c55-9a3f-2f6c1f0c8b11",
+            "kind": "turn",
             "turn": TURN["id"],
             "assistant": ASSISTANT["id"],
             "user": "customer-17",
             "api_key": "Web shop",
+            "client": None,
+            "model": "Qwen2.5-7B-Instruct",
             "state": "settled",
             "bill": "once",
             "prompt_tokens": 747,
             "completion_tokens": 9,
             "estimated": False,
+            "cost": "0.00047250",
             "created": "2026-03-31T18:59:10.526113Z",
             "settled_at": "2026-03-31T18:59:11.157260Z",
         }

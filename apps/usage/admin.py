@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -10,7 +11,7 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from unfold.contrib.filters.admin import DropdownFilter
@@ -19,6 +20,7 @@ from unfold.decorators import display
 from apps.tenants.admin_access import ANALYSTS
 from apps.tenants.admin_base import ReadOnlyTenantAdmin
 from apps.tenants.admin_words import NOTHING, ago, number
+from apps.usage.admin_overview import export_page, overview_page
 from apps.usage.models import UsageRecord
 
 Bill = UsageRecord.Bill
@@ -69,6 +71,13 @@ class UsageRecordAdmin(ReadOnlyTenantAdmin):
     empty_hint = "Each question that is accepted makes one row here, settled when its answer ends."
     fields = ("when", "bill_label", "prompt", "completion", "end_user", "key", "endpoint", "settled", "turn")
     readonly_fields = fields
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path("overview/", self.admin_site.admin_view(partial(overview_page, self)), name="usage_overview"),
+            path("export/", self.admin_site.admin_view(partial(export_page, self)), name="usage_export"),
+        ]
+        return [*own, *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
         response = super().changelist_view(request, extra_context)

@@ -6,10 +6,13 @@ from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from django.db.models import QuerySet
+from django.http import Http404
 from django.urls import path
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import generics
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -17,14 +20,16 @@ from apps.access.authentication import Caller
 from apps.access.doors import TenantView
 from apps.edge.schema import ERRORS
 from apps.tenants.models import Tenant
+from apps.usage.export import MAX_ROWS, csv_of, file_name, table
 from apps.usage.models import UsageRecord
-from apps.usage.reports import grouped, records_of, totals
+from apps.usage.reports import MAX_GROUPS, add_up, records_of
 from apps.usage.serializers import (
     PeriodSerializer,
     ReportQuerySerializer,
     UsageRecordSerializer,
     UsageReportSerializer,
 )
+from chatbot.errors import InvalidRequest
 
 
 def _asked(request: Request, serializer: type[PeriodSerializer]) -> tuple[Tenant, dict[str, Any]]:
@@ -35,24 +40,63 @@ def _asked(request: Request, serializer: type[PeriodSerializer]) -> tuple[Tenant
     return tenant, query.validated_data
 
 
+CSV_EXAMPLE = OpenApiExample(
+    "march",
+    "model,name,requests,unsettled,once,delivered,loss,none,prompt_tokens,completion_tokens,total_tokens,cost\r\n"
+    "Qwen2.5-7B-Instruct,,3,0,2,1,0,0,2241,180,2421,0.00153450\r\n",
+    media_type="text/csv",
+)
+
+
+class CsvRenderer(BaseRenderer):
+    media_type = "text/csv"
+    format = "csv"
+    charset = "utf-8"
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        return csv_of(data).encode()
+
+
 class Usage(TenantView):
     scopes = {"GET": "usage:read"}
+    renderer_classes = [JSONRenderer, CsvRenderer]
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        try:
+            return super().perform_content_negotiation(request, force)
+        except Http404 as error:
+            raise InvalidRequest(fields={"format": "Give json or csv."}) from error
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        finalized = super().finalize_response(request, response, *args, **kwargs)
+        if response.exception:  # an error is told in one shape, whatever was asked for
+            finalized.accepted_renderer = JSONRenderer()
+            finalized.accepted_media_type = JSONRenderer.media_type
+        return finalized
 
     @extend_schema(
         operation_id="get_usage",
         parameters=[ReportQuerySerializer],
-        responses={200: UsageReportSerializer, **ERRORS},
+        responses={
+            (200, "application/json"): UsageReportSerializer,
+            (200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, "A line for each group.", [CSV_EXAMPLE]),
+            **ERRORS,
+        },
     )
     def get(self, request: Request) -> Response:
-        """Add up a period: requests, tokens and bills, in all and by day, assistant or end user.
+        """Add up a period: requests, tokens, cost and bills, in all and by what `group_by` names.
 
-        At most 1,000 groups are told apart: assistants and end users with the most tokens first. `total` counts all.
+        At most 1,000 groups are told apart, those with the most tokens first. `total` counts all. As CSV, with
+        `Accept: text/csv` or `format=csv`, it is a line for each group, and up to 100,000 of them.
         """
         tenant, asked = _asked(request, ReportQuerySerializer)
-        rows = records_of(tenant, asked["from"], asked["to"], user=asked["user"])
-        by = asked["group_by"]
-        report = {**asked, "total": totals(rows), "results": grouped(rows, by, tenant)}
-        return Response(UsageReportSerializer(report).data)
+        first, last, by = asked["from"], asked["to"], asked["group_by"]
+        as_csv = isinstance(request.accepted_renderer, CsvRenderer)
+        report = add_up(tenant, first, last, by, user=asked["user"], most=MAX_ROWS if as_csv else MAX_GROUPS)
+        if as_csv:
+            named = {"Content-Disposition": f'attachment; filename="{file_name(first, last, by)}"'}
+            return Response(table(report.groups, by), headers=named)
+        return Response(UsageReportSerializer({**asked, "total": report.total, "results": report.groups}).data)
 
 
 class Records(TenantView, generics.ListAPIView[UsageRecord]):

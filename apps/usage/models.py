@@ -10,8 +10,20 @@ from django.utils import timezone
 
 from apps.tenants.scoping import TenantOwned
 from apps.usage.limit_models import Grant, Plan, PlanLimit, Quota, TenantPlan
+from apps.usage.rollup_models import DailyUsage, DailyUsageByUser, DailyUser, RolledDay
 
-__all__ = ["Grant", "Plan", "PlanLimit", "Quota", "TenantPlan", "UsageRecord"]
+__all__ = [
+    "DailyUsage",
+    "DailyUsageByUser",
+    "DailyUser",
+    "Grant",
+    "Plan",
+    "PlanLimit",
+    "Quota",
+    "RolledDay",
+    "TenantPlan",
+    "UsageRecord",
+]
 
 
 class UsageRecord(TenantOwned):

@@ -40,7 +40,9 @@ class PeriodSerializer(serializers.Serializer[Any]):
 
 
 class ReportQuerySerializer(PeriodSerializer):
-    group_by = serializers.ChoiceField(GROUPS, required=False, default="day")
+    group_by = serializers.ChoiceField(
+        GROUPS, required=False, default="day", help_text="`key` is the API key, `client` the OAuth2 client."
+    )
 
 
 class UsageBillsSerializer(serializers.Serializer[Any]):
@@ -58,14 +60,20 @@ class UsageTotalsSerializer(serializers.Serializer[Any]):
     prompt_tokens = serializers.IntegerField()
     completion_tokens = serializers.IntegerField()
     total_tokens = serializers.IntegerField()
+    cost = serializers.DecimalField(
+        max_digits=40, decimal_places=8, help_text="At the endpoints' prices of then, in the installation's currency."
+    )
     bills = UsageBillsSerializer()
 
 
 class UsageGroupSerializer(UsageTotalsSerializer):
     key = serializers.CharField(
         allow_null=True,
-        help_text="The day, the assistant's id or the end user; null for what has been deleted, and for embeddings of "
-        "no assistant or nobody named.",
+        help_text="The day, the end user, the model, the kind, or the id of the assistant, the API key or the OAuth2 "
+        "client; null for what has been deleted, and where there was none.",
+    )
+    name = serializers.CharField(
+        allow_null=True, help_text="What people call this assistant, key or client; null for any other group."
     )
 
 
@@ -88,20 +96,25 @@ class UsageRecordSerializer(serializers.ModelSerializer[UsageRecord]):
     assistant = serializers.UUIDField(source="assistant_id", allow_null=True)
     user = serializers.CharField(source="end_user.external_id", default=None, allow_null=True)
     api_key = serializers.CharField(source="api_key.name", default=None, allow_null=True, help_text="The key's name.")
+    client = serializers.UUIDField(source="oauth_client_id", allow_null=True, help_text="The OAuth2 client's id.")
 
     class Meta:
         model = UsageRecord
         fields = (
             "id",
+            "kind",
             "turn",
             "assistant",
             "user",
             "api_key",
+            "client",
+            "model",
             "state",
             "bill",
             "prompt_tokens",
             "completion_tokens",
             "estimated",
+            "cost",
             "created",
             "settled_at",
         )

@@ -1,4 +1,4 @@
-"""Background work on what is counted."""
+"""Background work on the ledger: counters that say the same, and days that are added up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from celery import shared_task
 from apps.tenants import lookups
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
-from apps.usage import reconciling, sweeping
+from apps.usage import reconciling, rollups, sweeping
 
 log = structlog.get_logger(__name__)
 
@@ -30,3 +30,8 @@ def reconcile() -> int:
             mended += 1
             log.error("quota.mended", tenant=tenant.slug, counter=one.counter.name, by=-one.too_many)
     return mended
+
+
+@shared_task(name="usage.roll_up")
+def roll_up() -> int:
+    return rollups.roll_up()

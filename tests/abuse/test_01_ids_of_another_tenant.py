@@ -205,6 +205,7 @@ TASKS = {
     "conversations.close_abandoned_turns": "takes nothing",
     "knowledge.resend_documents": "takes nothing",
     "oauth.prune_tokens": "takes nothing",
+    "usage.roll_up": "takes nothing",
     "webhooks.deliver": "takes nothing",
     "webhooks.prune_deliveries": "takes nothing",
 }

@@ -20,9 +20,14 @@ OWNERS = """
     WHERE c.table_schema = 'public' AND t.table_type = 'BASE TABLE' AND c.is_nullable = 'YES'
       AND c.column_name IN ('tenant_id', 'end_user_id')
 """
-# Embeddings that a program asks for may name nobody; the tenant is billed. A key of a request that concerns no end user
-# is the tenant's.
-NOBODYS = {"usage_usagerecord.end_user_id", "conversations_idempotencykey.end_user_id"}
+# Embeddings that a program asks for may name nobody; the tenant is billed, and roll-ups repeat it. A key of a request
+# that concerns no end user is the tenant's.
+NOBODYS = {
+    "usage_usagerecord.end_user_id",
+    "usage_dailyusagebyuser.end_user_id",
+    "usage_dailyuser.end_user_id",
+    "conversations_idempotencykey.end_user_id",
+}
 
 
 def test_no_row_can_be_without_an_owner(db: None) -> None:

@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('tenants', '0005_row_level_security'),
-        ('usage', '0006_what_it_cost'),
+        ("usage", "0007_rollups"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
 import uuid
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,7 +14,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from apps.tenants.models import EndUser, Tenant
+from apps.tenants.models import ApiKey, EndUser, Tenant
 from apps.usage.models import UsageRecord
 from tests import factories
 
@@ -58,6 +61,7 @@ def test_days_are_the_tenants_own_and_the_last_one_counts(client: Client, tenant
         "prompt_tokens": 30,
         "completion_tokens": 15,
         "total_tokens": 45,
+        "cost": "0.00000000",
         "bills": {"once": 3, "delivered": 0, "loss": 0, "none": 0},
     }
     assert (report["from"], report["to"], report["group_by"]) == ("2026-03-01", "2026-03-02", "day")
@@ -125,3 +129,68 @@ def test_another_tenants_usage_is_not_told(client: Client, tenant: Tenant) -> No
 def test_what_is_no_period_is_refused(client: Client, query: dict[str, str], field: str) -> None:
     response = client.get("/api/v1/usage", query)
     assert (response.status_code, list(response.json()["fields"])) == (400, [field])
+
+
+def test_every_group_has_its_requests_tokens_and_cost(client: Client, tenant: Tenant) -> None:
+    key = ApiKey.objects.get(tenant=tenant)
+    other = uuid.uuid4()
+    used(tenant, timezone.now(), api_key=key, model="large", cost=Decimal("0.5"))
+    used(tenant, timezone.now(), api_key=key, model="small", cost=Decimal("0.00000001"))
+    used(tenant, timezone.now(), oauth_client_id=other, model="large", kind="embeddings", turn_id=None)
+    groups = {by: read(client, group_by=by)["results"] for by in ("key", "client", "model", "kind")}
+    assert [(row["key"], row["name"], row["requests"], row["cost"]) for row in groups["key"]] == [
+        (str(key.pk), "test", 2, "0.50000001"),
+        (None, None, 1, "0.00000000"),
+    ]
+    assert [(row["key"], row["requests"]) for row in groups["client"]] == [(None, 2), (str(other), 1)]
+    assert [(row["key"], row["total_tokens"]) for row in groups["model"]] == [("large", 30), ("small", 15)]
+    assert [(row["key"], row["requests"]) for row in groups["kind"]] == [("turn", 2), ("embeddings", 1)]
+    assert read(client)["total"]["cost"] == "0.50000001"
+
+
+def test_a_record_tells_kind_model_program_and_cost(client: Client, tenant: Tenant) -> None:
+    program = uuid.uuid4()
+    used(tenant, timezone.now(), model="large", kind="ingestion", cost=Decimal("1.25"), oauth_client_id=program)
+    (row,) = read(client, "usage/records")["results"]
+    assert (row["kind"], row["model"], row["client"], row["cost"]) == ("ingestion", "large", str(program), "1.25000000")
+
+
+@pytest.mark.parametrize(("query", "accept"), [({"format": "csv"}, "*/*"), ({}, "text/csv")])
+def test_csv(client: Client, tenant: Tenant, query: dict[str, str], accept: str) -> None:
+    used(tenant, dt.datetime(2026, 3, 1, 12, tzinfo=TOKYO), cost=Decimal("0.25"))
+    used(tenant, dt.datetime(2026, 3, 2, 12, tzinfo=TOKYO), bill="loss", prompt_tokens=0, completion_tokens=0)
+    period = {"from": "2026-03-01", "to": "2026-03-05"}
+    response = client.get("/api/v1/usage", period | query, headers={"Accept": accept})
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert response.headers["Content-Disposition"] == (
+        'attachment; filename="usage-2026-03-01-to-2026-03-05-by-day.csv"'
+    )
+    assert response.text.splitlines() == [
+        "day,name,requests,unsettled,once,delivered,loss,none,prompt_tokens,completion_tokens,total_tokens,cost",
+        "2026-03-01,,1,0,1,0,0,0,10,5,15,0.25000000",
+        "2026-03-02,,1,0,0,0,1,0,0,0,0,0.00000000",
+    ]
+
+
+HOSTILE = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "  =1", "＝1", '=HYPERLINK("http://evil.example")', "a,b\n=1"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_becomes_a_formula(client: Client, tenant: Tenant, name: str) -> None:
+    used(tenant, timezone.now(), user=factories.make_end_user(tenant=tenant, external_id=name))
+    ApiKey.objects.filter(tenant=tenant).update(name=name)
+    used(tenant, timezone.now(), api_key=ApiKey.objects.get(tenant=tenant))
+    for by, column in (("user", 0), ("key", 1)):
+        answer = client.get("/api/v1/usage", {"format": "csv", "group_by": by}).content.decode()
+        _, *lines = csv.reader(io.StringIO(answer, newline=""))
+        (cell,) = [line[column] for line in lines if line[column]]
+        assert cell == (name if name.startswith("a") else f"'{name}")
+
+
+def test_an_error_is_json_whatever_was_asked_for(client: Client) -> None:
+    response = client.get("/api/v1/usage", {"format": "csv", "from": "yesterday"})
+    assert (response.status_code, response.headers["Content-Type"]) == (400, "application/json")
+    assert "from" in response.json()["fields"]
+    refused = client.get("/api/v1/usage", {"format": "xml"})
+    assert (refused.status_code, refused.json()["fields"]) == (400, {"format": "Give json or csv."})
+    assert client.get("/api/v1/usage", headers={"Accept": "text/html"}).status_code == 406

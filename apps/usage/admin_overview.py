@@ -1,0 +1,257 @@
+"""The usage page: what a period came to, day by day, who used most, what the month will come to, and tables to take."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from django.core.exceptions import BadRequest, PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.tenants.admin_acting import acting_of
+from apps.tenants.admin_words import number
+from apps.tenants.models import Tenant
+from apps.usage.export import MAX_ROWS, csv_of, file_name, table
+from apps.usage.forecast import Forecast, first_day_needed, forecast
+from apps.usage.naming import OF_TENANTS, names_of
+from apps.usage.reports import GROUPS, add_up
+
+URL = "admin:usage_overview"
+PERIODS = {
+    "month": "This month",
+    "last_month": "Last month",
+    "30": "30 days",
+    "90": "90 days",
+    "365": "12 months",
+}
+MEASURES = {"tokens": "Tokens", "requests": "Requests", "cost": "Cost"}
+EXPORTS = {
+    "day": "by day",
+    "tenant": "by tenant",
+    "assistant": "by assistant",
+    "key": "by API key",
+    "client": "by application",
+    "user": "by end user",
+    "model": "by model",
+    "kind": "by kind",
+}
+MOST = 5  # consumers of a kind
+# Title, what it is added up by, and what is meant by none.
+CONSUMERS = (
+    ("Tenants", "tenant", ""),
+    ("Models", "model", "No model answered"),
+    ("Assistants", "assistant", "No assistant"),
+    ("API keys", "key", "No key, or a deleted one"),
+    ("End users", "user", "Nobody named, or deleted"),
+)
+_DAY = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """today: where the days are those of the tenant, or of UTC for all of them."""
+
+    name: str
+    first: dt.date
+    last: dt.date
+    now: dt.datetime
+
+    @property
+    def label(self) -> str:
+        return f"{self.first:%-d %B %Y} to {self.last:%-d %B %Y}"
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """share: of the period's tokens, in percent."""
+
+    name: str
+    tenant: str
+    tokens: str
+    requests: str
+    cost: str
+    share: float
+
+
+def overview_page(admin: Any, request: HttpRequest) -> HttpResponse:
+    """admin: the page of the ledger, which says who may look."""
+    if not admin.has_view_permission(request):
+        raise PermissionDenied
+    tenant = acting_of(request).tenant
+    period = _period(request)
+    measure = request.GET.get("show", "")
+    measure = measure if measure in MEASURES else "tokens"
+    # One question for the page's days and for those that the forecast needs.
+    since = min(period.first, first_day_needed(period.now.date()))
+    days = {
+        dt.date.fromisoformat(day["key"]): day
+        for day in add_up(tenant, since, max(period.last, period.now.date()), "day").groups
+    }
+    shown = [period.first + n * _DAY for n in range((period.last - period.first).days + 1)]
+    total = _total(days[day] for day in shown if day in days)
+    context = {
+        **admin.admin_site.each_context(request),
+        "title": "Usage",
+        "period": period,
+        "periods": [
+            _link(name, label, period.name, {"period": name, "show": measure}) for name, label in PERIODS.items()
+        ],
+        "measures": [
+            _link(name, label, measure, {"period": period.name, "show": name}) for name, label in MEASURES.items()
+        ],
+        "measure": MEASURES[measure],
+        "exports": [
+            (label, f"{reverse('admin:usage_export')}?{urlencode({'period': period.name, 'by': by})}")
+            for by, label in EXPORTS.items()
+            if by != "tenant" or tenant is None
+        ],
+        "total": total,
+        "cost": money(total["cost"]),
+        "chart": json.dumps(_chart(shown, days, measure)),
+        "consumers": [
+            (title, _consumers(tenant, period, by, none, total["total_tokens"]))
+            for title, by, none in CONSUMERS
+            if by != "tenant" or tenant is None
+        ]
+        if total["requests"]
+        else [],
+        "forecast": _in_words(forecast(days, period.now)),
+        "month": f"{period.now:%B}",
+        "zone": tenant.time_zone if tenant else "in each tenant's own zone",
+        "ledger_url": reverse("admin:usage_usagerecord_changelist"),
+    }
+    return TemplateResponse(request, "admin/usage/overview.html", context)
+
+
+def export_page(admin: Any, request: HttpRequest) -> HttpResponse:
+    """The same period as CSV, by whatever is asked for."""
+    if not admin.has_view_permission(request):
+        raise PermissionDenied
+    tenant = acting_of(request).tenant
+    by = request.GET.get("by", "day")
+    if by not in GROUPS and not (by == "tenant" and tenant is None):
+        raise BadRequest
+    period = _period(request)
+    groups = add_up(tenant, period.first, period.last, by, most=MAX_ROWS).groups
+    whose = (
+        names_of("tenant", {group["tenant_id"] for group in groups}) if tenant is None and by in OF_TENANTS else None
+    )
+    name = file_name(period.first, period.last, by)
+    response = HttpResponse(csv_of(table(groups, by, whose)), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+def money(amount: Decimal) -> str:
+    """Two decimals, and as many as it takes where it is less than one of them."""
+    if amount and abs(amount) < Decimal("0.01"):
+        return f"{amount:.8f}".rstrip("0")
+    return f"{amount:,.2f}"
+
+
+def _period(request: HttpRequest) -> Period:
+    tenant = acting_of(request).tenant
+    now = timezone.now().astimezone(ZoneInfo(tenant.time_zone) if tenant else dt.UTC)
+    today = now.date()
+    name = request.GET.get("period", "")
+    match name:
+        case "last_month":
+            last = today.replace(day=1) - _DAY
+            return Period(name, last.replace(day=1), last, now)
+        case "30" | "90" | "365":
+            return Period(name, today - (int(name) - 1) * _DAY, today, now)
+        case _:
+            return Period("month", today.replace(day=1), today, now)
+
+
+def _link(name: str, label: str, chosen: str, query: dict[str, str]) -> dict[str, Any]:
+    return {"label": label, "url": f"?{urlencode(query)}", "chosen": name == chosen}
+
+
+def _total(days: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    names = ("requests", "unsettled", "prompt_tokens", "completion_tokens", "total_tokens")
+    total: dict[str, Any] = {**dict.fromkeys(names, 0), "cost": Decimal(0), "loss": 0, "none": 0}
+    for day in days:
+        for name in (*names, "cost"):
+            total[name] += day[name]
+        total["loss"] += day["bills"]["loss"]
+        total["none"] += day["bills"]["none"]
+    return total
+
+
+def _chart(shown: list[dt.date], days: dict[dt.date, dict[str, Any]], measure: str) -> dict[str, Any]:
+    series = {
+        "tokens": (
+            ("In prompts", "prompt_tokens", "var(--color-primary-600)"),
+            ("In answers", "completion_tokens", "var(--color-primary-300)"),
+        ),
+        "requests": (("Requests", "requests", "var(--color-primary-600)"),),
+        "cost": (("Cost", "cost", "var(--color-primary-600)"),),
+    }[measure]
+    return {
+        "labels": [f"{day:%-d %b}" for day in shown],
+        "datasets": [
+            {
+                "label": label,
+                "data": [float(days[day][name]) if day in days else 0 for day in shown],
+                "backgroundColor": colour,
+                "stack": "usage",
+                "maxBarThickness": 32,
+                "borderRadius": 2,
+                "displayYAxis": True,
+                "maxTicksXLimit": 12,
+            }
+            for label, name, colour in series
+        ],
+    }
+
+
+def _consumers(tenant: Tenant | None, period: Period, by: str, none: str, tokens: int) -> list[Consumer]:
+    groups = add_up(tenant, period.first, period.last, by, most=MOST).groups
+    tells = tenant is None and by in OF_TENANTS and by != "tenant"
+    whose = names_of("tenant", {group["tenant_id"] for group in groups}) if tells else {}
+    return [
+        Consumer(
+            name=_name(group, by, none),
+            tenant=whose.get(group["tenant_id"], ""),
+            tokens=number(group["total_tokens"]),
+            requests=number(group["requests"]),
+            cost=money(group["cost"]),
+            share=100 * group["total_tokens"] / tokens if tokens else 0,
+        )
+        for group in groups
+    ]
+
+
+def _name(group: dict[str, Any], by: str, none: str) -> str:
+    if group["key"] is None:
+        return none
+    if by in OF_TENANTS and by != "user":
+        return group["name"] or "Deleted"
+    return str(group["key"])
+
+
+def _in_words(found: Forecast | None) -> dict[str, str] | None:
+    if found is None:
+        return None
+    return {
+        "requests": number(_rounded(found.whole["requests"])),
+        "tokens": number(_rounded(found.whole["total_tokens"])),
+        "cost": money(found.whole["cost"]),
+        "requests_a_day": number(_rounded(found.a_day["requests"])),
+        "tokens_a_day": number(_rounded(found.a_day["total_tokens"])),
+    }
+
+
+def _rounded(estimate: Decimal) -> int:
+    """To three digits: nobody knows more."""
+    return int(Decimal(f"{estimate:.3g}"))

@@ -1,0 +1,27 @@
+"""What people call what usage is added up by."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from django.apps import apps
+
+# By label: the ledger lies below most of what it names.
+_MODELS = {
+    "assistant": "assistants.Assistant",
+    "key": "tenants.ApiKey",
+    "client": "oauth.Application",
+    "tenant": "tenants.Tenant",
+}
+# Groups that are one tenant's, among those of all of them.
+OF_TENANTS = frozenset({*_MODELS, "user"})
+
+
+def names_of(by: str, ids: Iterable[Any]) -> dict[uuid.UUID, str]:
+    """The names of those that still are."""
+    if by not in _MODELS:
+        return {}
+    rows = apps.get_model(_MODELS[by])._default_manager.filter(pk__in=[each for each in ids if each])
+    return dict(rows.values_list("pk", "name"))
