@@ -23,7 +23,7 @@ from apps.tenants.models import Tenant
 from apps.usage.export import MAX_ROWS, csv_of, file_name, table
 from apps.usage.forecast import Forecast, first_day_needed, forecast
 from apps.usage.naming import OF_TENANTS, names_of
-from apps.usage.reports import GROUPS, add_up
+from apps.usage.reports import add_up
 
 URL = "admin:usage_overview"
 PERIODS = {
@@ -112,7 +112,7 @@ def overview_page(admin: Any, request: HttpRequest) -> HttpResponse:
         "exports": [
             (label, f"{reverse('admin:usage_export')}?{urlencode({'period': period.name, 'by': by})}")
             for by, label in EXPORTS.items()
-            if by != "tenant" or tenant is None
+            if _is_told(by, tenant)
         ],
         "total": total,
         "cost": money(total["cost"]),
@@ -120,13 +120,14 @@ def overview_page(admin: Any, request: HttpRequest) -> HttpResponse:
         "consumers": [
             (title, _consumers(tenant, period, by, none, total["total_tokens"]))
             for title, by, none in CONSUMERS
-            if by != "tenant" or tenant is None
+            if _is_told(by, tenant)
         ]
         if total["requests"]
         else [],
         "forecast": _in_words(forecast(days, period.now)),
         "month": f"{period.now:%B}",
         "zone": tenant.time_zone if tenant else "in each tenant's own zone",
+        "across": tenant is None,
         "ledger_url": reverse("admin:usage_usagerecord_changelist"),
     }
     return TemplateResponse(request, "admin/usage/overview.html", context)
@@ -138,7 +139,7 @@ def export_page(admin: Any, request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     tenant = acting_of(request).tenant
     by = request.GET.get("by", "day")
-    if by not in GROUPS and not (by == "tenant" and tenant is None):
+    if by not in EXPORTS or not _is_told(by, tenant):
         raise BadRequest
     period = _period(request)
     groups = add_up(tenant, period.first, period.last, by, most=MAX_ROWS).groups
@@ -156,6 +157,12 @@ def money(amount: Decimal) -> str:
     if amount and abs(amount) < Decimal("0.01"):
         return f"{amount:.8f}".rstrip("0")
     return f"{amount:,.2f}"
+
+
+def _is_told(by: str, tenant: Tenant | None) -> bool:
+    """People are told of within their tenant: there may be millions of sums of them in all, more than a page can add
+    up."""
+    return by != ("tenant" if tenant else "user")
 
 
 def _period(request: HttpRequest) -> Period:

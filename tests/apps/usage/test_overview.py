@@ -67,6 +67,7 @@ def test_operators_see_all_tenants_and_whose_what_is(world: World) -> None:
     response = page(logged_in(world.operator))
     assert response.context["total"]["total_tokens"] == 240
     assert sorted(names(response)["Tenants"]) == ["Acme", "Globex"]
+    assert "End users" not in names(response)
     whose = {
         row.name: row.tenant for title, rows in response.context["consumers"] if title == "API keys" for row in rows
     }
@@ -124,18 +125,17 @@ def test_exports_are_of_the_same_rows(world: World) -> None:
         False,
         "120",
     )
-    head, *lines = exported(logged_in(world.operator), by="user")
+    assert exported(analyst(world), by="user")[1][0] == "acme-person"
+    head, *lines = exported(logged_in(world.operator), by="key")
     told = [dict(zip(head, line, strict=True)) for line in lines]
-    assert sorted((each["user"], each["tenant"]) for each in told) == [
-        ("acme-person", "Acme"),
-        ("globex-person", "Globex"),
-    ]
+    assert sorted((each["name"], each["tenant"]) for each in told) == [("acme key", "Acme"), ("globex key", "Globex")]
     assert len(exported(logged_in(world.operator), by="tenant")) == 3
 
 
 def test_what_cannot_be_exported_is_refused(world: World) -> None:
     for by in ("tenant", "weather", ""):
         assert analyst(world).get(reverse("admin:usage_export"), {"by": by}).status_code == 400
+    assert logged_in(world.operator).get(reverse("admin:usage_export"), {"by": "user"}).status_code == 400
     UsageRecord.objects.filter(tenant=world.acme).update(model="=cmd|' /C calc'!A0", assistant_id=uuid.uuid4())
     assert exported(analyst(world), by="model")[1][0].startswith("'=")
 
