@@ -163,6 +163,8 @@ async def _plan(
         again = await again_of(connection, caller, earlier.turn_id, question.user, Deed.REGENERATE)
         place = await in_conversation(connection, caller, again.conversation_id, question.user)
         begin = False
+    if begin and (question.edits or question.parent):
+        raise NotFound("There is no such turn.")  # not in a conversation that is yet to begin
     if place.busy:
         raise TurnInProgress
     branch = await _branch(connection, caller.tenant, place, question, again)

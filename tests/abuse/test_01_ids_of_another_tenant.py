@@ -205,7 +205,10 @@ TASKS = {
     "conversations.close_abandoned_turns": "takes nothing",
     "knowledge.resend_documents": "takes nothing",
     "oauth.prune_tokens": "takes nothing",
+    "usage.reconcile": "takes nothing",
     "usage.roll_up": "takes nothing",
+    "usage.sweep_reservations": "takes nothing",
+    "webhooks.tell_operators": "takes what happened to the platform itself",
     "webhooks.deliver": "takes nothing",
     "webhooks.prune_deliveries": "takes nothing",
 }

@@ -16,7 +16,7 @@ from apps.inference.models import Endpoint
 from apps.tenants import audit, keys, rights
 from apps.tenants.models import Invitation, Membership, Tenant, User
 from apps.tenants.scoping import TenantOwned
-from apps.usage.models import UsageRecord
+from apps.usage.models import Grant, Plan, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery
 from apps.webhooks.registration import register
 from tests import factories
@@ -90,6 +90,12 @@ def fill(tenant: Tenant, owner: User) -> None:
         prompt_tokens=100,
         completion_tokens=20,
         settled_at=timezone.now(),
+    )
+    plan = Plan.objects.create(name=f"{name} plan")
+    TenantPlan.objects.create(tenant=tenant, plan=plan)
+    factories.make_quota(tenant=tenant, level="key", metric="tokens", amount=10**9, note=f"{name} note")
+    Grant.objects.create(
+        tenant=tenant, metric="tokens", window="day", amount=5, reason=f"{name} reason", expires=timezone.now()
     )
 
 

@@ -236,7 +236,10 @@ class Client:
 
     def _note_refusal(self, status: int, body: dict[str, Any]) -> None:
         self.refusals.append((status, body.get("code", "")))
-        self._pause = min(0.5, body.get("retry_after") or BACKOFF) if status != TOO_MANY else PATIENT
+        if status == TOO_MANY:
+            self._pause = body.get("retry_after") or PATIENT
+        else:
+            self._pause = min(0.5, body.get("retry_after") or BACKOFF)
 
     # --- Keeping to the protocol --------------------------------------------------------------------------------------
 

@@ -50,8 +50,20 @@ def endpoints_changed(world: World, **fields: object) -> Iterator[None]:
 
 def questions(model: Model) -> list[str]:
     """What users asked it, oldest first; probes are no questions."""
-    asked = [request["payload"]["messages"][-1]["content"] for request in model.requests("/v1/chat/completions")]
-    return [text for text in asked if "pump" in text]
+    return [text for text, _ in _asked(model)]
+
+
+def came_at(model: Model) -> list[float]:
+    """When each of them came, by time.monotonic(), which all processes of a machine share."""
+    return [moment for _, moment in _asked(model)]
+
+
+def _asked(model: Model) -> list[tuple[str, float]]:
+    found = [
+        (request["payload"]["messages"][-1]["content"], request["received_at"])
+        for request in model.requests("/v1/chat/completions")
+    ]
+    return [(text, moment) for text, moment in found if "pump" in text]
 
 
 def ends_as(clients: list[Client], state: str, bill: str) -> None:

@@ -30,7 +30,10 @@ LIMIT = {
 
 @pytest.fixture
 def world() -> World:
-    return make_world()
+    made = make_world()
+    for model in (Quota, Grant, TenantPlan, Plan):
+        model.objects.all().delete()
+    return made
 
 
 @pytest.fixture

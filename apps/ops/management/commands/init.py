@@ -106,7 +106,7 @@ class Command(BaseCommand):
     # --- Model servers ------------------------------------------------------------------------------------------------
 
     def _model_servers(self) -> Iterator[Endpoint]:
-        for kind in Endpoint.Kind:
+        for kind in CONTEXT:
             known = Endpoint.objects.filter(kind=kind, enabled=True).first()
             if known:
                 self.say(f"Endpoint {known.name} is there: {known.model}.")
