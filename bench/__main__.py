@@ -1,8 +1,9 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
 `ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`, `limits`,
-`choosing`, `usage` or `overload` (bench/gpu.md says how to run that one against a GPU); PARLEY_ASGI_SERVER picks the
-server, as in `make up`. `usage`, which first writes ten million rows, runs only where it is asked for.
+`choosing`, `failover`, `quota`, `usage` or `overload` (bench/gpu.md says how to run that one against a GPU);
+PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes ten million rows, runs only where it
+is asked for.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -29,7 +30,7 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import authentication, choosing, fixture, limiting, machine, overload, report, scope, usage
+from bench import authentication, choosing, failover, fixture, limiting, machine, overload, quota, report, scope, usage
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -134,6 +135,8 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         "limits": lambda: limiting.tell(servers),
         "choosing": choosing.tell,
         "overload": lambda: save("overload", overload.tell()),
+        "failover": lambda: save("failover", failover.tell()),
+        "quota": lambda: save("quota", quota.tell(servers)),
     }
     if "usage" in only:
         save("usage", usage.tell(servers))
@@ -194,7 +197,18 @@ def save(name: str, figures: Mapping[str, Any]) -> None:
 
 
 def main(only: Sequence[str]) -> None:
-    others = {"journal", "idle", "scope", "authenticate", "limits", "choosing", "usage", "overload"}
+    others = {
+        "journal",
+        "idle",
+        "scope",
+        "authenticate",
+        "limits",
+        "choosing",
+        "failover",
+        "quota",
+        "usage",
+        "overload",
+    }
     if unknown := set(only) - {*(profile.name for profile in PROFILES), *others}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")
     core = machine.share_cores()

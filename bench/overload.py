@@ -189,15 +189,22 @@ def machine() -> Iterator[Endpoint]:
             api_key=os.environ.get("BENCH_GPU_KEY", ""),
         )
         return
+    with scripted() as (endpoint, _):
+        yield endpoint
+
+
+@contextmanager
+def scripted(slots: int = SLOTS) -> Iterator[tuple[Endpoint, subprocess.Popen[str]]]:
+    """A model of a GPU in a process of its own."""
     command = [sys.executable, "-m", "tests.fakes.serving", "--dialect", "vllm"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
             url = process.stdout.readline().strip()
-            httpx.post(f"{url}/machine", json=MACHINE).raise_for_status()
+            httpx.post(f"{url}/machine", json={**MACHINE, "slots": slots}).raise_for_status()
             words = [f"word{n} " for n in range(ANSWER_TOKENS + SPREAD)]
             httpx.post(f"{url}/script", json=[{"tokens": words, "always": True}]).raise_for_status()
-            yield endpoint_at(url)
+            yield endpoint_at(url, limit=slots), process
         finally:
             process.terminate()
 

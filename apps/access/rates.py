@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import ipaddress
 import time
@@ -11,18 +10,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from redis.exceptions import NoScriptError
 
 from apps.edge.errors import ServiceUnavailable
 from apps.edge.ratelimit_headers import Limit
-from apps.edge.shared_state import reachable, redis
+from apps.edge.shared_state import Script, reachable, redis
 from chatbot.errors import RateLimited
 
 # GCRA: one number, the time at which the last of what was taken will have been earned. Of a burst at once exactly as
 # many pass as fit, and no window has an edge to crowd at. Redis' clock counts, so that processes need not agree on one.
 # Takes so many of each bucket or, where one has not enough, of none; forced, it takes what there is. Answers for each
 # bucket the seconds to wait, 0 for none, and those until it is full again. Source: https://brandur.org/rate-limiting
-_TAKE = """
+_TAKE = Script("""
     local time = redis.call('TIME')
     local now, cost, forced = time[1] + time[2] / 1000000, tonumber(ARGV[1]), ARGV[2] == '1'
     local earned, told, refused = {}, {}, false
@@ -45,8 +43,7 @@ _TAKE = """
         end
     end
     return told
-"""
-_SHA = hashlib.sha1(_TAKE.encode(), usedforsecurity=False).hexdigest()  # what Redis calls it
+""")
 # Somebody waits for each answer. Once Redis gave none nobody else is made to wait for a moment, but for one that tries.
 SECONDS = 0.5
 AWAY_SECONDS = 1.0
@@ -139,20 +136,11 @@ async def _ask(keys: list[str], arguments: list[Any]) -> list[str]:
     try:
         with reachable():
             async with asyncio.timeout(SECONDS):
-                answer = await _run(*keys, *arguments, count=len(keys))
+                answer: list[str] = await _TAKE(await redis(), *keys, *arguments, keys=len(keys))
     except ServiceUnavailable:
         _Away.until = time.monotonic() + AWAY_SECONDS
         raise
     _Away.until = 0.0
-    return answer
-
-
-async def _run(*words: Any, count: int) -> list[str]:
-    client = await redis()
-    try:
-        answer: list[str] = await client.evalsha(_SHA, count, *words)
-    except NoScriptError:
-        answer = await client.eval(_TAKE, count, *words)
     return answer
 
 

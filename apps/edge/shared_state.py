@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import structlog
 from django.conf import settings
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from apps.edge.errors import ServiceUnavailable
 
@@ -52,6 +54,22 @@ async def _hold(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Redis]:
         del _clients[loop]
         await client.aclose()
         await pool.disconnect()
+
+
+class Script:
+    """What Redis does in one step, sent whole only to a Redis that does not know it yet: it is longer than what it is
+    asked."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # by which Redis calls it
+
+    async def __call__(self, client: Redis, *words: Any, keys: int = 0) -> Any:
+        """keys: how many of the words are."""
+        try:
+            return await client.evalsha(self._sha, keys, *words)
+        except NoScriptError:
+            return await client.eval(self._text, keys, *words)
 
 
 @contextmanager

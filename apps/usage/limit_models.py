@@ -186,6 +186,7 @@ class Quota(TenantOwned, Limiting):
     note = models.CharField(max_length=200, blank=True, default="", help_text="Why, for those who wonder later.")
 
     class Meta:
+        verbose_name = "limit"
         ordering = ("tenant", *_KEY)
         constraints = [
             models.UniqueConstraint(

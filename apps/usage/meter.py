@@ -60,7 +60,7 @@ async def reserve(tenant: Tenant, reservation: uuid.UUID, accounts: Accounts, as
         for _ in range(TRIES):
             counters = [book.counter(limit, _clock.now()) for limit in limits]
             said = [argument for counter in counters for argument in counter.arguments(asked)]
-            asking = client.eval(scripts.RESERVE, 0, book.prefix, str(reservation), str(tenant.pk), *said)
+            asking = scripts.RESERVE(client, book.prefix, str(reservation), str(tenant.pk), *said)
             answer: Any = await asyncio.wait_for(asking, SECONDS)
             match answer[0]:
                 case "ok":
@@ -96,7 +96,7 @@ async def settle(tenant: Tenant, reservation: uuid.UUID, used: Amounts = NOTHING
 async def tell(client: Redis, book: Book, reservation: uuid.UUID, used: Amounts) -> str:
     """The same; gives what came of it, and raises RedisError and OSError."""
     said = (book.prefix, str(reservation), str(book.tenant.pk), used.requests, used.tokens, used.cost)
-    answer: str = await client.eval(scripts.SETTLE, 0, *said)
+    answer: str = await scripts.SETTLE(client, *said)
     return answer
 
 

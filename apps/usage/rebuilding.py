@@ -67,7 +67,7 @@ class Running(NamedTuple):
 
 async def begin(client: Redis, book: Book) -> None:
     """Begin a generation, with all that runs."""
-    generation = await client.eval(scripts.BEGIN, 0, book.prefix)
+    generation = await scripts.BEGIN(client, book.prefix)
     running, _ = await unit(read, book.tenant, [])
     log.info("quota.begun", running=len(running), version=book.limits.version)
     await _restore(client, book, generation, [], running)
@@ -142,4 +142,4 @@ async def _restore(
         charged = [book.counter(limit, moment) for limit in book.limits.of(one.accounts)]
         noted = orjson.dumps(charges(book.prefix, generation, charged, one.reserved)).decode()
         said += [str(one.id), f"{one.at:.6f}", noted]
-    await client.eval(scripts.RESTORE, 0, *said)
+    await scripts.RESTORE(client, *said)

@@ -13,6 +13,8 @@ and each counter is rebuilt from the ledger before it is believed. The prefix is
 
 from __future__ import annotations
 
+from apps.edge.shared_state import Script
+
 OPEN = "quota:open"
 DAY = 86_400  # seconds that what is left of a generation is kept
 
@@ -28,7 +30,7 @@ local function moment(n) return string.format('%.6f', n) end
 # ARGV: prefix, reservation, tenant, then for each limit: kind, name, amount, burst, asked, start, end, hard.
 # Answers: lost | clock, now | missing, index... | held | no, now, index, left, wait | ok, now, then left and reset of
 # each limit. A limit that is not hard never says no.
-RESERVE = (
+RESERVE = Script(
     _COMMON
     + """
 if not since then return {'lost'} end
@@ -107,7 +109,7 @@ return answer
 # ARGV: prefix, reservation, tenant, requests, tokens, cost; what was used. Only the first one changes anything.
 # A reservation that a young generation does not know was lost with the one before it, so the counters do not count it:
 # then the generation is dropped.
-SETTLE = (
+SETTLE = Script(
     _COMMON
     + """
 redis.call('ZREM', 'quota:open', ARGV[3] .. '|' .. id)
@@ -147,17 +149,17 @@ return 'settled'
 )
 
 # Begins a generation where there is none; gives the one that is.
-BEGIN = """
+BEGIN = Script("""
 local time = redis.call('TIME')
 local now = string.format('%.6f', tonumber(time[1]) + tonumber(time[2]) / 1000000)
 redis.call('SET', ARGV[1] .. ':since', now, 'NX')
 return redis.call('GET', ARGV[1] .. ':since')
-"""
+""")
 
 # ARGV: prefix, generation, tenant, how many counters, their (key, value, expiry)…, then (reservation, moment,
 # charges)… of those that the values count. Answers again where the generation is another one by now. A counter that is
 # there already stays. A reservation that was settled since the ledger was read is the sweep's to settle once more.
-RESTORE = """
+RESTORE = Script("""
 local prefix, since, tenant = ARGV[1], ARGV[2], ARGV[3]
 if redis.call('GET', prefix .. ':since') ~= since then return 'again' end
 local open = prefix .. ':' .. since .. ':open'
@@ -186,4 +188,4 @@ for at = first, #ARGV, 3 do
 end
 redis.call('EXPIRE', open, 86400)
 return 'restored'
-"""
+""")

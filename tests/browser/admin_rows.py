@@ -15,7 +15,7 @@ from apps.knowledge.models import Collection, Document
 from apps.oauth.models import Application
 from apps.tenants import audit
 from apps.tenants.models import ApiKey, EndUser, Invitation, ServiceAccount, Tenant, User
-from apps.usage.models import UsageRecord
+from apps.usage.models import Grant, Plan, PlanLimit, Quota, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery, Webhook
 from apps.webhooks.registration import MOST_WEBHOOKS
 from tests import factories
@@ -142,6 +142,22 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
             for turn, person, key, bill in zip(turns, people, keys, itertools.cycle(UsageRecord.Bill), strict=False)
         ],
     )
+    _limits(tenant, owner, count)
+
+
+def _limits(tenant: Tenant, owner: User, count: int) -> None:
+    plans = _create(Plan, [Plan(name=f"Plan {n}", description=LONG if n % 3 else "") for n in range(count)])
+    levels = [level for level in PlanLimit.Level if level != PlanLimit.Level.TENANT]
+    _create(PlanLimit, [PlanLimit(plan=plans[0], level=level, window="day", amount=10**6) for level in levels])
+    TenantPlan.objects.update_or_create(tenant=tenant, defaults={"plan": plans[0]})
+    kinds = [("tokens", "day"), ("requests", "minute"), ("cost", "month"), ("turns", "once")]
+    limited = [
+        {"tenant": tenant, "level": "user", "subject": f"person-{n}@example.com", "metric": metric, "window": window}
+        for n, (metric, window) in zip(range(count), itertools.cycle(kinds), strict=False)
+    ]
+    _create(Quota, [Quota(**of, amount=7_500, hard=n % 3 > 0, note=LONG) for n, of in enumerate(limited)])
+    granted = {"amount": 500, "granted_by": owner, "expires": timezone.now() + dt.timedelta(hours=5)}
+    _create(Grant, [Grant(**of, **granted, reason=f"{LONG} {n}") for n, of in enumerate(limited)])
 
 
 def _applications(tenant: Tenant, owner: User, numbers: range) -> None:

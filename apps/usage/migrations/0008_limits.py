@@ -141,7 +141,7 @@ class Migration(migrations.Migration):
                 ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),
             ],
             options={
-                'ordering': ('tenant', 'level', 'metric', 'window'),
+                "verbose_name": "limit", 'ordering': ('tenant', 'level', 'metric', 'window'),
                 'constraints': [models.UniqueConstraint(fields=('tenant', 'subject', 'level', 'metric', 'window'), name='quota_once', violation_error_message='There is such a limit already.'), models.CheckConstraint(condition=models.Q(models.Q(models.Q(('metric', 'turns'), ('window', 'once')), models.Q(models.Q(('metric', 'turns'), _negated=True), models.Q(('window', 'once'), _negated=True)), _connector='OR'), ('amount__gt', 0)), name='quota_form'), models.CheckConstraint(condition=models.Q(('subject', ''), models.Q(('level', 'tenant'), _negated=True), _connector='OR'), name='quota_subject')],
             },
         ),
