@@ -11,6 +11,7 @@ import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any, Final
 
 import uvloop
@@ -43,7 +44,9 @@ def tell(servers: Backends) -> dict[str, Any]:
     """Measure and print; gives the figures."""
     servers.empty_redis()
     tenant = Tenant(slug="bench", name="Bench")
-    rows = [PlanLimit(level=level, metric=metric, window=window, amount=10**9) for level, metric, window in LIMITS]
+    rows = [
+        PlanLimit(level=level, metric=metric, window=window, amount=Decimal(10**9)) for level, metric, window in LIMITS
+    ]
     limits._known[tenant.pk] = Limits("bench", rows, (), ()), math.inf
     accounts = accounts_of(
         assistant_id=uuid.uuid4(),
