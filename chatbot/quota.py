@@ -16,8 +16,6 @@ Metric = Literal["requests", "tokens", "cost", "turns"]
 Window = Literal["minute", "hour", "day", "month", "once"]  # once: at the same time, which has no window
 
 COST_UNITS: Final = 10**8
-# With what part of a limit used whoever is asked about it is warned.
-WARN_AT: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Limit:
     """How much of a metric an account may use in a window.
 
     A minute is no fixed one: what is used is earned back evenly, and `burst` may be used at once. hard: what goes
-    beyond is refused; else it is only told.
+    beyond is refused; else it is only counted.
     """
 
     account: Account
@@ -70,21 +68,6 @@ class Amounts:
     def of(self, metric: Metric) -> int:
         amount: int = getattr(self, metric)
         return amount
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where an account stands with a limit. left: what may still be used, never below 0. resets: seconds until all of
-    it may be."""
-
-    limit: Limit
-    left: int
-    resets: float
-
-    @property
-    def near(self) -> bool:
-        """Whether so much is used that it should be told."""
-        return self.limit.most - self.left >= self.limit.most * WARN_AT
 
 
 def bounds(window: Window, moment: dt.datetime, zone: ZoneInfo) -> tuple[dt.datetime, dt.datetime]:

@@ -1,4 +1,4 @@
-"""What a question may cost at most, before anybody answers it, and what it did cost."""
+"""What a question may cost at most, before anybody answers it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from decimal import Decimal
 from apps.access.authentication import Caller
 from apps.conversations.turn import Opened
 from apps.usage import meter
-from apps.usage.limits import accounts_of_caller
+from apps.usage.limits import ASKING, accounts_of_caller
 from apps.usage.meter import Reserved
 from chatbot.chunking import MAX_TOKENS as PASSAGE_TOKENS
 from chatbot.quota import Amounts, cost_units
 from chatbot.tokens import estimate
 
-SCOPE = "chat:write"
-
 
 async def reserve(caller: Caller, opened: Opened) -> Reserved:
     """Reserve what a question may cost. Raises as meter.reserve() does."""
-    accounts = accounts_of_caller(caller, assistant_id=opened.assistant.pk, end_user=opened.end_user, scope=SCOPE)
+    accounts = accounts_of_caller(caller, assistant_id=opened.assistant.pk, end_user=opened.end_user, scope=ASKING)
     return await meter.reserve(caller.tenant, opened.turn_id, accounts, most(opened))
 
 

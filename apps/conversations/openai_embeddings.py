@@ -10,14 +10,13 @@ from typing import Any
 from django.db.models import Q
 
 from apps.access.authentication import Caller
-from apps.conversations import charging
 from apps.conversations.parties import end_user_of
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.tenants.models import EndUser, Tenant
 from apps.tenants.scoping import unit
 from apps.usage import ledger, meter
-from apps.usage.limits import accounts_of_caller
+from apps.usage.limits import ASKING, accounts_of_caller
 from apps.usage.models import UsageRecord
 from chatbot.errors import InvalidRequest, NotFound
 from chatbot.events import Usage
@@ -80,7 +79,7 @@ def _place(tenant: Tenant, model: str, user: str) -> tuple[Endpoint, EndUser | N
 async def _reserve(caller: Caller, endpoint: Endpoint, end_user: EndUser | None, tokens: int) -> uuid.UUID:
     """The id of the ledger's row, with what the call may cost."""
     amounts = Amounts(requests=1, tokens=tokens, cost=cost_units(endpoint.prompt_price * tokens / 1_000_000))
-    accounts = accounts_of_caller(caller, assistant_id=None, end_user=end_user, scope=charging.SCOPE)
+    accounts = accounts_of_caller(caller, assistant_id=None, end_user=end_user, scope=ASKING)
     reservation = uuid.uuid4()
     reserved = await meter.reserve(caller.tenant, reservation, accounts, amounts)
     try:

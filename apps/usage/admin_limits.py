@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Count
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils import timezone
 from unfold.admin import TabularInline
@@ -21,17 +22,16 @@ from apps.tenants.admin_words import ago, number
 from apps.tenants.models import Membership, Tenant
 from apps.usage import limits
 from apps.usage.limit_models import Grant, LimitedUse, Limiting, Plan, PlanLimit, Quota, TenantPlan
+from apps.usage.refusals import WHAT, WHEN
 from chatbot.quota import Window, bounds
 
 NOBODY: frozenset[Membership.Role] = frozenset()  # but operators
-_OF = {"requests": "questions", "tokens": "tokens", "cost": "in money", "turns": "questions at the same time"}
-_IN = {"minute": "a minute", "hour": "an hour", "day": "a day", "month": "a month", "once": ""}
 
 
 def amount_of(row: LimitedUse) -> str:
     """The amount, with what it is an amount of."""
     shown = f"{row.amount:,.2f}" if row.metric == LimitedUse.Metric.COST else number(int(row.amount))
-    return f"{shown} {_OF[row.metric]} {_IN[row.window]}".strip()
+    return f"{shown} {WHAT[row.metric]}{WHEN[row.window]}"
 
 
 class Telling(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -62,9 +62,9 @@ class Columns:
     def most(self, row: LimitedUse) -> str:
         return amount_of(row)
 
-    @display(description="More than that", label={"Refused": "danger", "Told": "info"})
+    @display(description="More than that", label={"Refused": "danger", "Counted": "info"})
     def beyond(self, row: Limiting) -> str:
-        return "Refused" if row.hard else "Told"
+        return "Refused" if row.hard else "Counted"
 
 
 class Together(PaginationInlineFormSet):
@@ -102,15 +102,20 @@ class PlanAdmin(Telling, OperatorAdmin):  # type: ignore[misc]
     empty_hint = "A plan is a set of limits. Without one, and without limits of its own, a tenant may use everything."
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).annotate(limit_count=Count("limits", distinct=True))
+        theirs = TenantPlan.objects.filter(plan=OuterRef("pk")).order_by().values("plan").annotate(count=Count("pk"))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(limit_count=Count("limits"), tenant_count=Coalesce(Subquery(theirs.values("count")), 0))
+        )
 
     @display(description="Limits", ordering="limit_count")
     def limits_(self, plan: Any) -> str:
         return number(plan.limit_count)
 
-    @display(description="Tenants")
-    def tenants(self, plan: Plan) -> str:
-        return number(TenantPlan.objects.filter(plan=plan).count())
+    @display(description="Tenants", ordering="tenant_count")
+    def tenants(self, plan: Any) -> str:
+        return number(plan.tenant_count)
 
 
 @admin.register(TenantPlan)

@@ -74,7 +74,7 @@ class Limiting(LimitedUse):
         help_text="Of a minute's amount; empty for all of it. A flood of more waits for what is earned back.",
     )
     hard = models.BooleanField(
-        "refuse more", default=True, help_text="Without it, what goes beyond is told and not refused."
+        "refuse more", default=True, help_text="Without it, what goes beyond is counted and not refused."
     )
 
     class Meta:

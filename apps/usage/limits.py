@@ -25,6 +25,7 @@ from chatbot.quota import Account, Limit, Metric, Window, cost_units
 FRESH_SECONDS = 10.0
 MOST_TENANTS = 10_000
 CHANGED = "limits.changed"
+ASKING = "chat:write"  # the scope of whatever asks a model
 
 _Kind = tuple[str, str, str]  # level, metric, window
 Accounts = Sequence[tuple[Account, str]]  # each with the subject by which a tenant's own limits name it
@@ -139,7 +140,7 @@ async def _read(tenant: Tenant) -> Limits:
     try:
         limits = await unit(read, tenant)
     finally:
-        del _reading[tenant.pk]
+        _reading.pop(tenant.pk, None)  # another loop's may have taken its place
     if len(_known) >= MOST_TENANTS:
         _known.clear()
     _known[tenant.pk] = limits, time.monotonic() + FRESH_SECONDS

@@ -10,7 +10,6 @@ import asyncio
 import datetime as dt
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +25,7 @@ from apps.usage import rebuilding, scripts
 from apps.usage.counters import Book
 from apps.usage.limits import Accounts, limits_of
 from apps.usage.refusals import refusal
-from chatbot.quota import Amounts, Limit, Standing
+from chatbot.quota import Amounts
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +41,6 @@ class Reserved:
 
     amounts: Amounts
     at: dt.datetime | None = None
-    standings: Sequence[Standing] = ()
 
 
 async def reserve(tenant: Tenant, reservation: uuid.UUID, accounts: Accounts, asked: Amounts) -> Reserved:
@@ -66,17 +64,15 @@ async def reserve(tenant: Tenant, reservation: uuid.UUID, accounts: Accounts, as
                 case "ok":
                     _clock.learn(float(answer[1]))
                     at = dt.datetime.fromtimestamp(float(answer[1]), dt.UTC)
-                    return Reserved(asked, at, _standings(limits, answer[2:]))
+                    return Reserved(asked, at)
                 case "no":
                     raise refusal(limits[answer[2] - 1], asked, left=int(answer[3]), wait=float(answer[4]))
                 case "clock":
                     _clock.learn(float(answer[1]))
                 case "missing":
                     await rebuilding.rebuild(client, book, [counters[index - 1] for index in answer[1:]])
-                case "lost":
-                    await rebuilding.begin(client, book)
                 case _:
-                    raise AssertionError("Nobody reserves twice under one id.")
+                    await rebuilding.begin(client, book)
     raise ServiceUnavailable(retry_after=1)
 
 
@@ -98,13 +94,6 @@ async def tell(client: Redis, book: Book, reservation: uuid.UUID, used: Amounts)
     said = (book.prefix, str(reservation), str(book.tenant.pk), used.requests, used.tokens, used.cost)
     answer: str = await scripts.SETTLE(client, *said)
     return answer
-
-
-def _standings(limits: Sequence[Limit], said: Sequence[str]) -> list[Standing]:
-    return [
-        Standing(limit, int(left), float(resets))
-        for limit, left, resets in zip(limits, said[::2], said[1::2], strict=True)
-    ]
 
 
 class _Clock:

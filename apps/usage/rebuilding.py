@@ -16,13 +16,12 @@ from apps.tenants.models import EndUser, Tenant
 from apps.tenants.scoping import unit
 from apps.usage import scripts
 from apps.usage.counters import Book, Counter, charges, key
-from apps.usage.limits import accounts_of
+from apps.usage.limits import ASKING, accounts_of
 from chatbot.quota import COST_UNITS, Account, Amounts
 
 log = structlog.get_logger(__name__)
 
 KEPT_SECONDS = 3600  # that a counter outlives its window
-WRITES = "chat:write"  # the scope of whatever asks a model
 
 # By level, how the ledger tells that a row is an account's.
 _COLUMNS = {
@@ -104,7 +103,7 @@ def _condition(counter: Counter) -> tuple[str, list[Any]]:
     account = counter.limit.account
     period, arguments = "created >= %s AND created < %s", [counter.begin, counter.end]
     if account.level == "scope":
-        return (period if account.subject == WRITES else "false AND " + period), arguments
+        return (period if account.subject == ASKING else "false AND " + period), arguments
     if column := _COLUMNS.get(account.level):
         return f"{period} AND {column} = %s", [*arguments, account.subject]
     return period, arguments
@@ -124,7 +123,7 @@ def _running(tenant: Tenant, row: dict[str, Any]) -> Running:
         api_key_id=known("api_key_id"),
         oauth_client_id=known("oauth_client_id"),
         end_user=EndUser(pk=end_user, tenant=tenant, external_id=row["external_id"]) if end_user else None,
-        scope=WRITES,
+        scope=ASKING,
     )
     cost = round(row["cost"] * COST_UNITS)
     reserved = Amounts(requests=1, tokens=row["tokens"], cost=cost, turns=row["turns"])

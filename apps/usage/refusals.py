@@ -20,8 +20,8 @@ _WHOSE = {
     "user": "This user",
     "visitor": "This visitor",
 }
-_WHAT = {"requests": "questions", "tokens": "tokens", "cost": "worth of answers", "turns": "questions at the same time"}
-_WHEN = {"minute": " a minute", "hour": " an hour", "day": " a day", "month": " a month", "once": ""}
+WHAT = {"requests": "questions", "tokens": "tokens", "cost": "worth of answers", "turns": "questions at the same time"}
+WHEN = {"minute": " a minute", "hour": " an hour", "day": " a day", "month": " a month", "once": ""}
 
 
 def refusal(limit: Limit, asked: Amounts, *, left: int, wait: float) -> ParleyError:
@@ -48,7 +48,7 @@ def refusal(limit: Limit, asked: Amounts, *, left: int, wait: float) -> ParleyEr
 def words(limit: Limit) -> str:
     """The limit as a sentence."""
     amount = f"{limit.amount / COST_UNITS:,.2f}" if limit.metric == "cost" else f"{limit.amount:,}"
-    return f"{_WHOSE[limit.account.level]} may use {amount} {_WHAT[limit.metric]}{_WHEN[limit.window]}."
+    return f"{_WHOSE[limit.account.level]} may use {amount} {WHAT[limit.metric]}{WHEN[limit.window]}."
 
 
 def in_its_unit(limit: Limit, amount: int) -> float:

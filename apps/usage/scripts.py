@@ -28,14 +28,16 @@ local function moment(n) return string.format('%.6f', n) end
 """
 
 # ARGV: prefix, reservation, tenant, then for each limit: kind, name, amount, burst, asked, start, end, hard.
-# Answers: lost | clock, now | missing, index... | held | no, now, index, left, wait | ok, now, then left and reset of
-# each limit. A limit that is not hard never says no.
+# Answers: lost | clock, now | missing, index... | no, now, index, left, wait | ok, and when it was reserved. A limit
+# that is not hard never says no. The client sends again what it got no answer to: it is reserved once.
 RESERVE = Script(
     _COMMON
     + """
 if not since then return {'lost'} end
 local open = prefix .. ':' .. since .. ':open'
-if redis.call('HEXISTS', open, id) == 1 then return {'held'} end
+if redis.call('HEXISTS', open, id) == 1 then
+    return {'ok', redis.call('ZSCORE', 'quota:open', ARGV[3] .. '|' .. id) or moment(now)}
+end
 local limits, missing, no = {}, {}, nil
 for at = 4, #ARGV, 8 do
     local limit = {
@@ -74,35 +76,29 @@ for at = 4, #ARGV, 8 do
 end
 if #missing > 0 then return {'missing', unpack(missing)} end
 if no then return {'no', moment(now), no.index, whole(math.max(no.left, 0)), moment(no.wait)} end
-local charged, answer = {}, {'ok', moment(now)}
+local charged = {}
 for _, limit in ipairs(limits) do
-    local resets
     if limit.kind == 'w' then
         redis.call('SET', limit.key, whole(limit.used + limit.asked), 'EXAT', whole(limit.ends + 3600))
         charged[#charged + 1] = {'w', limit.key, limit.metric, limit.asked}
-        resets = limit.ends - now
     elseif limit.kind == 'g' then
         local earned = limit.earned + limit.asked * limit.every
         redis.call('SET', limit.key, moment(earned), 'PX', whole(math.max((earned - now) * 1000, 1)))
         charged[#charged + 1] = {'g', limit.key, limit.metric, limit.asked, limit.every}
-        resets = earned - now
     else
         redis.call('ZADD', limit.key, moment(now), id)
         redis.call('EXPIRE', limit.key, """
     + str(DAY)
     + """)
         charged[#charged + 1] = {'c', limit.key}
-        resets = 0
     end
-    answer[#answer + 1] = whole(math.max(limit.left - limit.asked, 0))
-    answer[#answer + 1] = moment(resets)
 end
 redis.call('HSET', open, id, cjson.encode(charged))
 redis.call('EXPIRE', open, """
     + str(DAY)
     + """)
 redis.call('ZADD', 'quota:open', moment(now), ARGV[3] .. '|' .. id)
-return answer
+return {'ok', moment(now)}
 """
 )
 

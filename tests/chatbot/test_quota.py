@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot.quota import COST_UNITS, Account, Amounts, Limit, Standing, Window, bounds, cost_units
+from chatbot.quota import COST_UNITS, Account, Amounts, Limit, Window, bounds, cost_units
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"]
 MOMENTS = st.datetimes(
@@ -54,8 +54,3 @@ def test_a_limit_has_a_stable_name_and_its_own_account() -> None:
     assert (limit.name, str(limit.account), limit.most) == ("user.tokens.day", "user:7", 100)
     assert Limit(Account("tenant"), "requests", "minute", 60, burst=5).most == 5
     assert Amounts(tokens=3).of("tokens") == 3
-
-
-@pytest.mark.parametrize(("left", "near"), [(100, False), (21, False), (20, True), (0, True)])
-def test_it_is_told_from_four_fifths_on(left: int, near: bool) -> None:
-    assert Standing(Limit(Account("tenant"), "tokens", "day", 100), left, 60.0).near is near

@@ -117,7 +117,7 @@ class Migration(migrations.Migration):
                 ('window', models.CharField(choices=[('minute', 'A minute'), ('hour', 'An hour'), ('day', 'A day'), ('month', 'A calendar month'), ('once', 'At the same time')], default='month', max_length=6, verbose_name='in which time')),
                 ('amount', models.DecimalField(decimal_places=2, help_text="Days and months are those of the tenant's time zone; what a minute allows is earned back evenly.", max_digits=18, validators=[django.core.validators.MinValueValidator(0.01)], verbose_name='at most')),
                 ('burst', models.PositiveIntegerField(blank=True, help_text="Of a minute's amount; empty for all of it. A flood of more waits for what is earned back.", null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='at once')),
-                ('hard', models.BooleanField(default=True, help_text='Without it, what goes beyond is told and not refused.', verbose_name='refuse more')),
+                ('hard', models.BooleanField(default=True, help_text='Without it, what goes beyond is counted and not refused.', verbose_name='refuse more')),
                 ('plan', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='limits', to='usage.plan')),
             ],
             options={
@@ -135,7 +135,7 @@ class Migration(migrations.Migration):
                 ('window', models.CharField(choices=[('minute', 'A minute'), ('hour', 'An hour'), ('day', 'A day'), ('month', 'A calendar month'), ('once', 'At the same time')], default='month', max_length=6, verbose_name='in which time')),
                 ('amount', models.DecimalField(decimal_places=2, help_text="Days and months are those of the tenant's time zone; what a minute allows is earned back evenly.", max_digits=18, validators=[django.core.validators.MinValueValidator(0.01)], verbose_name='at most')),
                 ('burst', models.PositiveIntegerField(blank=True, help_text="Of a minute's amount; empty for all of it. A flood of more waits for what is earned back.", null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='at once')),
-                ('hard', models.BooleanField(default=True, help_text='Without it, what goes beyond is told and not refused.', verbose_name='refuse more')),
+                ('hard', models.BooleanField(default=True, help_text='Without it, what goes beyond is counted and not refused.', verbose_name='refuse more')),
                 ('subject', models.CharField(blank=True, default='', help_text="The id of the assistant, key or client, the name of the scope, or the end user's own id with the tenant. Empty for each of them by itself.", max_length=200, verbose_name='which one')),
                 ('note', models.CharField(blank=True, default='', help_text='Why, for those who wonder later.', max_length=200)),
                 ('tenant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='tenants.tenant')),

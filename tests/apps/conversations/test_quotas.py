@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from decimal import Decimal
 from typing import Any
 
@@ -13,9 +14,11 @@ from apps.conversations.models import Message, Turn
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.tenants.scoping import platform_unit
-from apps.usage import limits
+from apps.usage import limits, meter
 from apps.usage.models import Plan, Quota, UsageRecord
 from apps.usage.reconciling import reconcile
+from chatbot.errors import QuotaExceeded
+from chatbot.quota import Account, Amounts
 from tests import factories
 from tests.apps.conversations.conftest import Api, World
 
@@ -151,7 +154,7 @@ async def test_a_limit_of_one_key_is_that_keys_alone(world: World, api: Api) -> 
     assert [(await chat(Api(other))).status_code for _ in range(2)] == [200, 429]
 
 
-async def test_what_is_not_hard_is_told_and_not_refused(world: World, api: Api) -> None:
+async def test_what_is_not_hard_is_counted_and_not_refused(world: World, api: Api) -> None:
     await limit(world, metric="requests", amount=1, hard=False)
     world.script("Prime", always=True)
     assert [(await chat(api)).status_code for _ in range(3)] == [200] * 3
@@ -179,3 +182,15 @@ async def test_too_large_a_question_is_told_that_waiting_does_not_help(world: Wo
     refused = (await api.ask(world.turns, "pump?")).json()
     assert refused["message"].endswith("This question alone asks for more.")
     assert refused["retry_after"] == 86_400
+
+
+async def test_what_redis_is_sent_twice_is_reserved_once(world: World) -> None:
+    """As its client does where a connection broke off before the answer."""
+    await limit(world, metric="requests", amount=1)
+    reservation, accounts = uuid.uuid4(), [(Account("tenant"), "")]
+    first, second = [await meter.reserve(world.tenant, reservation, accounts, Amounts(requests=1)) for _ in range(2)]
+    assert second.at is not None
+    assert first.at is not None
+    assert abs((second.at - first.at).total_seconds()) < 0.001
+    with pytest.raises(QuotaExceeded):
+        await meter.reserve(world.tenant, uuid.uuid4(), accounts, Amounts(requests=1))
