@@ -75,11 +75,11 @@ async def ask_by_all_doors(doors: Doors) -> list[str]:
 
 async def test_others_are_answered_as_ever(doors: Doors, world: World, crowd: list[socket.socket]) -> None:  # noqa: F811
     world.model.script(Reply(tokens=["Prime", " it."], always=True))
-    for _ in range(3):
+    assert set(await ask_by_all_doors(doors)) == {"Prime it."}
+    # Whoever sends the rest in time, which is ten seconds at nginx, is a client like any other.
+    late = crowd[0]
+    late.sendall(b"y\r\nAuthorization: Bearer " + doors.key.encode() + b"\r\n\r\n")
+    late.settimeout(10)
+    assert late.recv(4096).startswith(b"HTTP/1.1 200 ")
+    for _ in range(2):
         assert set(await ask_by_all_doors(doors)) == {"Prime it."}
-    # Whoever sends the rest in time is a client like any other. nginx gives it ten seconds.
-    with socket.create_connection(crowd[0].getpeername()) as late:
-        late.sendall(HALF)
-        late.sendall(b"y\r\nAuthorization: Bearer " + doors.key.encode() + b"\r\n\r\n")
-        late.settimeout(10)
-        assert late.recv(4096).startswith(b"HTTP/1.1 200 ")
