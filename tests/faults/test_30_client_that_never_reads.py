@@ -29,7 +29,7 @@ TURNS = 6  # 5 MiB of frames, which one socket follows
 SILENT = 30
 STALL_SECONDS = 10  # apps/edge/backpressure.py
 TOO_MUCH = 96 * 1024  # the piece of a stream, or the frames of as many turns, that came last
-A_CLIENT = 1.5 * 2**20  # resident: what waits for it, and all else that a socket and six readers take
+A_CLIENT = 3 * 2**20  # resident: what waits for it, and all else that a socket and six readers take; not the 5 MiB
 
 Attach = Callable[[Doors, list[str]], Awaitable[socket.socket]]
 

@@ -75,11 +75,12 @@ async def test_everybody_gets_every_event_once(doors: Doors, world: World, reque
         turn = asked[0].data["turn"]
         await asyncio.gather(*(member.follow_a_while(doors, turn) for member in crowd))
         all_back = asyncio.Barrier(CROWD + 1)
-        coming = [asyncio.create_task(member.come_back(doors, turn, all_back)) for member in crowd]
-        await all_back.wait()
-        (await http.post(f"/turns/{turn}/stop")).raise_for_status()
-        asked += [event async for event in events]
-        await asyncio.gather(*coming)
+        async with asyncio.TaskGroup() as coming:  # which ends the wait for all when one does not come
+            for member in crowd:
+                coming.create_task(member.come_back(doors, turn, all_back))
+            await all_back.wait()
+            (await http.post(f"/turns/{turn}/stop")).raise_for_status()
+            asked += [event async for event in events]
     cursors = [event.cursor for event in asked]
     assert cursors == [f"1-{seq}" for seq in range(1, len(asked) + 1)]
     assert all([event.cursor for event in member.seen] == cursors for member in crowd)
