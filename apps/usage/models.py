@@ -10,17 +10,28 @@ from django.utils import timezone
 
 from apps.tenants.scoping import TenantOwned
 from apps.usage.limit_models import Grant, Plan, PlanLimit, Quota, TenantPlan
-from apps.usage.rollup_models import DailyUsage, DailyUsageByUser, DailyUser, RolledDay
+from apps.usage.rollup_models import (
+    DailyUsageByUser,
+    DailyUse,
+    DailyUser,
+    MonthlyUse,
+    MonthlyUser,
+    RolledDay,
+    RolledMonth,
+)
 
 __all__ = [
-    "DailyUsage",
     "DailyUsageByUser",
+    "DailyUse",
     "DailyUser",
     "Grant",
+    "MonthlyUse",
+    "MonthlyUser",
     "Plan",
     "PlanLimit",
     "Quota",
     "RolledDay",
+    "RolledMonth",
     "TenantPlan",
     "UsageRecord",
 ]
