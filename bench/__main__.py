@@ -136,7 +136,7 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         "choosing": choosing.tell,
         "overload": lambda: save("overload", overload.tell()),
         "failover": lambda: save("failover", failover.tell()),
-        "quota": lambda: save("quota", quota.tell(servers)),
+        "quota": lambda: save("quota", quota.tell(servers, core)),
     }
     if "usage" in only:
         save("usage", usage.tell(servers))
