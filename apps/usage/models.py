@@ -86,6 +86,7 @@ class UsageRecord(TenantOwned):
         indexes = [
             BrinIndex(fields=["created"], name="usage_created_brin"),
             models.Index(fields=["tenant", "-created"], name="usage_tenant_created"),
+            models.Index(fields=["-created"], name="usage_latest"),  # of all tenants, as operators list them
             models.Index(fields=["created"], condition=Q(state="reserved"), name="usage_unsettled"),
         ]
         constraints = [
