@@ -44,7 +44,8 @@ _JOINS = {
     "key": "LEFT JOIN tenants_apikey k ON k.tenant_id = u.tenant_id AND k.id = u.what",
 }
 # PostgreSQL's 4 MB are too few for the sums of some thousand end users: it would sort all rows on disk instead.
-_MEMORY = "SET LOCAL work_mem = '32MB'"
+# And it thinks that days need their rows compiled for, which takes longer than reading them.
+_SETTINGS = "SET LOCAL work_mem = '32MB'; SET LOCAL jit = off"
 # A whole month is one row of a tenant's where it counts as rolled up, and else its days; before a tenant's first use
 # there are none.
 _STATEMENT = """
@@ -62,7 +63,12 @@ _STATEMENT = """
         SELECT p.tenant_id, p.first + n AS day, p.time_zone, r.id IS NOT NULL AS rolled
         FROM pieces p
         CROSS JOIN LATERAL generate_series(greatest(p.used - p.first, 0), p.last - p.first) AS n
-        LEFT JOIN usage_rolledday r ON r.tenant_id = p.tenant_id AND r.day = p.first + n AND r.zone = p.time_zone
+        LEFT JOIN usage_rolledday r
+            ON r.tenant_id = p.tenant_id AND r.day = p.first + n AND r.zone = p.time_zone {of_rolled}
+            AND r.day = ANY(ARRAY( -- and not all that were ever rolled up
+                SELECT q.first + n FROM (SELECT DISTINCT first, last FROM pieces WHERE NOT rolled) q
+                CROSS JOIN LATERAL generate_series(0, q.last - q.first) AS n
+            ))
         WHERE NOT p.rolled
     ),
     of_ledger AS MATERIALIZED (
@@ -102,7 +108,11 @@ _SUMS = """
 """
 # Days and months without any use are rolled up, too.
 _OF_MONTHS = "JOIN pieces p ON p.rolled AND p.tenant_id = u.tenant_id AND p.first = u.day WHERE u.requests > 0 {only}"
-_OF_DAYS = "JOIN days d ON d.rolled AND d.tenant_id = u.tenant_id AND d.day = u.day WHERE u.requests > 0 {only}"
+# That the days are repeated, as an array, is for the index.
+_OF_DAYS = """
+    JOIN days d ON d.rolled AND d.tenant_id = u.tenant_id AND d.day = u.day
+    WHERE u.requests > 0 AND u.day = ANY(ARRAY(SELECT DISTINCT day FROM days WHERE rolled)) {only}
+"""
 # Every day that counts as rolled up, whether its month does or not.
 _EACH_DAY = """
     JOIN tenants_tenant t ON t.id = u.tenant_id AND t.time_zone = u.zone
@@ -151,7 +161,7 @@ def add_up(
     statement = _statement(by, whose=whose, only=only, of_user=bool(user))
     alias = router.db_for_read(RolledDay) or DEFAULT_DB_ALIAS
     with transaction.atomic(alias), connections[alias].cursor() as cursor:
-        cursor.execute(_MEMORY)
+        cursor.execute(_SETTINGS)
         cursor.execute(statement, given)
         total, *groups = cursor.fetchall()
     names = names_of(by, [row[0] for row in groups])
@@ -176,6 +186,7 @@ def _statement(by: str, *, whose: str, only: str, of_user: bool) -> str:
     return _STATEMENT.format(
         whose=whose,
         only=only,
+        of_rolled=whose.replace("t.id", "r.tenant_id"),  # a constant, for the index
         rolled_up=_rolled_up(by, only, of_user=of_user),
         what_of_ledger="d.day" if by == "day" else f"u.{_COLUMNS[by]}",
         key=key,

@@ -56,7 +56,7 @@ class Part(Summed):
     """Sums of one day, or of the month that it begins. What they are of is named by id alone, as it was when it was
     used; ids of what was deleted since stay, and mean nobody."""
 
-    # Each table has an index that begins with it.
+    # Each table has an index with it.
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, related_name="+", db_index=False)
     day = models.DateField()
 
@@ -77,12 +77,12 @@ class PartOfUse(Part):
 
 class DailyUse(PartOfUse):
     class Meta:
-        indexes = [models.Index(fields=["tenant", "by", "day"], name="usage_daily_by")]
+        indexes = [models.Index(fields=["by", "day", "tenant"], name="usage_daily_by")]
 
 
 class MonthlyUse(PartOfUse):
     class Meta:
-        indexes = [models.Index(fields=["tenant", "by", "day"], name="usage_monthly_by")]
+        indexes = [models.Index(fields=["by", "day", "tenant"], name="usage_monthly_by")]
 
 
 class PartOfUser(Part):

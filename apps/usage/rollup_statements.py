@@ -41,11 +41,14 @@ _D = """
     )
 """
 CLOSED = f"{_D} SELECT day FROM d WHERE {_IS_CLOSED}"
+# Named, so that the index on by, day and tenant serves.
+_BY = "by IN ('assistant', 'key', 'client', 'model', 'kind')"
 FORGET_DAYS = (
     *(
         f"DELETE FROM {table} WHERE tenant_id = %(tenant)s AND day = ANY(%(days)s::date[])"
-        for table in ("usage_rolledday", "usage_dailyuse", "usage_dailyusagebyuser", "usage_dailyuser")
+        for table in ("usage_rolledday", "usage_dailyusagebyuser", "usage_dailyuser")
     ),
+    f"DELETE FROM usage_dailyuse WHERE tenant_id = %(tenant)s AND day = ANY(%(days)s::date[]) AND {_BY}",
     "DELETE FROM usage_rolledmonth WHERE tenant_id = %(tenant)s AND day = ANY(%(months)s::date[])",
 )
 _ALL = "kind, assistant_id, api_key_id, oauth_client_id, model, end_user_id"
@@ -101,9 +104,10 @@ OPEN_MONTHS = f"""
     WHERE t.id = %(tenant)s AND m.id IS NULL
         AND of.days = (of.month + interval '1 month')::date - greatest(of.month, first.day)
 """
-FORGET_MONTH = tuple(
-    f"DELETE FROM {table} WHERE tenant_id = %(tenant)s AND day = %(month)s"
-    for table in ("usage_rolledmonth", "usage_monthlyuse", "usage_monthlyuser")
+FORGET_MONTH = (
+    "DELETE FROM usage_rolledmonth WHERE tenant_id = %(tenant)s AND day = %(month)s",
+    "DELETE FROM usage_monthlyuser WHERE tenant_id = %(tenant)s AND day = %(month)s",
+    f"DELETE FROM usage_monthlyuse WHERE tenant_id = %(tenant)s AND day = %(month)s AND {_BY}",
 )
 MARK_MONTH = f"""
     INSERT INTO usage_rolledmonth (id, tenant_id, day, zone, starts, ends, {_SUMS})
@@ -129,7 +133,7 @@ ADD_UP_MONTH = (
     f"""
     INSERT INTO usage_monthlyuse (id, tenant_id, day, by, what_id, what, {_SUMS})
     SELECT gen_random_uuid(), u.tenant_id, %(month)s, u.by, u.what_id, u.what, {_ADDED_OF_U}
-    {_DAYS_OF_MONTH.format("usage_dailyuse")}
+    {_DAYS_OF_MONTH.format("usage_dailyuse")} AND u.{_BY}
     GROUP BY u.tenant_id, u.by, u.what_id, u.what
     """,
     f"""

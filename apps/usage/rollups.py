@@ -105,7 +105,11 @@ def rebuild_days(tenant_id: uuid.UUID, days: Sequence[dt.date]) -> int:
 def rebuild_month(tenant_id: uuid.UUID, month: dt.date) -> bool:
     """Replace the roll-ups of the month that begins that day by its days', in a transaction of its own. Whether the
     month counts as rolled up now."""
-    given = {"tenant": tenant_id, "month": month, "next": (month + dt.timedelta(days=31)).replace(day=1)}
+    given: dict[str, Any] = {
+        "tenant": tenant_id,
+        "month": month,
+        "next": (month + dt.timedelta(days=31)).replace(day=1),
+    }
     with tenant_scope(tenant_id), connection.cursor() as cursor:
         cursor.execute(sql.LOCK, given)
         for statement in sql.FORGET_MONTH:

@@ -105,12 +105,12 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             "DailyUse",
             use(),
-            options={"indexes": [models.Index(fields=["tenant", "by", "day"], name="usage_daily_by")]},
+            options={"indexes": [models.Index(fields=["by", "day", "tenant"], name="usage_daily_by")]},
         ),
         migrations.CreateModel(
             "MonthlyUse",
             use(),
-            options={"indexes": [models.Index(fields=["tenant", "by", "day"], name="usage_monthly_by")]},
+            options={"indexes": [models.Index(fields=["by", "day", "tenant"], name="usage_monthly_by")]},
         ),
         migrations.CreateModel(
             "MonthlyUser",
