@@ -1,4 +1,4 @@
-"""How long the usage page, GET /api/v1/usage and the lists of the admin take over a year's ledger of ten million rows.
+"""How long the usage page, the ledger's list and GET /api/v1/usage take over a year's ledger of ten million rows.
 
 BENCH_ROWS=1000000 makes a smaller one. bench/year.py says what is in it. Its PostgreSQL is a temporary one, and goes
 with the process.
@@ -94,17 +94,23 @@ def measure(tenants: list[Tenant], rounds: int = ROUNDS, only: str = "") -> dict
 
 
 def pages(tenants: list[Tenant]) -> Asked:
-    """The usage page: of the biggest tenant, of a small one and of all; and tables to take."""
+    """The usage page and the ledger's list, of the biggest tenant, of a small one and of all; and tables to take."""
     operator = client(factories.make_user(f"usage-{time.time_ns()}@example.com", is_superuser=True))
     analysts = {
         "the biggest tenant": client(factories.make_member(tenant=tenants[0], role=Membership.Role.ANALYST)),
         "a small tenant": client(factories.make_member(tenant=tenants[-1], role=Membership.Role.ANALYST)),
     }
     page, export = reverse("admin:usage_overview"), reverse("admin:usage_export")
+    ledger = reverse("admin:usage_usagerecord_changelist")
     asked: Asked = {}
     for name, person in (analysts | {"all tenants": operator}).items():
         for period in PERIODS:
             asked[f"page, {name}, {period}"] = lambda person=person, period=period: person.get(page, {"period": period})
+        for period in ("today", "30", "90"):
+            query = {"period": period}
+            asked[f"ledger, {name}, {period}"] = lambda person=person, query=query: person.get(ledger, query)
+        query = {"period": "90", "bill__exact": "once"}
+        asked[f"ledger, {name}, billed in 90 days"] = lambda person=person, query=query: person.get(ledger, query)
     for by in ("day", "assistant", "user"):
         query = {"period": "365", "by": by}
         asked[f"CSV, the biggest tenant, a year by {by}"] = lambda query=query: analysts["the biggest tenant"].get(
