@@ -60,7 +60,7 @@ async def test_a_refusal_names_the_limit_what_is_left_and_when(world: World, api
     assert refused.status_code == 429
     assert said["code"] == "quota_exceeded"
     assert said["limit"] | {"reset": 1} == {"name": "tenant.requests.day", "limit": 1, "remaining": 0, "reset": 1}
-    assert said["message"] == "This workspace may use 1 questions a day. Please try again later."
+    assert said["message"] == "This workspace may use 1 question a day. Please try again later."
     assert int(refused["Retry-After"]) == round(said["retry_after"]) <= 86_400
 
 
