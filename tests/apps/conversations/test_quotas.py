@@ -20,7 +20,7 @@ from apps.usage.reconciling import reconcile
 from chatbot.errors import QuotaExceeded
 from chatbot.quota import Account, Amounts
 from tests import factories
-from tests.apps.conversations.conftest import Api, World
+from tests.apps.conversations.conftest import Api, World, read_sse
 
 CHAT = "/v1/chat/completions"
 
@@ -108,6 +108,37 @@ async def test_tokens_are_settled_to_what_was_used(world: World, api: Api) -> No
 
     await platform_unit(lower)
     assert (await api.ask(world.turns, "pump?")).json()["limit"]["remaining"] == 0
+
+
+async def test_a_limit_below_what_is_used_refuses_new_questions_and_lets_running_ones_end(
+    world: World, api: Api
+) -> None:
+    quota = await limit(world, metric="requests", amount=100)
+    together = await limit(world, metric="turns", window="once", amount=50)
+    world.script("Prime", " it", " well.", always=True, delay=0.4)
+    body = {"text": "pump?"}
+    running = await api.post(
+        world.turns, body, content_type="application/json", headers={"Accept": "text/event-stream"}
+    )
+    events = read_sse(running)
+    seen = [await anext(events)]
+    while seen[-1].type != "token":
+        seen.append(await anext(events))
+
+    def lower() -> None:
+        Quota.objects.filter(pk=quota.pk).update(amount=1)
+        Quota.objects.filter(pk=together.pk).update(amount=1)
+        limits.forget()
+
+    await platform_unit(lower)
+    refused = [await chat(api) for _ in range(2)]
+    assert [answer.status_code for answer in refused] == [429] * 2
+    seen += [event async for event in events]
+    assert (seen[-1].type, seen[-1].body["text"]) == ("turn.finished", "Prime it well.")
+    [row] = await rows(world)
+    assert (row.state, row.bill) == ("settled", "once")
+    assert (await chat(api)).status_code == 429  # still: one is used
+    assert (await reconcile(world.tenant, repair=False)).differ == []
 
 
 async def test_a_new_user_has_the_plans_limits_from_the_first_burst_on(world: World, api: Api) -> None:
