@@ -116,10 +116,7 @@ async def test_a_limit_below_what_is_used_refuses_new_questions_and_lets_running
     quota = await limit(world, metric="requests", amount=100)
     together = await limit(world, metric="turns", window="once", amount=50)
     world.script("Prime", " it", " well.", always=True, delay=0.4)
-    body = {"text": "pump?"}
-    running = await api.post(
-        world.turns, body, content_type="application/json", headers={"Accept": "text/event-stream"}
-    )
+    running = await api.ask(world.turns, "pump?", Accept="text/event-stream")
     events = read_sse(running)
     seen = [await anext(events)]
     while seen[-1].type != "token":

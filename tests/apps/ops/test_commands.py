@@ -17,6 +17,7 @@ from django.test import Client
 from apps.ops import doctor, health, roles
 from apps.ops.checks import behind_a_proxy, plain_role
 from apps.ops.demo import ADMIN
+from apps.ops.management.commands import create_demo
 from apps.tenants.models import User
 from apps.tenants.scoping import tenant_scope
 from apps.usage import limits
@@ -203,6 +204,23 @@ def test_a_fresh_installation_has_a_plan_that_holds_for_every_new_tenant(databas
     for place, row in enumerate(rows):
         row.full_clean()
         row.refuse_less_than(rows[:place])
+
+
+def test_a_fresh_demo_has_the_plan_and_an_older_one_is_left_as_it_is(
+    database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(settings, "PARLEY_HOME", tmp_path)
+    monkeypatch.setattr(create_demo, "_documents", list)
+    for kind in ("CHAT", "EMBEDDING"):
+        monkeypatch.setenv(f"DEMO_{kind}_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv(f"DEMO_{kind}_MODEL", "fake")
+    monkeypatch.setenv("DEMO_EMBEDDING_DIMENSION", "384")
+    run("create_demo")
+    [finding] = doctor.limits()
+    assert finding.level == "ok"
+    Plan.objects.get(name="Standard", is_default=True).delete()
+    run("create_demo")
+    assert not Plan.objects.exists()
 
 
 def test_the_demo_is_made_in_no_production(db: None, production: None) -> None:
