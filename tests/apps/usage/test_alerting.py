@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from apps.edge import broker
 from apps.edge.shared_state import redis
+from apps.tenants import lookups
 from apps.tenants.models import Membership, User
 from apps.tenants.scoping import platform_unit
 from apps.usage import alerting, limits, looking, telling
@@ -320,6 +321,22 @@ async def test_another_tenants_use_is_nobodys_business(world: World, api: Api, o
     await ask(api, 4)
     await looking.look()
     assert await platform_unit(lambda: {row.tenant_id for row in QuotaAlert.objects.all()}) == {world.tenant.pk}
+
+
+async def test_only_those_who_used_something_are_looked_at(world: World, api: Api, owner: User) -> None:
+    def others() -> None:
+        for _ in range(20):
+            factories.make_quota(tenant=factories.make_tenant())
+
+    await platform_unit(others)
+    await limit(world)
+    await ask(api)
+    await look(world)
+    # As if the limits had been there for long.
+    await platform_unit(LookedAt.objects.update, until=timezone.now() + dt.timedelta(minutes=1))
+    since = await platform_unit(looking._since)
+    found = await platform_unit(lookups.call, "tenants_to_look_at", since.used, since.changed)
+    assert found == [(world.tenant.pk,)]
 
 
 async def test_old_ones_are_forgotten(world: World, api: Api, owner: User) -> None:
