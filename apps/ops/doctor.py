@@ -211,6 +211,24 @@ def demo() -> Iterator[Finding]:
         connection.close()
 
 
+def limits() -> Iterator[Finding]:
+    """Whether anybody may use everything."""
+    try:
+        [(without,)] = _rows("SELECT count(*) FROM tenants_without_limits()")
+    except DatabaseError:
+        return  # told of above
+    finally:
+        connection.close()
+    if without:
+        yield warn(
+            "limits",
+            f"{without} tenant{'' if without == 1 else 's'} may use everything, as no limit holds for them.",
+            "Mark a plan with limits as the default in the admin under Plans.",
+        )
+    else:
+        yield ok("limits", "every tenant has some")
+
+
 # --- Redis and the worker ---------------------------------------------------------------------------------------------
 
 
@@ -317,6 +335,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     postgres,
     demo,
     encryption,
+    limits,
     shared_state,
     cache_server,
     worker,

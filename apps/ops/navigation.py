@@ -49,6 +49,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Usage", "bar_chart", "usage.usagerecord", "admin:usage_overview"),
             ("Ledger", "receipt_long", "usage.usagerecord", ""),
             ("Limits", "speed", "usage.quota", ""),
+            ("Limits reached", "notification_important", "usage.quotaalert", ""),
             ("Extra granted", "add_card", "usage.grant", ""),
             ("Audit log", "policy", "tenants.auditentry", ""),
         ],

@@ -20,7 +20,7 @@ from unfold.decorators import display
 from apps.tenants.admin_access import ANALYSTS
 from apps.tenants.admin_base import ReadOnlyTenantAdmin
 from apps.tenants.admin_words import NOTHING, ago, number
-from apps.usage import admin_limits  # noqa: F401 - registers its pages
+from apps.usage import admin_alerts, admin_limits  # noqa: F401 - register their pages
 from apps.usage.admin_overview import export_page, overview_page
 from apps.usage.models import UsageRecord
 

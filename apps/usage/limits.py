@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import datetime as dt
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -36,11 +37,10 @@ class _Rule:
     row: Limiting
     grants: Sequence[Grant]
 
-    def of(self, account: Account) -> Limit:
+    def of(self, account: Account, subject: str, at: dt.datetime) -> Limit:
         row = self.row
-        now = timezone.now()
         more = sum(
-            (grant.amount for grant in self.grants if grant.expires > now and grant.subject in ("", account.subject)),
+            (grant.amount for grant in self.grants if grant.expires > at and grant.subject in ("", subject)),
             start=row.amount * 0,
         )
         amount = row.amount + more
@@ -75,15 +75,16 @@ class Limits:
     def __bool__(self) -> bool:
         return bool(self._each or self._one)
 
-    def of(self, accounts: Accounts) -> list[Limit]:
-        """Those that hold for these accounts."""
+    def of(self, accounts: Accounts, at: dt.datetime | None = None) -> list[Limit]:
+        """Those that hold for these accounts, with what is granted now, or was then."""
+        moment = at or timezone.now()
         found = []
         for account, subject in accounts:
             rules = {kind: rule for kind, rule in self._each.items() if kind[0] == account.level}
             rules |= {
                 kind: rule for (named, kind), rule in self._one.items() if named == subject and kind[0] == account.level
             }
-            found += [rule.of(account) for rule in rules.values()]
+            found += [rule.of(account, subject, moment) for rule in rules.values()]
         return found
 
 
@@ -147,15 +148,16 @@ async def _read(tenant: Tenant) -> Limits:
     return limits
 
 
-def read(tenant: Tenant) -> Limits:
-    """A tenant's limits as they stand in the database. Call it in the tenant's scope."""
+def read(tenant: Tenant, *, granted_since: dt.datetime | None = None) -> Limits:
+    """A tenant's limits as they stand in the database, with grants that have not ended, or not before then. Call it in
+    the tenant's scope."""
     own, plan = TenantPlan.objects.for_tenant(tenant).first(), plan_of(tenant.pk)
     changes = [row.changed for row in (own, plan) if row]
     return Limits(
         f"{max(changes).timestamp():.6f}" if changes else "0",
         plan.limits.all() if plan else (),
         Quota.objects.for_tenant(tenant),
-        list(Grant.objects.for_tenant(tenant).filter(expires__gt=timezone.now())),
+        list(Grant.objects.for_tenant(tenant).filter(expires__gt=granted_since or timezone.now())),
     )
 
 

@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apps.tenants.scoping import TenantOwned
+from apps.usage.alert_models import LookedAt, QuotaAlert
 from apps.usage.limit_models import Grant, Plan, PlanLimit, Quota, TenantPlan
 from apps.usage.rollup_models import DailyUsage, DailyUsageByUser, DailyUser, RolledDay
 
@@ -17,9 +18,11 @@ __all__ = [
     "DailyUsageByUser",
     "DailyUser",
     "Grant",
+    "LookedAt",
     "Plan",
     "PlanLimit",
     "Quota",
+    "QuotaAlert",
     "RolledDay",
     "TenantPlan",
     "UsageRecord",
@@ -74,6 +77,7 @@ class UsageRecord(TenantOwned):
         ordering = ("-created",)
         indexes = [
             BrinIndex(fields=["created"], name="usage_created_brin"),
+            BrinIndex(fields=["settled_at"], name="usage_settled_brin"),
             models.Index(fields=["tenant", "-created"], name="usage_tenant_created"),
             models.Index(fields=["created"], condition=Q(state="reserved"), name="usage_unsettled"),
         ]

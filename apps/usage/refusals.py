@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Final
 
 from chatbot.errors import ParleyError, QuotaExceeded, RateLimited
@@ -20,7 +21,12 @@ _WHOSE = {
     "user": "This user",
     "visitor": "This visitor",
 }
-WHAT = {"requests": "questions", "tokens": "tokens", "cost": "worth of answers", "turns": "questions at the same time"}
+_WHAT = {
+    "requests": ("question", "questions"),
+    "tokens": ("token", "tokens"),
+    "cost": ("worth of answers", "worth of answers"),
+    "turns": ("question at the same time", "questions at the same time"),
+}
 WHEN = {"minute": " a minute", "hour": " an hour", "day": " a day", "month": " a month", "once": ""}
 
 
@@ -48,7 +54,17 @@ def refusal(limit: Limit, asked: Amounts, *, left: int, wait: float) -> ParleyEr
 def words(limit: Limit) -> str:
     """The limit as a sentence."""
     amount = f"{limit.amount / COST_UNITS:,.2f}" if limit.metric == "cost" else f"{limit.amount:,}"
-    return f"{_WHOSE[limit.account.level]} may use {amount} {WHAT[limit.metric]}{WHEN[limit.window]}."
+    return f"{whose(limit.account.level)} may use {amount} {what(limit.metric, limit.amount)}{WHEN[limit.window]}."
+
+
+def whose(level: str) -> str:
+    return _WHOSE[level]
+
+
+def what(metric: str, amount: float | Decimal) -> str:
+    """What there is so much of."""
+    one, several = _WHAT[metric]
+    return one if amount == 1 else several
 
 
 def in_its_unit(limit: Limit, amount: int) -> float:

@@ -23,10 +23,11 @@ class Event(models.TextChoices):
     TURN_FINISHED = "turn.finished", "A turn has ended"
     DOCUMENT_READY = "document.ready", "A document is ready"
     DOCUMENT_FAILED = "document.failed", "A document has failed"
+    QUOTA_REACHED = "quota.reached", "80% or all of a limit is used"
     TEST = "webhook.test", "Test"
 
 
-ANNOUNCED = (Event.TURN_FINISHED, Event.DOCUMENT_READY, Event.DOCUMENT_FAILED)
+ANNOUNCED = (Event.TURN_FINISHED, Event.DOCUMENT_READY, Event.DOCUMENT_FAILED, Event.QUOTA_REACHED)
 
 
 class Webhook(TenantOwned):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from apps.inference.models import Endpoint
 from apps.tenants import audit, keys, rights
 from apps.tenants.models import Invitation, Membership, Tenant, User
 from apps.tenants.scoping import TenantOwned
-from apps.usage.models import Grant, Plan, TenantPlan, UsageRecord
+from apps.usage.models import Grant, Plan, QuotaAlert, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery
 from apps.webhooks.registration import register
 from tests import factories
@@ -94,6 +95,11 @@ def fill(tenant: Tenant, owner: User) -> None:
     plan = Plan.objects.create(name=f"{name} plan")
     TenantPlan.objects.create(tenant=tenant, plan=plan)
     factories.make_quota(tenant=tenant, level="key", metric="tokens", amount=10**9, note=f"{name} note")
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    QuotaAlert.objects.create(
+        tenant=tenant, level="user", subject=str(end_user.pk), known_as=end_user.external_id, metric="tokens",
+        window="hour", begins=hour, ends=hour + dt.timedelta(hours=1), threshold=80, amount=100, used=80, hard=True,
+    )  # fmt: skip
     Grant.objects.create(
         tenant=tenant, metric="tokens", window="day", amount=5, reason=f"{name} reason", expires=timezone.now()
     )

@@ -15,7 +15,7 @@ from apps.knowledge.models import Collection, Document
 from apps.oauth.models import Application
 from apps.tenants import audit
 from apps.tenants.models import ApiKey, EndUser, Invitation, ServiceAccount, Tenant, User
-from apps.usage.models import Grant, Plan, PlanLimit, Quota, TenantPlan, UsageRecord
+from apps.usage.models import Grant, Plan, PlanLimit, Quota, QuotaAlert, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery, Webhook
 from apps.webhooks.registration import MOST_WEBHOOKS
 from tests import factories
@@ -157,6 +157,10 @@ def _limits(tenant: Tenant, owner: User, count: int) -> None:
     ]
     _create(Quota, [Quota(**of, amount=7_500, hard=n % 3 > 0, note=LONG) for n, of in enumerate(limited)])
     granted = {"amount": 500, "granted_by": owner, "expires": timezone.now() + dt.timedelta(hours=5)}
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    told = {"begins": hour, "ends": hour + dt.timedelta(hours=1), "amount": 10**4, "used": 9 * 10**3, "threshold": 80}
+    alerts = [QuotaAlert(**of, **told, known_as=of["subject"], hard=n % 3 > 0) for n, of in enumerate(limited)]
+    _create(QuotaAlert, alerts)
     _create(Grant, [Grant(**of, **granted, reason=f"{LONG} {n}") for n, of in enumerate(limited)])
 
 
