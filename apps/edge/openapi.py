@@ -55,13 +55,14 @@ HEADERS = {
         "example": 5,
     },
     "RateLimit": {
-        "description": "Of each limit what is left, `r`, and in how many seconds all of it is there again, `t`.",
+        "description": "Of each limit what is left, `r`, and in how many seconds all of it is there again, `t`. Where a"
+        " question is asked it tells of what may be used, too.",
         "schema": {"type": "string"},
         "example": '"address";r=1987;t=1, "credential";r=1999;t=1',
     },
     "RateLimit-Policy": {
-        "description": "Of each limit how many requests it allows at once, `q`, and in how many seconds it earns them"
-        " back, `w`.",
+        "description": "Of each limit how much it allows at once, `q`, of what, `qu`, requests unless told, and in how"
+        " many seconds it is there again, `w`.",
         "schema": {"type": "string"},
         "example": '"address";q=2000;w=20, "credential";q=2000;w=20',
     },

@@ -12,8 +12,8 @@ class LimitSerializer(serializers.Serializer[Any]):
     """A limit that was reached."""
 
     name = serializers.CharField(help_text="The same as in RateLimit-Policy.")
-    limit = serializers.IntegerField(help_text="How many it allows.")
-    remaining = serializers.IntegerField(help_text="How many are left.")
+    limit = serializers.FloatField(help_text="How many it allows, or how much money.")
+    remaining = serializers.FloatField(help_text="How many are left.")
     reset = serializers.IntegerField(help_text="Seconds until all of them are there again.")
 
 

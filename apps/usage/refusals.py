@@ -30,8 +30,9 @@ _WHAT = {
 WHEN = {"minute": " a minute", "hour": " an hour", "day": " a day", "month": " a month", "once": ""}
 
 
-def refusal(limit: Limit, asked: Amounts, *, left: int, wait: float) -> ParleyError:
-    """wait: seconds until enough is free; 0 where nobody knows, below where it never is."""
+def refusal(limit: Limit, asked: Amounts, *, left: int, wait: float, named: bool = True) -> ParleyError:
+    """wait: seconds until enough is free; 0 where nobody knows, below where it never is. named: whether the asker may
+    know which limit it was, and how much it allows."""
     if wait < 0 or asked.of(limit.metric) > limit.most:
         advice, retry_after = "This question alone asks for more.", LONG
     elif limit.window == "once":
@@ -39,6 +40,8 @@ def refusal(limit: Limit, asked: Amounts, *, left: int, wait: float) -> ParleyEr
     else:
         advice, retry_after = "Please try again later.", max(1.0, round(wait, 1))
     kind = RateLimited if limit.window in ("minute", "once") else QuotaExceeded
+    if not named:
+        return kind(f"No more questions can be answered here just now. {advice}", retry_after=retry_after)
     return kind(
         f"{words(limit)} {advice}",
         retry_after=retry_after,
