@@ -22,7 +22,7 @@ from apps.tenants.admin_words import ago, number
 from apps.tenants.models import Membership, Tenant
 from apps.usage import limits
 from apps.usage.limit_models import Grant, LimitedUse, Limiting, Plan, PlanLimit, Quota, TenantPlan
-from apps.usage.refusals import WHAT, WHEN
+from apps.usage.refusals import WHAT, WHEN, shown
 from chatbot.quota import Window, bounds
 
 NOBODY: frozenset[Membership.Role] = frozenset()  # but operators
@@ -30,8 +30,7 @@ NOBODY: frozenset[Membership.Role] = frozenset()  # but operators
 
 def amount_of(row: LimitedUse) -> str:
     """The amount, with what it is an amount of."""
-    shown = f"{row.amount:,.2f}" if row.metric == LimitedUse.Metric.COST else number(int(row.amount))
-    return f"{shown} {WHAT[row.metric]}{WHEN[row.window]}"
+    return f"{shown(row.metric, row.amount)} {WHAT[row.metric]}{WHEN[row.window]}"
 
 
 class Telling(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -42,8 +42,8 @@ def _asked(request: Request, serializer: type[PeriodSerializer]) -> tuple[Tenant
 
 CSV_EXAMPLE = OpenApiExample(
     "march",
-    "model,name,requests,unsettled,once,delivered,loss,none,prompt_tokens,completion_tokens,total_tokens,cost\r\n"
-    "Qwen2.5-7B-Instruct,,3,0,2,1,0,0,2241,180,2421,0.00153450\r\n",
+    "model,name,requests,unsettled,once,delivered,loss,none,prompt_tokens,completion_tokens,total_tokens,pages,"
+    "cost\r\nQwen2.5-7B-Instruct,,3,0,2,1,0,0,2241,180,2421,0,0.00153450\r\n",
     media_type="text/csv",
 )
 

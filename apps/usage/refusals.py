@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Final
 
 from chatbot.errors import ParleyError, QuotaExceeded, RateLimited
-from chatbot.quota import COST_UNITS, Amounts, Limit
+from chatbot.quota import COST_UNITS, KEPT, Amounts, Limit
 
 SOON: Final = 2.0  # seconds after which one of somebody's own questions may have ended
 LONG: Final = 86_400.0  # seconds, where waiting alone does not help
@@ -19,8 +20,18 @@ _WHOSE = {
     "scope": "What these credentials permit",
     "user": "This user",
     "visitor": "This visitor",
+    "collection": "This collection",
 }
-WHAT = {"requests": "questions", "tokens": "tokens", "cost": "worth of answers", "turns": "questions at the same time"}
+WHAT = {
+    "requests": "questions",
+    "tokens": "tokens",
+    "cost": "worth of answers",
+    "turns": "questions at the same time",
+    "documents": "documents",
+    "bytes": "of documents",
+    "pages": "pages of documents",
+    "ingestion": "tokens of documents",
+}
 WHEN = {"minute": " a minute", "hour": " an hour", "day": " a day", "month": " a month", "once": ""}
 
 
@@ -47,8 +58,37 @@ def refusal(limit: Limit, asked: Amounts, *, left: int, wait: float) -> ParleyEr
 
 def words(limit: Limit) -> str:
     """The limit as a sentence."""
-    amount = f"{limit.amount / COST_UNITS:,.2f}" if limit.metric == "cost" else f"{limit.amount:,}"
-    return f"{_WHOSE[limit.account.level]} may use {amount} {WHAT[limit.metric]}{WHEN[limit.window]}."
+    verb = "keep" if limit.metric in KEPT else "use"
+    amount = shown(limit.metric, in_its_unit(limit, limit.amount))
+    return f"{_WHOSE[limit.account.level]} may {verb} {amount} {WHAT[limit.metric]}{WHEN[limit.window]}."
+
+
+def shown(metric: str, amount: float | Decimal) -> str:
+    """An amount as people read it: 3 documents, 1.50 worth of answers, 20.0 MB of documents."""
+    match metric:
+        case "cost":
+            return f"{amount:,.2f}"
+        case "bytes":
+            return of_bytes(int(amount))
+    return f"{int(amount):,}"
+
+
+def of_bytes(size: int) -> str:
+    """A size in the largest unit of which it is one at least; of 1,000, as makers of disks reckon."""
+    amount = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1_000:
+            return f"{size:,} {unit}" if unit == "bytes" else f"{amount:,.1f} {unit}"
+        amount /= 1_000
+    return f"{amount:,.1f} TB"
+
+
+def full(limit: Limit, *, left: int) -> QuotaExceeded:
+    """Where no more is to be kept. Waiting does not help, so nobody is told to."""
+    return QuotaExceeded(
+        f"{words(limit)} Delete some to make room.",
+        limit={"name": limit.name, "limit": limit.amount, "remaining": max(0, left), "reset": None},
+    )
 
 
 def in_its_unit(limit: Limit, amount: int) -> float:
