@@ -14,7 +14,9 @@ class LimitSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(help_text="The same as in RateLimit-Policy.")
     limit = serializers.FloatField(help_text="How many it allows, or how much money.")
     remaining = serializers.FloatField(help_text="How many are left.")
-    reset = serializers.IntegerField(help_text="Seconds until all of them are there again.")
+    reset = serializers.IntegerField(
+        allow_null=True, help_text="Seconds until all of them are there again; null where waiting does not help."
+    )
 
 
 class ErrorSerializer(serializers.Serializer[Any]):

@@ -23,7 +23,7 @@ from apps.tenants.models import Membership, Tenant
 from apps.usage import limits
 from apps.usage.admin_subjects import SubjectForm
 from apps.usage.limit_models import Grant, LimitedUse, Limiting, Plan, PlanLimit, Quota, TenantPlan
-from apps.usage.refusals import WHEN, what
+from apps.usage.refusals import WHEN, shown, what
 from chatbot.quota import Window, bounds
 
 NOBODY: frozenset[Membership.Role] = frozenset()  # but operators
@@ -31,8 +31,7 @@ NOBODY: frozenset[Membership.Role] = frozenset()  # but operators
 
 def amount_of(row: LimitedUse) -> str:
     """The amount, with what it is an amount of."""
-    shown = f"{row.amount:,.2f}" if row.metric == LimitedUse.Metric.COST else number(int(row.amount))
-    return f"{shown} {what(row.metric, row.amount)}{WHEN[row.window]}"
+    return f"{shown(row.metric, row.amount)} {what(row.metric, row.amount)}{WHEN[row.window]}"
 
 
 class Telling(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -20,7 +20,7 @@ from apps.edge import bus
 from apps.tenants.models import EndUser, Tenant
 from apps.tenants.scoping import unit
 from apps.usage.limit_models import Grant, LimitedUse, Limiting, PlanLimit, Quota, TenantPlan, plan_of
-from chatbot.quota import Account, Limit, Metric, Window, cost_units
+from chatbot.quota import ASKED, Account, Limit, Metric, Window, cost_units
 
 # How long a process goes by limits that it has read, should nobody tell it of a change.
 FRESH_SECONDS = 10.0
@@ -73,10 +73,12 @@ class Limits:
                 self._each[_kind(quota)] = rule
 
     def __bool__(self) -> bool:
-        return bool(self._each or self._one)
+        """Whether any of them is of what questions use."""
+        kinds = [*self._each, *(kind for _, kind in self._one)]
+        return any(metric in ASKED for _, metric, _ in kinds)
 
-    def of(self, accounts: Accounts, at: dt.datetime | None = None) -> list[Limit]:
-        """Those that hold for these accounts, with what is granted now, or was then."""
+    def of(self, accounts: Accounts, metrics: frozenset[Metric] = ASKED, at: dt.datetime | None = None) -> list[Limit]:
+        """Those of these metrics that hold for these accounts, with what is granted now, or was then."""
         moment = at or timezone.now()
         found = []
         for account, subject in accounts:
@@ -84,8 +86,12 @@ class Limits:
             rules |= {
                 kind: rule for (named, kind), rule in self._one.items() if named == subject and kind[0] == account.level
             }
-            found += [rule.of(account, subject, moment) for rule in rules.values()]
+            found += [rule.of(account, subject, moment) for kind, rule in rules.items() if kind[1] in metrics]
         return found
+
+    def rules(self) -> list[tuple[_Kind, str]]:
+        """What limits there are: each one's kind, and whom alone it is of, or an empty text for each of a level."""
+        return [*((kind, "") for kind in self._each), *((kind, named) for named, kind in self._one)]
 
 
 def accounts_of(

@@ -22,7 +22,7 @@ from apps.usage.naming import OF_TENANTS, names_of
 MAX_GROUPS = 1_000
 GROUPS = ("day", "assistant", "user", "key", "client", "model", "kind")
 BILLS = tuple(bill.value for bill in UsageRecord.Bill)
-COUNTED = ("requests", "unsettled", *BILLS, "prompt_tokens", "completion_tokens")
+COUNTED = ("requests", "unsettled", *BILLS, "prompt_tokens", "completion_tokens", "pages")
 
 # By what it is added up: a column of both sources. A day of the ledger is no column of it.
 _COLUMNS = {
@@ -59,17 +59,20 @@ _STATEMENT = """
         SELECT u.tenant_id, {what} AS what, sum(u.requests) AS requests, 0 AS unsettled, sum(u.once) AS once,
             sum(u.delivered) AS delivered, sum(u.loss) AS loss, sum(u.none) AS none,
             sum(u.prompt_tokens)::bigint AS prompt_tokens, sum(u.completion_tokens)::bigint AS completion_tokens,
-            sum(u.cost) AS cost
+            sum(u.pages)::bigint AS pages, sum(u.cost) AS cost
         FROM {daily} u
         WHERE u.day BETWEEN %(first)s AND %(last)s {only}
             AND NOT EXISTS (SELECT FROM of_ledger d WHERE d.tenant_id = u.tenant_id AND d.day = u.day)
         GROUP BY 1, 2
         UNION ALL
         SELECT d.tenant_id, u.* FROM of_ledger d CROSS JOIN LATERAL (
-            SELECT {what_of_ledger}, count(*), count(*) FILTER (WHERE u.state = 'reserved'),
-                count(*) FILTER (WHERE u.bill = 'once'), count(*) FILTER (WHERE u.bill = 'delivered'),
-                count(*) FILTER (WHERE u.bill = 'loss'), count(*) FILTER (WHERE u.bill = 'none'),
-                sum(u.prompt_tokens), sum(u.completion_tokens), sum(u.cost)
+            SELECT {what_of_ledger}, count(*) FILTER (WHERE {asked}),
+                count(*) FILTER (WHERE u.state = 'reserved' AND {asked}),
+                count(*) FILTER (WHERE u.bill = 'once' AND {asked}),
+                count(*) FILTER (WHERE u.bill = 'delivered' AND {asked}),
+                count(*) FILTER (WHERE u.bill = 'loss' AND {asked}),
+                count(*) FILTER (WHERE u.bill = 'none' AND {asked}),
+                sum(u.prompt_tokens), sum(u.completion_tokens), sum(u.pages), sum(u.cost)
             FROM usage_usagerecord u
             WHERE u.tenant_id = d.tenant_id AND u.created >= d.starts AND u.created < d.ends {only}
             GROUP BY 1
@@ -79,7 +82,8 @@ _STATEMENT = """
     SELECT {key}, {tenant}, GROUPING({key}) = 1,
         coalesce(sum(u.requests), 0) AS requests, coalesce(sum(u.unsettled), 0),
         coalesce(sum(u.once), 0), coalesce(sum(u.delivered), 0), coalesce(sum(u.loss), 0), coalesce(sum(u.none), 0),
-        coalesce(sum(u.prompt_tokens), 0), coalesce(sum(u.completion_tokens), 0), coalesce(sum(u.cost), 0),
+        coalesce(sum(u.prompt_tokens), 0), coalesce(sum(u.completion_tokens), 0), coalesce(sum(u.pages), 0),
+        coalesce(sum(u.cost), 0),
         coalesce(sum(u.prompt_tokens + u.completion_tokens), 0) AS tokens
     FROM sums u {join}
     GROUP BY GROUPING SETS (({groups}), ())
@@ -140,6 +144,7 @@ def _statement(by: str, *, whose: str, only: str, daily: str) -> str:
     key = _KEYS.get(by, "u.what")
     of_tenants = by in OF_TENANTS
     return _STATEMENT.format(
+        asked="u.kind <> 'ingestion'",  # a step of a document is nobody's request
         whose=whose,
         only=only,
         daily=daily,

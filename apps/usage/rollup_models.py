@@ -38,6 +38,7 @@ class Rolled(TenantOwned):
     none = models.PositiveIntegerField()
     prompt_tokens = models.BigIntegerField()
     completion_tokens = models.BigIntegerField()
+    pages = models.BigIntegerField(default=0, db_default=0)
     cost = models.DecimalField(max_digits=24, decimal_places=8)
 
     class Meta:

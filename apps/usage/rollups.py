@@ -61,13 +61,14 @@ _FORGET = tuple(
     for name in ("usage_rolledday", "usage_dailyusage", "usage_dailyusagebyuser", "usage_dailyuser")
 )
 _OF = "kind, assistant_id, api_key_id, oauth_client_id, model"
-_SUMS = "requests, once, delivered, loss, none, prompt_tokens, completion_tokens, cost"
+_SUMS = "requests, once, delivered, loss, none, prompt_tokens, completion_tokens, pages, cost"
+_ASKED = "kind <> 'ingestion'"  # a step of a document is nobody's request
 _ADD_UP_BY_USER = f"""
     INSERT INTO usage_dailyusagebyuser (id, tenant_id, day, {_OF}, end_user_id, {_SUMS})
-    SELECT gen_random_uuid(), tenant_id, %(day)s, {_OF}, end_user_id, count(*),
-        count(*) FILTER (WHERE bill = 'once'), count(*) FILTER (WHERE bill = 'delivered'),
-        count(*) FILTER (WHERE bill = 'loss'), count(*) FILTER (WHERE bill = 'none'),
-        sum(prompt_tokens), sum(completion_tokens), sum(cost)
+    SELECT gen_random_uuid(), tenant_id, %(day)s, {_OF}, end_user_id, count(*) FILTER (WHERE {_ASKED}),
+        count(*) FILTER (WHERE bill = 'once' AND {_ASKED}), count(*) FILTER (WHERE bill = 'delivered' AND {_ASKED}),
+        count(*) FILTER (WHERE bill = 'loss' AND {_ASKED}), count(*) FILTER (WHERE bill = 'none' AND {_ASKED}),
+        sum(prompt_tokens), sum(completion_tokens), sum(pages), sum(cost)
     FROM usage_usagerecord
     WHERE tenant_id = %(tenant)s AND created >= %(starts)s AND created < %(ends)s
     GROUP BY tenant_id, {_OF}, end_user_id

@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('inference', '0006_rerank_and_waking'),
         ('tenants', '0005_row_level_security'),
-        ('usage', '0008_limits'),
+        ('usage', '0009_ingestion'),
     ]
 
     operations = [
