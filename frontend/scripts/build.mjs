@@ -55,4 +55,4 @@ export async function write(out = OUT) {
   for (const [name, text] of Object.entries(await files())) await writeFile(join(out, name), text);
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) await write();
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) await write();

@@ -41,8 +41,9 @@ export class Asker {
   pump(): void {
     if (this.closed) return;
     const [next] = this.book.unsent();
-    if (next || this.book.running().length) this.transport.want();
-    if (!next || !this.transport.isUp || this.book.running().length || this.book.unconfirmed().length) return;
+    const busy = this.book.running().length + this.book.unconfirmed().length > 0;
+    if (next || busy) this.transport.want();
+    if (!next || busy || !this.transport.isUp) return;
     const question = this.book.address(next, this.assistant)!;
     if (new TextEncoder().encode(JSON.stringify(question)).length > LARGEST) return this.fail(next, TOO_LONG);
     next.sent = this.transport.kind;

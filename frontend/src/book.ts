@@ -48,6 +48,20 @@ export class Book {
     return placed;
   }
 
+  /** Of a conversation that is gone, only what waits to be asked. */
+  clear(): void {
+    const waiting = [...this.unconfirmed(), ...this.unsent()];
+    this.open(null);
+    for (const entry of waiting) this.place(entry, null);
+  }
+
+  /** An entry that was made before, under another parent. */
+  place(entry: Entry, parent: string | null): void {
+    entry.turn = { ...entry.turn, parent };
+    this.entries.set(entry.turn.id, entry);
+    this.tip = entry.turn.id;
+  }
+
   get(id: string | null): Entry | undefined {
     return id === null ? undefined : this.entries.get(id);
   }

@@ -175,8 +175,8 @@ export class ChatStore implements Store {
 
   private connected(connection: State["connection"], problem: Problem | null): void {
     if (connection === this.state.connection && problem === this.state.problem) return;
-    // A wrong sign-in is told until something else is to tell.
-    const kept = connection === "online" && this.state.problem === UNIDENTIFIED ? UNIDENTIFIED : problem;
+    // A wrong sign-in is told until something else is to tell, or an answer has come.
+    const kept = problem ?? (this.state.problem === UNIDENTIFIED ? UNIDENTIFIED : null);
     this.set({ connection, problem: kept });
     if (connection === "refused" && problem) this.onEvent("error", { code: problem.code, message: problem.message });
   }
@@ -233,8 +233,7 @@ export class ChatStore implements Store {
       const asked = this.book.unsent().concat(this.book.unconfirmed());
       this.book.open(id, turns);
       this.book.restore(kept);
-      for (const entry of asked) if (!this.book.get(entry.turn.id)) this.book.add(entry.turn, entry);
-      if (asked.length) this.book.tip = asked[asked.length - 1]!.turn.id;
+      for (const entry of asked) this.book.place(entry, entry.turn.parent);
       const shown = this.book.shown().map(({ id: turn }) => this.book.get(turn)!);
       // How the last one ended is not said by its messages, nor anything of one without an answer.
       await this.reread(
@@ -265,10 +264,7 @@ export class ChatStore implements Store {
 
   /** It is gone, or was another visitor's: what waits to be asked begins a new one. */
   private forgetConversation(): void {
-    const waiting = [...this.book.unconfirmed(), ...this.book.unsent()];
-    this.book.open(null);
-    for (const entry of waiting) this.book.add({ ...entry.turn, parent: null }, entry).turn.parent = null;
-    this.book.tip = waiting[waiting.length - 1]?.turn.id ?? null;
+    this.book.clear();
     this.keeping.conversation = null;
     this.draw();
   }
@@ -291,6 +287,7 @@ export class ChatStore implements Store {
     else if (turn.state === "finished" || turn.state === "stopped") {
       this.onEvent("answer", { conversation, turn: turn.id, text: turn.answer, state: turn.state });
     }
+    if (this.state.problem === UNIDENTIFIED) this.set({ problem: null });
     this.refreshList();
   }
 
