@@ -3,9 +3,9 @@ import { useCallback, useEffect, useId, useMemo, useRef, useState, useSyncExtern
 import { flushSync } from "react-dom";
 import { createRoot } from "react-dom/client";
 import { Announcer, useSpoken } from "./parts/Announcer";
-import { Around, type Card, type Mode, type Surroundings, useMedia } from "./parts/context";
+import { Around, type Card, type Mode, type Surroundings } from "./parts/context";
 import { Launcher } from "./parts/Launcher";
-import { FULL_SCREEN, Panel } from "./parts/Panel";
+import { Panel } from "./parts/Panel";
 import { speak } from "./strings";
 import css from "./styles.css?inline";
 import { look } from "./theme";
@@ -46,7 +46,6 @@ export function App({ store, mode }: { store: Store; mode: Mode }) {
   );
   const theme = settings?.theme ?? PLAIN;
   const style = useMemo(() => look(theme).properties, [theme]);
-  const full = useMedia(FULL_SCREEN);
   const shown = mode !== "bubble" || state.open;
   // A card belongs to what it was opened from.
   useEffect(closeCard, [state.open, state.conversation]);
@@ -63,7 +62,7 @@ export function App({ store, mode }: { store: Store; mode: Mode }) {
         data-open={shown || undefined}
       >
         {shown && <Panel state={state} id={id} card={card} onCardClosed={closeCard} />}
-        {mode === "bubble" && !(shown && full) && <Launcher open={state.open} id={id} />}
+        {mode === "bubble" && <Launcher open={state.open} id={id} />}
         <Announcer state={state} lines={lines} />
       </div>
     </Around.Provider>
@@ -87,7 +86,10 @@ function useCard(): [Card | null, (card: Card) => void, () => void] {
   }, []);
   const close = useCallback(() => {
     setCard(null);
-    from.current && setTimeout(() => from.current?.focus());
+    const opener = from.current;
+    from.current = null;
+    // After the rest is awake again: what is inert takes no focus.
+    if (opener) setTimeout(() => opener.focus());
   }, []);
   return [card, show, close];
 }

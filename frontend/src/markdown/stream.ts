@@ -104,7 +104,7 @@ function join(first: Token | undefined, second: Token): Token | null {
   if (second.type === "table") {
     return { ...first, raw, rows: [...(first as Tokens.Table).rows, ...second.rows] } as Token;
   }
-  if (second.type === "code") return { ...first, raw, text: first.text + second.text } as Token;
+  if (second.type === "code") return { ...first, raw, text: (first as Tokens.Code).text + second.text } as Token;
   return null;
 }
 
@@ -146,7 +146,7 @@ function lengthened(shown: Token[], words: string): Token[] {
   if (!last || !words) return shown;
   if (last.type === "code") return [...shown.slice(0, -1), { ...last, text: last.text + words } as Token];
   if (last.type === "paragraph" && last.tokens) {
-    return [...shown.slice(0, -1), { ...last, tokens: [...last.tokens, ...plain(words).tokens!] } as Token];
+    return [...shown.slice(0, -1), { ...last, tokens: [...last.tokens, { type: "text", raw: words, text: words }] } as Token];
   }
   return [...shown, plain(words)];
 }

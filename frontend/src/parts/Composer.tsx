@@ -56,7 +56,7 @@ export function Composer({ state }: { state: State }) {
         <textarea
           ref={area}
           rows={1}
-          dir="auto"
+          dir={text ? "auto" : undefined} // an empty one has no direction of its own
           maxLength={LONGEST}
           value={text}
           placeholder={t("placeholder")}

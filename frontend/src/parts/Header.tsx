@@ -15,8 +15,8 @@ export function Header({ started, title, onMenu }: { started: boolean; title: st
       )}
       <Logo />
       <div className="who">
-        <h1 title={settings?.name}>{title || settings?.name}</h1>
-        <p>{mode === "shared" ? t("sharedView") : settings?.description || t("assistant")}</p>
+        <h1 title={title || settings?.name}>{title || settings?.name || t("assistant")}</h1>
+        {settings && <p>{mode === "shared" ? t("sharedView") : settings.description || t("assistant")}</p>}
       </div>
       {settings?.handoff && mode !== "shared" && (
         <button

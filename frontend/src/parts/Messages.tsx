@@ -20,8 +20,8 @@ export function Messages({ state }: { state: State }) {
       <div ref={room} className="log" role="log" aria-live="off" aria-label={t("log")} tabIndex={0}>
         <div ref={content} className="turns">
           {!state.turns.length && <Welcome />}
-          {state.turns.map((turn) => (
-            <div key={turn.asked} className="turn">
+          {state.turns.map((turn, index) => (
+            <div key={`${index}:${turn.asked}`} className="turn">
               <Question turn={turn} locked={locked} />
               <Answer turn={turn} siblings={state.siblings[turn.id]} locked={locked} />
             </div>

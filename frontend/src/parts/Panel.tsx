@@ -123,7 +123,7 @@ function Inside({ state, card, onCardClosed, onMenu }: InsideProps) {
           </p>
         )}
         {state.problem && (
-          <div className="banner">
+          <div className={settings ? "banner" : "blocked"}>
             <Trouble problem={state.problem} onRetry={null} />
           </div>
         )}

@@ -37,6 +37,7 @@ export const ar: Words = {
   searching: "جارٍ البحث…",
   sending: "جارٍ الإرسال…",
   queued: "ترتيبك في الانتظار: {n}",
+  queuedWait: "{place}، {wait}",
   "wait.zero": "أقل من ثانية",
   "wait.one": "نحو ثانية واحدة",
   "wait.two": "نحو ثانيتين",

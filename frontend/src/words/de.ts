@@ -37,6 +37,7 @@ export const de: Words = {
   searching: "Wird nachgeschlagen\u2026",
   sending: "Wird gesendet\u2026",
   queued: "Platz {n} in der Warteschlange",
+  queuedWait: "{place}, {wait}",
   "wait.one": "etwa {n} Sekunde",
   "wait.other": "etwa {n} Sekunden",
   waking: "Das Modell wird gestartet. Das kann einige Minuten dauern.",

@@ -35,6 +35,7 @@ export const en = {
   searching: "Looking it up\u2026",
   sending: "Sending\u2026",
   queued: "Number {n} in line",
+  queuedWait: "{place}, {wait}",
   "wait.one": "about {n} second",
   "wait.other": "about {n} seconds",
   waking: "The model is waking up. This can take a few minutes.",
