@@ -1,5 +1,5 @@
 /** Blocks of an answer as elements. A block, an item and a row that did not change are not rendered again. */
-import { memo, type ReactNode, useState } from "react";
+import { memo, useState, type ReactNode } from "react";
 import { useWords } from "../parts/context";
 import { Icon } from "../parts/Icon";
 import { type Cite, deeper, type Reader, renderInline, tooDeep } from "./inline";

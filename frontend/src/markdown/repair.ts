@@ -33,16 +33,10 @@ function repairTable(lines: string[], last: string): string | null {
   while (start > 0 && lines[start - 1]!.trimStart().startsWith("|")) start -= 1;
   const isRow = last.trimStart().startsWith("|");
   if (!isRow && (last || start === lines.length)) return null;
-  const before = lines
-    .slice(0, start)
-    .map((line) => `${line}\n`)
-    .join("");
+  const before = lines.slice(0, start).map((line) => `${line}\n`).join("");
   const rows = [...lines.slice(start), ...(isRow ? [last] : [])];
   if (rows.length === 1) return before; // a header alone might still become anything
-  const columns = rows[0]!
-    .trim()
-    .replace(/^\||\|$/g, "")
-    .split("|").length;
+  const columns = rows[0]!.trim().replace(/^\||\|$/g, "").split("|").length;
   const delimiter = rows[1]!;
   if (!/^[|\s:-]*$/.test(delimiter)) return null;
   if (rows.length === 2 && isRow) rows[1] = `|${" --- |".repeat(columns)}`;
@@ -82,8 +76,7 @@ function closeMarks(words: string, line: string): string {
     const next = visible[match.index + mark.length];
     if (previous === "\\") continue;
     if (open.at(-1) === mark && !/\s/.test(previous)) open.pop();
-    else if (next === undefined && line === words)
-      return closeMarks(words.slice(0, match.index), words.slice(0, match.index));
+    else if (next === undefined && line === words) return closeMarks(words.slice(0, match.index), words.slice(0, match.index));
     else if (next !== undefined && !/\s/.test(next) && !(mark.startsWith("_") && /\w/.test(previous))) open.push(mark);
   }
   return line.replace(/\s+$/, "") + open.reverse().join("");

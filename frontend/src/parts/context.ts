@@ -1,6 +1,6 @@
 /** What every part may use: the words, the deeds, and the card that lies above the conversation. */
 import { createContext, useContext, useEffect, useState } from "react";
-import { type Speech, speak } from "../strings";
+import { speak, type Speech } from "../strings";
 import type { Actions, Settings, Source } from "../types";
 
 export type Mode = "bubble" | "page" | "shared";
