@@ -113,7 +113,7 @@ class AssistantAdmin(TenantAdmin):
     list_select_related = ("prompt__published", "endpoint")
     search_fields = ("name", "slug", "description")
     prepopulated_fields = {"slug": ("name",)}
-    actions_detail = ("ask",)  # type: ignore[assignment]
+    actions_detail = ("ask", "widget")  # type: ignore[assignment]
     fieldsets = (
         (None, {"fields": ("name", "slug", "description", "is_active")}),
         ("Knowledge and instructions", {"fields": ("knowledge", "prompt")}),
@@ -176,6 +176,11 @@ class AssistantAdmin(TenantAdmin):
     @action(description="Ask", url_path="ask", icon="forum", permissions=["ask"])  # type: ignore[operator]
     def ask(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(_ask_url(self.row(request, object_id)))
+
+    @action(description="Widget", url_path="widget", icon="chat_bubble", permissions=["change"])  # type: ignore[operator]
+    def widget(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        assistant = self.row(request, object_id)
+        return HttpResponseRedirect(reverse("admin:widget_of_assistant", args=[assistant.pk]))
 
 
 def _ask_url(assistant: Assistant) -> str:
