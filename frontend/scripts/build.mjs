@@ -13,7 +13,7 @@ const HERE = dirname(dirname(fileURLToPath(import.meta.url)));
 export const OUT = resolve(HERE, "../static/widget");
 const PRODUCTION = { "process.env.NODE_ENV": JSON.stringify("production") };
 
-async function bundle(entry, format, define = {}) {
+async function bundle(entry, define = {}) {
   const result = await build({
     root: HERE,
     mode: "production",
@@ -27,21 +27,22 @@ async function bundle(entry, format, define = {}) {
       reportCompressedSize: false,
       rolldownOptions: {
         input: join(HERE, entry),
-        output: { format, codeSplitting: false, entryFileNames: "out.js", comments: { legal: false } },
+        output: { format: "es", codeSplitting: false, entryFileNames: "out.js", comments: { legal: false } },
       },
     },
   });
   const files = [result].flat().flatMap((each) => each.output);
   if (files.length !== 1) throw new Error(`${entry} became ${files.map((file) => file.fileName)} instead of one file.`);
-  return `${ascii(files[0].code).trim()}\n`;
+  const code = files[0].code.replace(/\/\*! tailwindcss[^*]*\*\//g, "");
+  return `${ascii(code).trim()}\n`;
 }
 
 /** The files of static/widget/ by name. */
 export async function files() {
-  const app = await bundle("src/main.ts", "es");
-  const file = `app-${createHash("sha256").update(app).digest("hex").slice(0, 10)}.js`;
-  const integrity = `sha384-${createHash("sha384").update(app).digest("base64")}`;
-  const loader = await bundle("src/loader.ts", "iife", {
+  const app = await bundle("src/main.ts");
+  const file = `app-${createHash("sha256").update(app).digest("hex").slice(0, 8)}.js`;
+  const integrity = `sha256-${createHash("sha256").update(app).digest("base64")}`;
+  const loader = await bundle("src/loader.ts", {
     __APP__: JSON.stringify(file),
     __INTEGRITY__: JSON.stringify(integrity),
   });

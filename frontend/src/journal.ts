@@ -45,7 +45,9 @@ export function isRunning(turn: Turn): boolean {
   return turn.state === "waiting" || turn.state === "queued" || turn.state === "answering";
 }
 
-const OPENING = new Set(["turn.started", "turn.finished", "restarted"]);
+function opens(frame: TurnFrame): boolean {
+  return frame.type === "turn.started" || frame.type === "turn.finished" || (frame.type === "restarted" && frame.reset);
+}
 
 /** The turn after one more event: the same object where the event was seen before, null where only a resume from the
  * very beginning can tell what is left. */
@@ -57,7 +59,7 @@ export function take(turn: Turn, log: Log, frame: TurnFrame): Turn | null {
   const repeated = epoch === log.epoch && seq === log.seq;
   if (!beyond && !(repeated && (log.anew || (restarts && frame.reset)))) return turn;
   // What is read from its beginning begins so: anything else is a rest of an earlier reading.
-  if (!log.cursor && !OPENING.has(frame.type)) return turn;
+  if (!log.cursor && !opens(frame)) return turn;
   if (restarts && !frame.reset && frame.after < log.floor) return null;
   Object.assign(log, { cursor: frame.id, epoch, seq });
   if (beyond && !restarts) log.anew = false;

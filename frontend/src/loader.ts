@@ -1,54 +1,56 @@
 /** The one script of a page: a button, and calls that wait until the app has come. It stays under 1 KB. */
 
+import type { Stub } from "./stub";
+
 declare const __APP__: string;
 declare const __INTEGRITY__: string;
 
-/** `q` holds the calls that were made before the app came; the app runs them and answers itself from then on. */
-interface Stub {
-  q: unknown[][];
-  s: HTMLScriptElement;
-  b?: HTMLElement;
-  [name: string]: unknown;
-}
-
 ((doc, script, win) => {
   if (win.Parley) return;
-  let app: HTMLScriptElement | undefined;
+  let app: HTMLElement | 0;
+  const make = (tag: string, fields: object) => Object.assign(doc.createElement(tag), fields);
   const load = () => {
     if (app) return;
-    app = doc.createElement("script");
-    app.type = "module";
-    app.crossOrigin = "";
-    app.integrity = __INTEGRITY__;
-    app.src = new URL(`static/widget/${__APP__}`, script.src).href;
-    app.onerror = () => {
-      app = console.error("Parley: the app cannot be loaded (docs/widget.md)") as undefined;
-    };
+    app = make("script", {
+      type: "module",
+      crossOrigin: "",
+      integrity: __INTEGRITY__,
+      src: new URL(`static/widget/${__APP__}`, script.src),
+      onerror() {
+        app = 0;
+        console.error("Parley did not load");
+      },
+    });
     doc.head.append(app);
   };
-  const stub: Stub = { q: [], s: script };
+  const stub = { q: [], s: script } as unknown as Stub;
   win.Parley = stub;
-  for (const name of "open close ask identify on off create".split(" "))
+  "open ask create close identify on off".split(" ").map((name, at) => {
     stub[name] = (...args: unknown[]) => {
       stub.q.push([name, ...args]);
-      if (name < "i" || name === "open") load();
+      at < 3 && load();
     };
+  });
   const { color, position, label, tenant } = script.dataset;
   if (!tenant) return;
-  const host = doc.createElement("div");
+  const host = make("div", {});
   stub.b = host;
-  host.style.cssText = `all:initial!important;position:fixed!important;z-index:2147483000!important;bottom:20px!important;${position === "left" ? position : "right"}:20px!important`;
-  const button = doc.createElement("button");
-  button.ariaLabel = label || "Chat";
-  button.style.cssText = `width:56px;height:56px;border:0;border-radius:50%;font-size:24px;color:#fff;cursor:pointer;background:${color || "#333"}`;
-  button.textContent = "\u{1F4AC}";
-  button.onclick = () => (stub.open as () => void)();
-  button.onpointerenter = load;
+  // Nothing that the page says of its own elements moves or hides it.
+  host.style.cssText = `all:initial;position:fixed;z-index:2147483000;bottom:20px;${position || "right"}:20px`.replace(
+    /;|$/g,
+    "!important$&",
+  );
+  const button = make("button", {
+    ariaLabel: label || "Chat",
+    textContent: "\u2026",
+    onclick: stub.open,
+    onpointerenter: load,
+  });
+  button.style.cssText = `width:56px;height:56px;border:0;border-radius:50%;color:#fff;background:${color || "#333"}`;
   host.attachShadow({ mode: "open" }).append(button);
-  const show = () => doc.body.append(host);
-  if (doc.body) show();
-  else addEventListener("DOMContentLoaded", show);
+  // Not into the body, which may not be there yet.
+  doc.documentElement.append(host);
   try {
-    if (sessionStorage["parley:open"]) load();
+    sessionStorage["parley:open"] && load();
   } catch {}
 })(document, document.currentScript as HTMLScriptElement, window as unknown as { Parley?: Stub });

@@ -2,6 +2,7 @@
 
 import { mount } from "./App";
 import { sharedStore } from "./shared";
+import type { Stub } from "./stub";
 import { Widget } from "./widget";
 
 const HOSTED = document.getElementById("parley-settings");
@@ -35,11 +36,4 @@ function takeOver(): void {
   const waiting = global.q;
   for (const name of ["q", "s", "b"]) delete global[name];
   for (const [name, ...args] of waiting) (global[name as string] as (...args: unknown[]) => void)(...args);
-}
-
-interface Stub {
-  q: unknown[][];
-  s: HTMLScriptElement;
-  b?: HTMLElement;
-  [name: string]: unknown;
 }

@@ -126,6 +126,7 @@ export class FakeParley {
   takeOver(turn: FakeTurn, lost: number): void {
     const after = turn.seq - lost;
     turn.epoch += 1;
+    turn.seq = after;
     turn.events = turn.events.filter(({ id }) => Number(id.split("-")[1]) <= after);
     this.emit(turn, "restarted", { epoch: turn.epoch, after, reset: false });
   }

@@ -1,0 +1,2 @@
+/** Any cut, repetition and takeover on the way gives the text of the uninterrupted stream. */
+export {};
