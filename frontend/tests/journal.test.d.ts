@@ -1,2 +1,0 @@
-/** Any cut, repetition and takeover on the way gives the text of the uninterrupted stream. */
-export {};
