@@ -1,5 +1,5 @@
 /** Blocks of an answer as elements. A block, an item and a row that did not change are not rendered again. */
-import { memo, useState, type ReactNode } from "react";
+import { memo, type ReactNode, useState } from "react";
 import { useWords } from "../parts/context";
 import { Icon } from "../parts/Icon";
 import { type Cite, deeper, type Reader, renderInline, tooDeep } from "./inline";
@@ -44,6 +44,7 @@ export function renderBlocks(tokens: Token[] | undefined, { cite, depth }: Reade
 /** A heading of the answer, below those of the page it stands in. */
 function Heading({ depth, children }: { depth: number; children: ReactNode }) {
   return (
+    // biome-ignore lint/a11y/useSemanticElements: h3 to h6 by a number is what this is
     <p className="heading" role="heading" aria-level={Math.min(depth + 2, 6)} data-depth={Math.min(depth, 4)}>
       {children}
     </p>

@@ -31,7 +31,14 @@ export function Question({ turn, locked }: { turn: Turn; locked: boolean }) {
         {turn.question}
       </p>
       {!locked && !isBusy(turn) && (
-        <button ref={button} type="button" className="quiet square small" aria-label={t("edit")} title={t("edit")} onClick={() => setEditing(true)}>
+        <button
+          ref={button}
+          type="button"
+          className="quiet square small"
+          aria-label={t("edit")}
+          title={t("edit")}
+          onClick={() => setEditing(true)}
+        >
           <Icon name="edit" />
         </button>
       )}
