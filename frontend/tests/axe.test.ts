@@ -19,10 +19,13 @@ async function violations(place: Element) {
   return found.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(", ")}`);
 }
 
-test.each(Object.keys(states).flatMap((name) => [[name, "bubble"] as const, [name, "page"] as const]))("%s as %s", async (name, mode) => {
-  const shown = show(stateOf(name, { scheme: "light", locale: "en", primary: "" }), mode);
-  expect(await violations(shown.root.host)).toEqual([]);
-});
+test.each(Object.keys(states).flatMap((name) => [[name, "bubble"] as const, [name, "page"] as const]))(
+  "%s as %s",
+  async (name, mode) => {
+    const shown = show(stateOf(name, { scheme: "light", locale: "en", primary: "" }), mode);
+    expect(await violations(shown.root.host)).toEqual([]);
+  },
+);
 
 test.each(Object.entries(CARDS))("the card: %s", async (_, button) => {
   const shown = show(stateOf("answer", { scheme: "light", locale: "en", primary: "" }));

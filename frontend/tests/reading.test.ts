@@ -7,7 +7,7 @@ const of = (name: string, scheme = "light") => stateOf(name, { scheme, locale: "
 
 test("an answer is headings, lists, a table, code, a quote and a safe link", () => {
   const shown = show(of("answer"));
-  expect(shown.find('[role="heading"]').textContent).toBe("How to replace it");
+  expect(shown.find('.prose [role="heading"]').textContent).toBe("How to replace it");
   expect(shown.all("ol li")).toHaveLength(3);
   expect(shown.all("tbody tr")).toHaveLength(2);
   expect(shown.find("pre code").textContent).toContain("pumpctl stop --unit 4\n");

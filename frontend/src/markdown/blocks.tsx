@@ -41,11 +41,11 @@ export function renderBlocks(tokens: Token[] | undefined, { cite, depth }: Reade
   return (tokens ?? []).map((token, index) => <Block key={index} token={token} cite={cite} depth={depth} />);
 }
 
-/** A heading of the answer, below those of the page it stands in. */
+/** A heading of the answer, below the question. All are of one level: models begin at any, and levels must not be skipped. */
 function Heading({ depth, children }: { depth: number; children: ReactNode }) {
   return (
-    // biome-ignore lint/a11y/useSemanticElements: h3 to h6 by a number is what this is
-    <p className="heading" role="heading" aria-level={Math.min(depth + 2, 6)} data-depth={Math.min(depth, 4)}>
+    // biome-ignore lint/a11y/useSemanticElements: an h3 would look as the styles of headings of ours do
+    <p className="heading" role="heading" aria-level={3} data-depth={Math.min(depth, 4)}>
       {children}
     </p>
   );

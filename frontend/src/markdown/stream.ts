@@ -80,7 +80,7 @@ export function markdownStream(lex: Lex = lexMarkdown): MarkdownStream {
       open = null;
     }
     if (split) open = { token: join(goesOn?.token, split.kept) ?? split.kept, prefix: split.prefix };
-    offset += taken > 0 ? taken : 0;
+    offset += Math.max(taken, 0);
     lexed = seen.length - offset;
   }
 

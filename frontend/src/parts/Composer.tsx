@@ -24,7 +24,7 @@ export function Composer({ state }: { state: State }) {
     if (takesFocus && !touch) area.current?.focus();
   }, [takesFocus, touch]);
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the text is what makes it grow
+  // The text is what makes it grow.
   useLayoutEffect(() => {
     const element = area.current;
     if (!element) return;

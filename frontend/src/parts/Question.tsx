@@ -26,7 +26,8 @@ export function Question({ turn, locked }: { turn: Turn; locked: boolean }) {
   }
   return (
     <div className="question">
-      <p dir="auto">
+      {/* biome-ignore lint/a11y/useSemanticElements: questions are jumped between as headings, and look like what was said */}
+      <p dir="auto" role="heading" aria-level={2}>
         <span className="unseen">{t("you")}: </span>
         {turn.question}
       </p>
@@ -62,6 +63,7 @@ function Editor({ text, onDone }: { text: string; onDone: (text: string | null) 
         onDone(value);
       }}
     >
+      <h2 className="unseen">{t("edit")}</h2>
       <textarea
         ref={area}
         dir="auto"
