@@ -5,6 +5,7 @@ export interface FakeStore extends Store {
   set(change: Partial<State>): void;
   setTurn(change: Partial<Turn>): void; // of the last turn
   calls: [string, ...unknown[]][];
+  replies: Record<string, (...args: never[]) => unknown>; // what each deed does
 }
 
 export function fakeStore(initial: State): FakeStore {
@@ -15,7 +16,7 @@ export function fakeStore(initial: State): FakeStore {
     state = { ...state, ...change };
     for (const listener of listeners) listener();
   };
-  const changes: Record<string, (...args: never[]) => unknown> = {
+  const replies: FakeStore["replies"] = {
     open: () => set({ open: true }),
     close: () => set({ open: false }),
     setDraft: (draft: string) => set({ draft }),
@@ -32,7 +33,7 @@ export function fakeStore(initial: State): FakeStore {
       (_, name: string) =>
       (...args: never[]) => {
         calls.push([name, ...args]);
-        return changes[name]?.(...args) ?? Promise.resolve();
+        return replies[name]?.(...args) ?? Promise.resolve();
       },
   });
   return {
@@ -43,6 +44,7 @@ export function fakeStore(initial: State): FakeStore {
     },
     actions,
     calls,
+    replies,
     set,
     setTurn: (change) => set({ turns: [...state.turns.slice(0, -1), { ...state.turns.at(-1)!, ...change }] }),
   };

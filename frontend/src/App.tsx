@@ -40,15 +40,24 @@ export function App({ store, mode }: { store: Store; mode: Mode }) {
   const speech = useMemo(() => speak(settings?.locale ?? navigator.language, settings?.strings ?? {}), [settings]);
   const [lines, say] = useSpoken();
   const [card, show, closeCard] = useCard();
+  // A panel that stood open when the page came leaves the focus where the page has it.
+  const standing = useRef(state.open && mode === "bubble");
+  if (!state.open) standing.current = false;
+  const takesFocus = !standing.current;
   const around = useMemo<Surroundings>(
-    () => ({ actions: store.actions, speech, mode, settings, show, say }),
-    [store, speech, mode, settings, show, say],
+    () => ({ actions: store.actions, speech, mode, settings, show, say, takesFocus }),
+    [store, speech, mode, settings, show, say, takesFocus],
   );
   const theme = settings?.theme ?? PLAIN;
   const style = useMemo(() => look(theme).properties, [theme]);
   const shown = mode !== "bubble" || state.open;
-  // A card belongs to what it was opened from.
-  useEffect(closeCard, [state.open, state.conversation]);
+  // A card belongs to the conversation that it was opened from.
+  const place = `${state.open} ${state.conversation}`;
+  const before = useRef(place);
+  useEffect(() => {
+    if (before.current !== place) closeCard();
+    before.current = place;
+  }, [place, closeCard]);
   return (
     <Around.Provider value={around}>
       <div

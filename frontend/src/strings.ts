@@ -56,7 +56,9 @@ function until(tag: string, moment: number, now: number): string {
   if (seconds < 90) return relative.format(seconds, "second");
   if (seconds < 3600) return relative.format(Math.ceil(seconds / 60), "minute");
   const sameDay = new Date(moment).toDateString() === new Date(now).toDateString();
-  const form: Intl.DateTimeFormatOptions = sameDay ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
+  const form: Intl.DateTimeFormatOptions = sameDay
+    ? { timeStyle: "short" }
+    : { dateStyle: "medium", timeStyle: "short" };
   return `(${new Intl.DateTimeFormat(tag, form).format(moment)})`;
 }
 

@@ -17,7 +17,8 @@ export interface Look {
 
 export function look(theme: Theme): Look {
   const primary = parse(theme.primary) ?? parse(FALLBACK)!;
-  const onPrimary = contrast(primary, WHITE) >= READABLE ? WHITE : contrast(primary, INK) >= READABLE ? INK : best(primary);
+  const onPrimary =
+    contrast(primary, WHITE) >= READABLE ? WHITE : contrast(primary, INK) >= READABLE ? INK : best(primary);
   const radius = Math.min(Math.max(Number(theme.radius) || 0, 0), 28);
   const font = theme.font.replace(/[^\p{L}\p{N} _-]/gu, "").trim();
   return {
@@ -48,7 +49,13 @@ export function safeLogo(address: string): string {
 
 export function parse(color: string): Rgb | null {
   const short = /^#([\da-f])([\da-f])([\da-f])$/i.exec(color);
-  if (short) return parse(`#${short.slice(1).map((digit) => digit + digit).join("")}`);
+  if (short)
+    return parse(
+      `#${short
+        .slice(1)
+        .map((digit) => digit + digit)
+        .join("")}`,
+    );
   const long = /^#([\da-f]{2})([\da-f]{2})([\da-f]{2})$/i.exec(color);
   return long ? (long.slice(1).map((pair) => parseInt(pair, 16)) as Rgb) : null;
 }

@@ -23,7 +23,8 @@ const ANSWERS: Record<string, string> = {
 function essence(token: Token): unknown {
   const { type, text, items, rows, header, tokens, lang } = token as never as Record<string, never[]>;
   if (items) return [type, (items as { text: string }[]).map((item) => item.text.trim())];
-  if (rows) return [type, [header, ...rows].map((row) => (row as unknown as { text: string }[]).map((cell) => cell.text))];
+  if (rows)
+    return [type, [header, ...rows].map((row) => (row as unknown as { text: string }[]).map((cell) => cell.text))];
   return [type, lang, String(text).trimEnd(), type === ("paragraph" as never) ? tokens?.length : 0];
 }
 

@@ -1,5 +1,5 @@
 /** Blocks of an answer as elements. A block, an item and a row that did not change are not rendered again. */
-import { memo, useState, type ReactNode } from "react";
+import { memo, type ReactNode, useState } from "react";
 import { useWords } from "../parts/context";
 import { Icon } from "../parts/Icon";
 import { type Cite, deeper, type Reader, renderInline, tooDeep } from "./inline";
@@ -41,10 +41,11 @@ export function renderBlocks(tokens: Token[] | undefined, { cite, depth }: Reade
   return (tokens ?? []).map((token, index) => <Block key={index} token={token} cite={cite} depth={depth} />);
 }
 
-/** A heading of the answer, below those of the page it stands in. */
+/** A heading of the answer, below the question. All are of one level: models begin at any, and levels must not be skipped. */
 function Heading({ depth, children }: { depth: number; children: ReactNode }) {
   return (
-    <p className="heading" role="heading" aria-level={Math.min(depth + 2, 6)} data-depth={Math.min(depth, 4)}>
+    // biome-ignore lint/a11y/useSemanticElements: an h3 would look as the styles of headings of ours do
+    <p className="heading" role="heading" aria-level={3} data-depth={Math.min(depth, 4)}>
       {children}
     </p>
   );

@@ -1,5 +1,5 @@
 /** `marked`'s lexer without what an answer must not hold: HTML and reference definitions are words like any other. */
-import { Lexer, Tokenizer, type Token } from "marked";
+import { Lexer, type Token, Tokenizer } from "marked";
 
 export type { Token, Tokens } from "marked";
 

@@ -1,7 +1,7 @@
 /** The end of an answer that is still being written, made to look as it will: half a link is its text, half a table a
  * table, and a lone marker is not there yet. */
 
-const LONE_MARKER = /^\s*(?:>\s?)*(?:[-*+] +)?(?:[-*+_=#>|~]{1,6}|[-*+]|`{1,3}|\[[ xX]?\]?)?\s*$/;
+const LONE_MARKER = /^\s*(?:>\s?)*(?:[-*+] +)?(?:[-*+_=#>~]{1,6}|[-*+]|`{1,3}|\[[ xX]?\]?)?\s*$/;
 const LONE_NUMBER = /^\s*\d{1,3}[.)]?\s*$/;
 const HALF_LINK = /!?\[([^[\]\n]*)\]\([^()\n]*$/;
 const HALF_LABEL = /!?\[([^[\]\n]*)$/;
@@ -11,9 +11,11 @@ export function repair(tail: string, inCode: boolean): string {
   const last = lines.pop()!;
   if (inCode || endsInFence(lines)) return /^ {0,3}(?:`{1,2}|~{1,2})$/.test(last) ? lines.join("\n") : tail;
   const before = lines.length ? `${lines.join("\n")}\n` : "";
+  const table = repairTable(lines, last);
+  if (table !== null) return table;
   if (LONE_MARKER.test(last) && last.trim()) return before;
   if (before && LONE_NUMBER.test(last)) return before;
-  return repairTable(lines, last) ?? before + repairLine(withoutHalfCharacter(last));
+  return before + repairLine(withoutHalfCharacter(last));
 }
 
 function endsInFence(lines: string[]): boolean {
@@ -33,12 +35,19 @@ function repairTable(lines: string[], last: string): string | null {
   while (start > 0 && lines[start - 1]!.trimStart().startsWith("|")) start -= 1;
   const isRow = last.trimStart().startsWith("|");
   if (!isRow && (last || start === lines.length)) return null;
-  const before = lines.slice(0, start).map((line) => `${line}\n`).join("");
+  const before = lines
+    .slice(0, start)
+    .map((line) => `${line}\n`)
+    .join("");
   const rows = [...lines.slice(start), ...(isRow ? [last] : [])];
   if (rows.length === 1) return before; // a header alone might still become anything
-  const columns = rows[0]!.trim().replace(/^\||\|$/g, "").split("|").length;
+  const columns = rows[0]!
+    .trim()
+    .replace(/^\||\|$/g, "")
+    .split("|").length;
   const delimiter = rows[1]!;
   if (!/^[|\s:-]*$/.test(delimiter)) return null;
+  if (rows.length > 2 && isRow) rows[rows.length - 1] = repairLine(withoutHalfCharacter(last));
   if (rows.length === 2 && isRow) rows[1] = `|${" --- |".repeat(columns)}`;
   return before + rows.join("\n");
 }
@@ -76,7 +85,8 @@ function closeMarks(words: string, line: string): string {
     const next = visible[match.index + mark.length];
     if (previous === "\\") continue;
     if (open.at(-1) === mark && !/\s/.test(previous)) open.pop();
-    else if (next === undefined && line === words) return closeMarks(words.slice(0, match.index), words.slice(0, match.index));
+    else if (next === undefined && line === words)
+      return closeMarks(words.slice(0, match.index), words.slice(0, match.index));
     else if (next !== undefined && !/\s/.test(next) && !(mark.startsWith("_") && /\w/.test(previous))) open.push(mark);
   }
   return line.replace(/\s+$/, "") + open.reverse().join("");

@@ -1,6 +1,6 @@
 /** Blocks of a growing Markdown text. What is finished is kept, and only the unfinished tail is lexed again: also of one
  * long list, table or piece of code, whose finished items, rows and lines are kept as well. */
-import { lex as lexMarkdown, plain, type Lex, type Token, type Tokens } from "./lex";
+import { type Lex, lex as lexMarkdown, plain, type Token, type Tokens } from "./lex";
 import { repair } from "./repair";
 
 const SMALL = 1500; // characters that may be lexed again with each piece
@@ -61,7 +61,15 @@ export function markdownStream(lex: Lex = lexMarkdown): MarkdownStream {
     const block = tokens[last];
     if (!block || !(block.raw.includes("\n") || block.raw.length > 80)) return;
     const before = tokens.slice(0, last).reduce((length, token) => length + token.raw.length, 0);
-    if (!source.startsWith(tokens.slice(0, last).map((token) => token.raw).join(""))) return;
+    if (
+      !source.startsWith(
+        tokens
+          .slice(0, last)
+          .map((token) => token.raw)
+          .join(""),
+      )
+    )
+      return;
     const split = splitBlock(block, source.slice(before));
     const goesOn = last === 0 ? open : null;
     const taken = before + (split?.consumed ?? 0) - (open?.prefix.length ?? 0);
@@ -72,7 +80,7 @@ export function markdownStream(lex: Lex = lexMarkdown): MarkdownStream {
       open = null;
     }
     if (split) open = { token: join(goesOn?.token, split.kept) ?? split.kept, prefix: split.prefix };
-    offset += taken > 0 ? taken : 0;
+    offset += Math.max(taken, 0);
     lexed = seen.length - offset;
   }
 
@@ -138,7 +146,10 @@ function lengthened(shown: Token[], words: string): Token[] {
   if (!last || !words) return shown;
   if (last.type === "code") return [...shown.slice(0, -1), { ...last, text: last.text + words } as Token];
   if (last.type === "paragraph" && last.tokens) {
-    return [...shown.slice(0, -1), { ...last, tokens: [...last.tokens, { type: "text", raw: words, text: words }] } as Token];
+    return [
+      ...shown.slice(0, -1),
+      { ...last, tokens: [...last.tokens, { type: "text", raw: words, text: words }] } as Token,
+    ];
   }
   return [...shown, plain(words)];
 }

@@ -28,7 +28,8 @@ export function Announcer({ state, lines }: { state: State; lines: { id: number;
   useEffect(() => {
     const memory = heard.current;
     if (!turn) return;
-    if (memory.turn !== turn.asked) heard.current = { turn: turn.asked, next: isBusy(turn) ? 0 : turn.answer.length, busy: false };
+    if (memory.turn !== turn.asked)
+      heard.current = { turn: turn.asked, next: isBusy(turn) ? 0 : turn.answer.length, busy: false };
     const now = heard.current;
     const { said, next } = sentences(turn.answer, now.next, !isBusy(turn));
     now.next = next;

@@ -37,7 +37,12 @@ export const Answer = memo(function Answer({ turn, siblings, locked }: AnswerPro
           <Markdown text={turn.answer} done={!busy} cite={cite} />
         </div>
       )}
-      {busy && <Progress text={turn.answer ? "" : statusOf(turn, speech, settings?.name ?? "")} waking={Boolean(turn.queue?.waking)} />}
+      {busy && (
+        <Progress
+          text={turn.answer ? "" : statusOf(turn, speech, settings?.name ?? "")}
+          waking={Boolean(turn.queue?.waking)}
+        />
+      )}
       {turn.state === "stopped" && <p className="notice">{t("stopped")}</p>}
       {turn.finishReason === "length" && <p className="notice">{t("cutOff")}</p>}
       <SourceList sources={listed(turn)} wide={only} />
@@ -75,12 +80,24 @@ function Deeds({ turn, siblings, locked }: AnswerProps) {
     <div className="deeds">
       {siblings && siblings.length > 1 && <Branches turn={turn.id} siblings={siblings} />}
       {turn.answer && (
-        <button type="button" className="quiet square small" aria-label={t(copied ? "copied" : "copy")} title={t("copy")} onClick={copy}>
+        <button
+          type="button"
+          className="quiet square small"
+          aria-label={t(copied ? "copied" : "copy")}
+          title={t("copy")}
+          onClick={copy}
+        >
           <Icon name={copied ? "check" : "copy"} />
         </button>
       )}
       {!locked && turn.state !== "failed" && (
-        <button type="button" className="quiet square small" aria-label={t("regenerate")} title={t("regenerate")} onClick={() => actions.regenerate(turn.id)}>
+        <button
+          type="button"
+          className="quiet square small"
+          aria-label={t("regenerate")}
+          title={t("regenerate")}
+          onClick={() => actions.regenerate(turn.id)}
+        >
           <Icon name="again" />
         </button>
       )}
@@ -104,8 +121,15 @@ function Branches({ turn, siblings }: { turn: string; siblings: string[] }) {
     if (other) actions.choose(other);
   };
   return (
+    // biome-ignore lint/a11y/useSemanticElements: a fieldset is for forms, and has looks of its own
     <div className="branches" role="group" aria-label={t("branch", { n: at + 1, count: siblings.length })}>
-      <button type="button" className="quiet square small" aria-label={t("previous")} aria-disabled={at <= 0} onClick={() => go(-1)}>
+      <button
+        type="button"
+        className="quiet square small"
+        aria-label={t("previous")}
+        aria-disabled={at <= 0}
+        onClick={() => go(-1)}
+      >
         <span className="turned">
           <Icon name="chevron" />
         </span>
@@ -113,7 +137,13 @@ function Branches({ turn, siblings }: { turn: string; siblings: string[] }) {
       <span aria-hidden="true">
         {at + 1}/{siblings.length}
       </span>
-      <button type="button" className="quiet square small" aria-label={t("next")} aria-disabled={at >= siblings.length - 1} onClick={() => go(1)}>
+      <button
+        type="button"
+        className="quiet square small"
+        aria-label={t("next")}
+        aria-disabled={at >= siblings.length - 1}
+        onClick={() => go(1)}
+      >
         <Icon name="chevron" />
       </button>
     </div>

@@ -10,7 +10,7 @@ const LONGEST = 20_000; // characters
 const TALLEST = 168; // px
 
 export function Composer({ state }: { state: State }) {
-  const { actions, settings, mode } = useAround();
+  const { actions, settings, takesFocus } = useAround();
   const t = useWords();
   const area = useRef<HTMLTextAreaElement>(null);
   const last = state.turns.at(-1);
@@ -20,17 +20,11 @@ export function Composer({ state }: { state: State }) {
 
   // On a phone the keyboard would cover what was opened to be read.
   const touch = useMedia("(pointer: coarse)");
-  const wasOpen = useRef(state.open);
   useEffect(() => {
-    const opened = state.open && !wasOpen.current;
-    wasOpen.current = state.open;
-    if (opened && !touch) area.current?.focus();
-  }, [state.open, touch]);
-  useEffect(() => {
-    if (mode === "page" && !touch) area.current?.focus();
-  }, [mode, touch]);
+    if (takesFocus && !touch) area.current?.focus();
+  }, [takesFocus, touch]);
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the text is what makes it grow
+  // The text is what makes it grow.
   useLayoutEffect(() => {
     const element = area.current;
     if (!element) return;
@@ -70,7 +64,13 @@ export function Composer({ state }: { state: State }) {
           }}
         />
         {busy ? (
-          <button type="button" className="send" aria-label={t("stop")} title={t("stop")} onClick={actions.stop}>
+          <button
+            type="button"
+            className="send"
+            aria-label={t("stop")}
+            title={t("stop")}
+            onClick={() => actions.stop()}
+          >
             <Icon name="stop" />
           </button>
         ) : (

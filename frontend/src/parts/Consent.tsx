@@ -19,7 +19,7 @@ export function Consent({ consent }: { consent: NonNullable<Settings["consent"]>
           {t("consentMore")}
         </a>
       )}
-      <button type="button" className="primary" onClick={actions.consent}>
+      <button type="button" className="primary" onClick={() => actions.consent()}>
         {t("consentAgree")}
       </button>
     </section>

@@ -106,7 +106,10 @@ function Rename({ conversation, onDone }: { conversation: Conversation; onDone: 
   const [title, setTitle] = useState(conversation.title);
   const [wrong, run] = useDeed();
   const field = useRef<HTMLInputElement>(null);
-  useEffect(() => field.current?.select(), []);
+  useEffect(() => {
+    field.current?.focus();
+    field.current?.select();
+  }, []);
   return (
     <form
       className="form"
@@ -115,7 +118,14 @@ function Rename({ conversation, onDone }: { conversation: Conversation; onDone: 
         void run(() => actions.rename(conversation.id, title.trim())).then((done) => done && onDone());
       }}
     >
-      <input ref={field} dir="auto" maxLength={200} value={title} aria-label={t("title")} onChange={(event) => setTitle(event.currentTarget.value)} />
+      <input
+        ref={field}
+        dir="auto"
+        maxLength={200}
+        value={title}
+        aria-label={t("title")}
+        onChange={(event) => setTitle(event.currentTarget.value)}
+      />
       {wrong && <p className="wrong">{wrong}</p>}
       <div className="row end">
         <button type="button" className="plain" onClick={onDone}>
@@ -172,9 +182,19 @@ function Share({ id }: { id: string }) {
       {url && (
         <>
           <p>{t("shared")}</p>
-          <input readOnly dir="ltr" value={url} aria-label={t("share")} onFocus={(event) => event.currentTarget.select()} />
+          <input
+            readOnly
+            dir="ltr"
+            value={url}
+            aria-label={t("share")}
+            onFocus={(event) => event.currentTarget.select()}
+          />
           <div className="row wrap">
-            <button type="button" className="tag" onClick={() => void navigator.clipboard?.writeText(url).then(() => tell(t("copied")))}>
+            <button
+              type="button"
+              className="tag"
+              onClick={() => void navigator.clipboard?.writeText(url).then(() => tell(t("copied")))}
+            >
               {t("copyLink")}
             </button>
             <button

@@ -87,7 +87,13 @@ function Why({ rating, onSend, onCancel }: WhyProps) {
       <p className="label">{t(rating === "up" ? "rateGood" : "rateWhy")}</p>
       <div className="row wrap">
         {REASONS[rating].map((reason) => (
-          <button key={reason} type="button" className="tag" aria-pressed={reasons.includes(reason)} onClick={() => toggle(reason)}>
+          <button
+            key={reason}
+            type="button"
+            className="tag"
+            aria-pressed={reasons.includes(reason)}
+            onClick={() => toggle(reason)}
+          >
             {t(`reason.${reason}` as Key)}
           </button>
         ))}

@@ -16,7 +16,12 @@ function ByMail({ address, question }: { address: string; question: string }) {
   return (
     <>
       <p>{t("handOffMail")}</p>
-      <a className="primary" href={`mailto:${encodeURIComponent(address).replace("%40", "@")}?${query}`} target="_blank" rel="noopener noreferrer">
+      <a
+        className="primary"
+        href={`mailto:${encodeURIComponent(address).replace("%40", "@")}?${query}`}
+        target="_blank"
+        rel="noopener noreferrer"
+      >
         {t("writeMail")}
       </a>
       <p className="fine">{address}</p>
@@ -77,7 +82,14 @@ function ByForm() {
         </p>
       )}
       <label htmlFor={`${id}-note`}>{t("note")}</label>
-      <textarea id={`${id}-note`} rows={3} dir="auto" maxLength={2000} value={note} onChange={(event) => setNote(event.currentTarget.value)} />
+      <textarea
+        id={`${id}-note`}
+        rows={3}
+        dir="auto"
+        maxLength={2000}
+        value={note}
+        onChange={(event) => setNote(event.currentTarget.value)}
+      />
       <button type="submit" className="primary" disabled={state === "sending"}>
         {t("sendHandOff")}
       </button>

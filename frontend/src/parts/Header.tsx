@@ -19,17 +19,35 @@ export function Header({ started, title, onMenu }: { started: boolean; title: st
         {settings && <p>{mode === "shared" ? t("sharedView") : settings.description || t("assistant")}</p>}
       </div>
       {settings?.handoff && mode !== "shared" && (
-        <button type="button" className="quiet square" aria-label={t("handOff")} title={t("handOff")} onClick={() => show({ kind: "handoff" })}>
+        <button
+          type="button"
+          className="quiet square"
+          aria-label={t("handOff")}
+          title={t("handOff")}
+          onClick={() => show({ kind: "handoff" })}
+        >
           <Icon name="person" />
         </button>
       )}
       {started && mode !== "shared" && (
-        <button type="button" className="quiet square" aria-label={t("newConversation")} title={t("newConversation")} onClick={actions.newConversation}>
+        <button
+          type="button"
+          className="quiet square"
+          aria-label={t("newConversation")}
+          title={t("newConversation")}
+          onClick={() => actions.newConversation()}
+        >
           <Icon name="plus" />
         </button>
       )}
       {mode === "bubble" && (
-        <button type="button" className="quiet square" aria-label={t("close")} title={t("close")} onClick={actions.close}>
+        <button
+          type="button"
+          className="quiet square"
+          aria-label={t("close")}
+          title={t("close")}
+          onClick={() => actions.close()}
+        >
           <Icon name="close" />
         </button>
       )}

@@ -21,7 +21,7 @@ export function Launcher({ open, id }: { open: boolean; id: string }) {
       aria-expanded={open}
       aria-controls={open ? id : undefined}
       aria-label={label}
-      onClick={open ? actions.close : actions.open}
+      onClick={() => (open ? actions.close() : actions.open())}
     >
       <Icon name={open ? "close" : "chat"} />
     </button>

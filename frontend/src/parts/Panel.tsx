@@ -14,7 +14,8 @@ import { Passage } from "./Sources";
 import { Trouble } from "./Trouble";
 
 export const FULL_SCREEN = "(max-width: 480px), (max-height: 480px)";
-const FOCUSABLE = 'a[href],button:not([disabled],[tabindex="-1"]),input:not([disabled]),textarea:not([disabled]),[tabindex="0"]';
+const FOCUSABLE =
+  'a[href],button:not([disabled],[tabindex="-1"]),input:not([disabled]),textarea:not([disabled]),[tabindex="0"]';
 
 interface PanelProps {
   state: State;
@@ -24,16 +25,15 @@ interface PanelProps {
 }
 
 export function Panel({ state, id, card, onCardClosed }: PanelProps) {
-  const { actions, settings, mode } = useAround();
+  const { actions, settings, mode, takesFocus } = useAround();
   const t = useWords();
   const full = useMedia(FULL_SCREEN) && mode === "bubble";
   const panel = useRef<HTMLDivElement>(null);
-  const wasOpen = useRef(state.open);
   useEffect(() => {
     // The composer takes the focus where there is one that wants it, or else the panel itself.
     const root = panel.current?.getRootNode() as ShadowRoot | undefined;
-    if (mode === "bubble" && !wasOpen.current && !panel.current?.contains(root?.activeElement ?? null)) panel.current?.focus();
-  }, [mode]);
+    if (takesFocus && !panel.current?.contains(root?.activeElement ?? null)) panel.current?.focus();
+  }, [takesFocus]);
 
   const onKeyDown = (event: KeyboardEvent<HTMLDivElement>) => {
     if (event.key === "Escape" && mode === "bubble" && !event.nativeEvent?.isComposing) actions.close();
@@ -48,7 +48,16 @@ export function Panel({ state, id, card, onCardClosed }: PanelProps) {
     );
   }
   return (
-    <div ref={panel} id={id} className="panel" role="dialog" aria-label={name} aria-modal={full || undefined} tabIndex={-1} onKeyDown={onKeyDown}>
+    <div
+      ref={panel}
+      id={id}
+      className="panel"
+      role="dialog"
+      aria-label={name}
+      aria-modal={full || undefined}
+      tabIndex={-1}
+      onKeyDown={onKeyDown}
+    >
       <Inside state={state} card={card} onCardClosed={onCardClosed} onMenu={null} />
     </div>
   );
@@ -56,7 +65,9 @@ export function Panel({ state, id, card, onCardClosed }: PanelProps) {
 
 /** Tab stays in what fills the screen: nothing else can be seen. */
 function keepWithin(event: KeyboardEvent<HTMLDivElement>) {
-  const all = [...event.currentTarget.querySelectorAll<HTMLElement>(FOCUSABLE)].filter((one) => !one.closest("[inert]"));
+  const all = [...event.currentTarget.querySelectorAll<HTMLElement>(FOCUSABLE)].filter(
+    (one) => !one.closest("[inert]"),
+  );
   const active = (event.currentTarget.getRootNode() as ShadowRoot | Document).activeElement;
   const end = event.shiftKey ? all[0] : all.at(-1);
   if (active !== end && active !== event.currentTarget) return;
@@ -70,6 +81,7 @@ function Page({ state, children }: { state: State; children: (menu: (() => void)
   const narrow = useMedia("(max-width: 800px)");
   const list = mode === "page" && (!narrow || menu);
   return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: Escape closes the list from wherever the focus is
     <div
       className="page"
       data-list={list || undefined}
@@ -78,7 +90,9 @@ function Page({ state, children }: { state: State; children: (menu: (() => void)
       }}
     >
       {list && <Conversations state={state} onChosen={() => setMenu(false)} />}
-      {list && narrow && <button type="button" className="scrim" tabIndex={-1} aria-hidden="true" onClick={() => setMenu(false)} />}
+      {list && narrow && (
+        <button type="button" className="scrim" tabIndex={-1} aria-hidden="true" onClick={() => setMenu(false)} />
+      )}
       <main className="panel">{children(mode === "page" && narrow ? () => setMenu(!menu) : null)}</main>
     </div>
   );
@@ -93,7 +107,10 @@ function Inside({ state, card, onCardClosed, onMenu }: InsideProps) {
   const t = useWords();
   const refused = state.connection === "refused" || (state.problem !== null && !state.turns.length);
   const needsConsent = mode !== "shared" && settings?.consent && !state.consented ? settings.consent : null;
-  const title = mode === "shared" ? (state.conversations.find((one) => one.id === state.conversation) ?? state.conversations[0])?.title : "";
+  const title =
+    mode === "shared"
+      ? (state.conversations.find((one) => one.id === state.conversation) ?? state.conversations[0])?.title
+      : "";
   return (
     <>
       <div className="inside" inert={card !== null}>

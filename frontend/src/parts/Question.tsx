@@ -26,12 +26,20 @@ export function Question({ turn, locked }: { turn: Turn; locked: boolean }) {
   }
   return (
     <div className="question">
-      <p dir="auto">
+      {/* biome-ignore lint/a11y/useSemanticElements: questions are jumped between as headings, and look like what was said */}
+      <p dir="auto" role="heading" aria-level={2}>
         <span className="unseen">{t("you")}: </span>
         {turn.question}
       </p>
       {!locked && !isBusy(turn) && (
-        <button ref={button} type="button" className="quiet square small" aria-label={t("edit")} title={t("edit")} onClick={() => setEditing(true)}>
+        <button
+          ref={button}
+          type="button"
+          className="quiet square small"
+          aria-label={t("edit")}
+          title={t("edit")}
+          onClick={() => setEditing(true)}
+        >
           <Icon name="edit" />
         </button>
       )}
@@ -55,6 +63,7 @@ function Editor({ text, onDone }: { text: string; onDone: (text: string | null) 
         onDone(value);
       }}
     >
+      <h2 className="unseen">{t("edit")}</h2>
       <textarea
         ref={area}
         dir="auto"

@@ -24,7 +24,14 @@ export function Sheet({ title, onClose, children }: { title: string; onClose: ()
       >
         <div className="sheet-bar">
           <h2>{title}</h2>
-          <button ref={close} type="button" className="quiet square" aria-label={t("back")} title={t("back")} onClick={onClose}>
+          <button
+            ref={close}
+            type="button"
+            className="quiet square"
+            aria-label={t("back")}
+            title={t("back")}
+            onClick={onClose}
+          >
             <Icon name="close" />
           </button>
         </div>

@@ -17,7 +17,9 @@ export function Trouble({ problem, onRetry }: { problem: Problem; onRetry: (() =
       <Icon name={limit ? "clock" : "warn"} />
       <div>
         <p>{problemOf(problem, speech)}</p>
-        {problem.code === "internal" && problem.requestId && <p className="fine">{t("reference", { id: problem.requestId })}</p>}
+        {problem.code === "internal" && problem.requestId && (
+          <p className="fine">{t("reference", { id: problem.requestId })}</p>
+        )}
         {onRetry && (
           <button type="button" className="plain" aria-disabled={waits} onClick={() => !waits && onRetry()}>
             <Icon name="again" />

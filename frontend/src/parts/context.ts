@@ -1,6 +1,6 @@
 /** What every part may use: the words, the deeds, and the card that lies above the conversation. */
 import { createContext, useContext, useEffect, useState } from "react";
-import { speak, type Speech } from "../strings";
+import { type Speech, speak } from "../strings";
 import type { Actions, Settings, Source } from "../types";
 
 export type Mode = "bubble" | "page" | "shared";
@@ -13,6 +13,7 @@ export interface Surroundings {
   settings: Settings | null;
   show(card: Card): void;
   say(sentence: string): void; // to those who listen instead of looking
+  takesFocus: boolean; // whether what appears may take the focus
 }
 
 export const Around = createContext<Surroundings>({
@@ -22,6 +23,7 @@ export const Around = createContext<Surroundings>({
   settings: null,
   show: () => undefined,
   say: () => undefined,
+  takesFocus: false,
 });
 
 export const useAround = (): Surroundings => useContext(Around);

@@ -18,7 +18,9 @@ export function statusOf(turn: Turn, speech: Speech, name: string): string {
   if (turn.state === "queued" && turn.queue) {
     const { position, wait } = turn.queue;
     const place = speech.t("queued", { n: position });
-    return wait === null ? place : speech.t("queuedWait", { place, wait: speech.t("wait", { n: Math.max(1, Math.round(wait)) }) });
+    return wait === null
+      ? place
+      : speech.t("queuedWait", { place, wait: speech.t("wait", { n: Math.max(1, Math.round(wait)) }) });
   }
   if (turn.state === "sending") return speech.t("sending");
   if (turn.state === "waiting" && !turn.sources.length) return speech.t("searching");

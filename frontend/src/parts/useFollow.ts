@@ -31,9 +31,8 @@ export function useFollow(grows: unknown, asked: unknown): Following {
     settle();
   }, [settle]);
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: each question begins to follow anew
+  // Each question begins to follow anew, and what is shown makes the content grow.
   useLayoutEffect(jump, [asked, jump]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: what is shown makes the content grow
   useLayoutEffect(settle, [grows, settle]);
 
   useEffect(() => {

@@ -72,7 +72,8 @@ export const de: Words = {
   consentMore: "Mehr lesen",
   consentTitle: "Bevor wir beginnen",
   handOff: "Mit einem Menschen sprechen",
-  handOffIntro: "Hinterlassen Sie Ihre E-Mail-Adresse, dann meldet sich jemand bei Ihnen. Dieses Gespr\u00e4ch wird mitgesendet.",
+  handOffIntro:
+    "Hinterlassen Sie Ihre E-Mail-Adresse, dann meldet sich jemand bei Ihnen. Dieses Gespr\u00e4ch wird mitgesendet.",
   handOffMail: "Schreiben Sie uns. Betreff und Ihre letzte Frage sind schon ausgef\u00fcllt.",
   email: "E-Mail-Adresse",
   emailWrong: "Bitte geben Sie eine vollst\u00e4ndige E-Mail-Adresse ein, etwa name@example.com.",
