@@ -12,6 +12,7 @@ export interface Told {
   started(entry: Entry): void;
   ended(entry: Entry): void;
   lostConversation(): void; // it is not this visitor's any more, or was deleted
+  withdrawn(entry: Entry): void; // refused, and not wanted any more
   sending(): void; // about to send: keep what a reload must not lose
   reread(entries: Entry[]): void; // ask how they stand, one by one
 }
@@ -114,6 +115,10 @@ export class Asker {
     if (!entry) {
       if (body.code === "not_found") this.told.reread(this.book.running());
       return;
+    }
+    if (entry.stop) {
+      this.told.withdrawn(entry);
+      return this.pump();
     }
     const { pending } = entry;
     if (body.code === "not_found" && pending?.type === "ask" && pending.conversation && entry.tries === 0) {

@@ -89,6 +89,7 @@ export class ChatStore implements Store {
       started: (entry) => this.started(entry),
       ended: (entry) => this.ended(entry),
       lostConversation: () => this.forgetConversation(),
+      withdrawn: (entry) => this.withdraw(entry),
       sending: () => this.keep(),
       reread: (entries) => this.reread(entries),
     });
@@ -308,11 +309,14 @@ export class ChatStore implements Store {
   stop(): void {
     const entry = [...this.book.running(), ...this.book.unconfirmed(), ...this.book.unsent()][0];
     if (!entry) return;
-    if (entry.pending && !entry.sent) {
-      this.book.remove(entry);
-      if (!this.state.draft) this.setDraft(entry.turn.question);
-      this.draw();
-    } else this.asker.stop(entry);
+    if (entry.pending && !entry.sent) this.withdraw(entry);
+    else this.asker.stop(entry);
+  }
+
+  private withdraw(entry: Entry): void {
+    this.book.remove(entry);
+    if (!this.state.draft) this.setDraft(entry.turn.question);
+    this.draw();
   }
 
   retry(id: string): void {
