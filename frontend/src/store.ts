@@ -175,9 +175,10 @@ export class ChatStore implements Store {
   }
 
   private connected(connection: State["connection"], problem: Problem | null): void {
-    if (connection === this.state.connection && problem === this.state.problem) return;
     // A wrong sign-in is told until something else is to tell, or an answer has come.
-    const kept = problem ?? (this.state.problem === UNIDENTIFIED ? UNIDENTIFIED : null);
+    const told = problem ?? (this.state.problem === UNIDENTIFIED ? UNIDENTIFIED : null);
+    const kept = told === UNREACHABLE ? null : told; // `connection` says it
+    if (connection === this.state.connection && kept === this.state.problem) return;
     this.set({ connection, problem: kept });
     if (connection === "refused" && problem) this.onEvent("error", { code: problem.code, message: problem.message });
   }
@@ -219,7 +220,7 @@ export class ChatStore implements Store {
       const { problem } = error instanceof Refusal ? error : { problem: UNREACHABLE };
       const refused = problem.code === "refused";
       this.set({ connection: refused ? "refused" : "offline" });
-      this.complain(problem);
+      if (problem !== UNREACHABLE) this.complain(problem);
       const pause = refused ? 60_000 : backoff(this.attempts++);
       this.settingsTimer = setTimeout(() => this.loadSettings(), pause);
     }
