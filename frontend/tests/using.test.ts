@@ -199,6 +199,20 @@ describe("the list of conversations", () => {
   });
 });
 
+test("on a small page the list is a drawer that takes the focus, and Escape puts it away", async () => {
+  vi.stubGlobal("matchMedia", (query: string) =>
+    Object.assign(new EventTarget(), { matches: query === "(max-width: 800px)" }),
+  );
+  const shown = show(of("page"), "page");
+  expect(shown.all(".aside")).toHaveLength(0);
+  shown.named("Show conversations").click();
+  await shown.until(() => expect(shown.focused()).toBe(shown.named("New conversation")));
+  expect(shown.find("main").hasAttribute("inert")).toBe(true);
+  press(shown.find(".aside button"), "Escape");
+  await shown.until(() => expect(shown.focused()).toBe(shown.named("Show conversations")));
+  vi.unstubAllGlobals();
+});
+
 test("what is shared is read only", () => {
   const shown = show(of("shared"), "shared");
   expect(shown.text()).toContain("Shared conversation, read only");

@@ -80,9 +80,18 @@ function Page({ state, children }: { state: State; children: (menu: (() => void)
   const [menu, setMenu] = useState(false);
   const narrow = useMedia("(max-width: 800px)");
   const list = mode === "page" && (!narrow || menu);
+  const drawer = list && narrow;
+  const page = useRef<HTMLDivElement>(null);
+  const was = useRef(drawer);
+  useEffect(() => {
+    // The focus goes along: into the drawer, and back to the button that opened it.
+    if (was.current !== drawer) page.current?.querySelector<HTMLElement>(drawer ? ".aside button" : ".menu")?.focus();
+    was.current = drawer;
+  }, [drawer]);
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: Escape closes the list from wherever the focus is
     <div
+      ref={page}
       className="page"
       data-list={list || undefined}
       onKeyDown={(event) => {
@@ -90,10 +99,12 @@ function Page({ state, children }: { state: State; children: (menu: (() => void)
       }}
     >
       {list && <Conversations state={state} onChosen={() => setMenu(false)} />}
-      {list && narrow && (
+      {drawer && (
         <button type="button" className="scrim" tabIndex={-1} aria-hidden="true" onClick={() => setMenu(false)} />
       )}
-      <main className="panel">{children(mode === "page" && narrow ? () => setMenu(!menu) : null)}</main>
+      <main className="panel" inert={drawer}>
+        {children(mode === "page" && narrow ? () => setMenu(!menu) : null)}
+      </main>
     </div>
   );
 }
