@@ -90,9 +90,7 @@ def guide(database: None, fake: FakeInference, site: ThreadingHTTPServer) -> Ass
 @pytest.fixture
 def visitor(guide: Assistant, site: ThreadingHTTPServer, request: pytest.FixtureRequest) -> BrowserContext:
     browser: Browser = request.getfixturevalue("browser")
-    return browser.new_context(
-        base_url=f"http://localhost:{site.server_port}", viewport={"width": 1100, "height": 800}
-    )
+    return browser.new_context(base_url=f"http://localhost:{site.server_port}", viewport={"width": 1100, "height": 800})
 
 
 def tab(context: BrowserContext, path: str = "/") -> tuple[Page, Watch]:
