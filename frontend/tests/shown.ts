@@ -6,11 +6,17 @@ import type { State } from "../src/types";
 
 let last: (() => void) | null = null;
 
-afterEach(() => {
+afterEach(async () => {
   last?.();
   last = null;
   document.body.replaceChildren();
+  await rest();
 });
+
+/** What was put off is done while there is still a window: React does so in a later turn. */
+export function rest(): Promise<void> {
+  return new Promise((done) => setTimeout(done, 20));
+}
 
 export interface Shown {
   store: FakeStore;

@@ -1,11 +1,14 @@
 /** Nothing an answer says makes more than words: each payload, streamed split anywhere. */
 import { flushSync } from "react-dom";
 import { createRoot } from "react-dom/client";
-import { expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { SOURCES } from "../dev/states";
 import { Markdown } from "../src/markdown/Markdown";
 import { Chip } from "../src/parts/Sources";
+import { rest } from "./shown";
 import { CORPUS } from "./xss-corpus";
+
+afterAll(rest);
 
 const ELEMENTS = new Set(
   "p div span strong em del code pre br ul ol li blockquote hr table thead tbody tr th td section a button svg path".split(

@@ -36,14 +36,13 @@ export function ConversationRow({ conversation, day, current, onChosen }: RowPro
         <button
           type="button"
           className="pick"
-          dir="auto"
           aria-current={current ? "true" : undefined}
           onClick={() => {
             actions.openConversation(conversation.id);
             onChosen();
           }}
         >
-          {title}
+          <bdi>{title}</bdi>
         </button>
         <button
           ref={more}
