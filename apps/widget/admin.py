@@ -10,9 +10,8 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -22,7 +21,6 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminColorInputWidget, UnfoldAdminTextareaWidget
 
 from apps.assistants.admin import OriginsField
-from apps.assistants.models import Assistant
 from apps.tenants import audit
 from apps.tenants.admin_access import ANALYSTS, BUILDERS
 from apps.tenants.admin_base import TenantAdmin, TenantForm
@@ -181,7 +179,6 @@ class WidgetAdmin(TenantAdmin):
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         own = [
-            path("of/<uuid:assistant_id>/", wrap(partial(open_widget, self)), name="widget_of_assistant"),
             path("<uuid:object_id>/page/", wrap(partial(embed_page, self)), name="widget_widget_page"),
             path("<uuid:object_id>/preview/", wrap(partial(preview, self)), name="widget_widget_preview"),
         ]
@@ -265,18 +262,6 @@ class WidgetAdmin(TenantAdmin):
 # --- Pages of their own -----------------------------------------------------------------------------------------------
 
 
-def open_widget(page: WidgetAdmin, request: HttpRequest, assistant_id: uuid.UUID) -> HttpResponse:
-    """The widget of an assistant, made where there was none yet."""
-    if not page.permits(request, page.written_by):
-        raise PermissionDenied
-    assistants: Any = admin.site._registry[Assistant]
-    assistant = assistants.get_object(request, str(assistant_id))
-    if assistant is None:
-        raise Http404
-    widget, _ = Widget.objects.get_or_create(tenant=assistant.tenant, assistant=assistant)
-    return HttpResponseRedirect(reverse("admin:widget_widget_change", args=[widget.pk]))
-
-
 def embed_page(page: WidgetAdmin, request: HttpRequest, object_id: uuid.UUID) -> HttpResponse:
     """The script tag, how it looks, and what would happen at `address`."""
     widget: Widget = page.row(request, str(object_id))
@@ -288,7 +273,8 @@ def embed_page(page: WidgetAdmin, request: HttpRequest, object_id: uuid.UUID) ->
         "opts": page.opts,
         "title": f"Put {widget.assistant.name} into a page",
         "widget": widget,
-        "tag": f'<script src="{base}/widget.js" data-tenant="{slugs[0]}" data-assistant="{slugs[1]}" async></script>',
+        "tag": f'<script src="{base}/widget.js" data-tenant="{slugs[0]}" data-assistant="{slugs[1]}"'
+        f' data-color="{widget.primary}" data-position="{widget.position}" async></script>',
         "hosted_url": base + reverse("hosted_page", args=slugs),
         "missing": "" if bundle.is_there() else bundle.MISSING,
         "address": address,

@@ -73,7 +73,7 @@ async def test_bad_input_is_told(world: World, api: Api, words: str) -> None:
 CROWD = """
     WITH people AS (
         INSERT INTO tenants_enduser (id, tenant_id, external_id, created)
-        SELECT gen_random_uuid(), %(tenant)s, 'person-' || n, now() FROM generate_series(0, 199) n
+        SELECT gen_random_uuid(), %(tenant)s, 'crowd-' || n, now() FROM generate_series(0, 199) n
         RETURNING id, external_id
     ), talks AS (
         INSERT INTO conversations_conversation (id, tenant_id, assistant_id, end_user_id, title, created, active_at)
@@ -100,17 +100,17 @@ async def test_it_is_quick_among_100_000_messages(world: World, api: Api) -> Non
     times = []
     for words in ("nowhere", "seal", "nowhere seal pump"):
         began = time.perf_counter()
-        await found(api, words, user="person-7")
+        await found(api, words, user="crowd-7")
         times.append(time.perf_counter() - began)
-    # Without an index each message of the tenant would be read: some hundred milliseconds even where nothing else runs.
+    # 15 to 160 ms on two busy cores; 500 to 800 where each message of the tenant is read.
     plan = await platform_unit(explained, world)
     assert "Seq Scan on conversations_message" not in plan
-    assert min(times) < 0.5
+    assert min(times) < 0.25
     assert max(times) < 2.0
 
 
 def explained(world: World) -> str:
     caller = Caller(tenant=world.tenant)
     with tenant_scope(world.tenant):
-        rows = within_reach(Conversation.objects.all(), caller, "person-7")
-        return str(with_words(rows, caller, "nowhere", user="person-7").order_by("-active_at")[:51].explain())
+        rows = within_reach(Conversation.objects.all(), caller, "crowd-7")
+        return str(with_words(rows, caller, "nowhere", user="crowd-7").order_by("-active_at")[:51].explain())

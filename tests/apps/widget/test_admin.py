@@ -77,10 +77,13 @@ def errors(response: Any) -> dict[str, str]:
 def test_it_is_made_when_it_is_first_opened(cast: World) -> None:
     assistant = factories.make_assistant(tenant=cast.acme, slug="bare")
     client = logged_in(cast.bob)
-    opened = client.get(reverse("admin:widget_of_assistant", args=[assistant.pk]))
+    address = reverse("admin:assistants_assistant_widget", args=[assistant.pk])
+    assert "has no widget yet" in client.get(address).content.decode()
+    assert not Widget.objects.filter(assistant=assistant).exists()
+    opened = client.post(address)
     made = Widget.objects.get(assistant=assistant)
     assert (opened.status_code, opened["Location"]) == (302, change(made))
-    client.get(reverse("admin:widget_of_assistant", args=[assistant.pk]))
+    assert client.get(address)["Location"] == client.post(address)["Location"] == change(made)
     assert Widget.objects.filter(assistant=assistant).count() == 1
     assert client.get(change(made)).status_code == 200
     page = client.get(reverse("admin:assistants_assistant_change", args=[assistant.pk])).content.decode()
@@ -154,7 +157,10 @@ def test_an_identity_secret_is_shown_once(cast: World, widget: Widget) -> None:
 def test_the_page_shows_the_tag_and_a_preview(cast: World, widget: Widget) -> None:
     page = reverse("admin:widget_widget_page", args=[widget.pk])
     text = logged_in(cast.bob).get(page).content.decode()
-    tag = f'<script src="{OWN}/widget.js" data-tenant="acme" data-assistant="acme-assistant" async></script>'
+    tag = (
+        f'<script src="{OWN}/widget.js" data-tenant="acme" data-assistant="acme-assistant"'
+        ' data-color="#0f766e" data-position="right" async></script>'
+    )
     assert escape(tag) in text
     assert f"{OWN}/chat/acme/acme-assistant/" in text
     assert reverse("admin:widget_widget_preview", args=[widget.pk]) in text
@@ -174,15 +180,15 @@ def test_the_page_says_that_the_bundle_is_missing(
 
 def pages(widget: Widget) -> list[str]:
     own = [reverse(f"admin:widget_widget_{name}", args=[widget.pk]) for name in ("change", "page", "preview", "embed")]
-    return [*own, reverse("admin:widget_of_assistant", args=[widget.assistant_id])]
+    return [*own, reverse("admin:assistants_assistant_widget", args=[widget.assistant_id])]
 
 
 def test_another_tenants_staff_gets_what_an_unknown_id_gets(cast: World, widget: Widget) -> None:
     client = logged_in(cast.charlie)
     for page in pages(widget)[1:3]:
         assert client.get(page).status_code == 404
-    assert client.get(pages(widget)[-1]).status_code == 404
-    assert client.get(reverse("admin:widget_of_assistant", args=[uuid.uuid4()])).status_code == 404
+    assert client.get(pages(widget)[-1]).status_code == client.post(pages(widget)[-1]).status_code == 404
+    assert client.get(reverse("admin:assistants_assistant_widget", args=[uuid.uuid4()])).status_code == 404
     assert client.get(pages(widget)[0]).status_code == 302  # to a message that there is no such widget
     assert save(client, widget).status_code == 302
     widget.refresh_from_db()
@@ -198,7 +204,7 @@ def test_analysts_read_and_support_does_not(cast: World, widget: Widget) -> None
         for role in (Membership.Role.ANALYST, Membership.Role.SUPPORT)
     ]
     client = logged_in(analyst)
-    assert [client.get(page).status_code for page in pages(widget)] == [200, 200, 200, 302, 403]
+    assert [client.get(page).status_code for page in pages(widget)] == [200, 200, 200, 302, 302]
     assert save(client, widget).status_code == 403
     assert client.post(reverse("admin:widget_widget_identity", args=[widget.pk]), {}).status_code == 403
     assert {logged_in(support).get(page).status_code for page in pages(widget)} == {403}
@@ -213,7 +219,7 @@ def test_nobody_adds_or_deletes_one_by_itself(cast: World, widget: Widget) -> No
 def test_it_goes_with_its_assistant(cast: World) -> None:
     assistant = factories.make_assistant(tenant=cast.acme, slug="bare")
     client = logged_in(cast.bob)
-    client.get(reverse("admin:widget_of_assistant", args=[assistant.pk]))
+    client.post(reverse("admin:assistants_assistant_widget", args=[assistant.pk]))
     deleted = client.post(reverse("admin:assistants_assistant_delete", args=[assistant.pk]), {"post": "yes"})
     assert deleted.status_code == 302
     assert not Assistant.objects.filter(pk=assistant.pk).exists()
