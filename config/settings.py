@@ -188,6 +188,7 @@ INSTALLED_APPS = [
     "apps.usage",
     "apps.knowledge",
     "apps.assistants",
+    "apps.widget",
     "apps.conversations",
     "apps.ops",
 ]

@@ -27,6 +27,9 @@ TAGS = {
     "webhooks": "Webhooks",
     "feedback": "Conversations",
     "visitors": "Visitors",
+    "widget": "Visitors",
+    "share": "Conversations",
+    "handoff": "Conversations",
 }
 ABOUT = """Ask assistants, manage the documents that they answer from, search.
 

@@ -28,6 +28,7 @@ from apps.inference.probe import probe
 from apps.ops import roles, rotation
 from apps.ops.demo import ADMIN as DEMO_ADMIN
 from apps.tenants.models import User
+from apps.widget import bundle
 
 LEAST_PYTHON = (3, 11)
 LEAST_POSTGRES = 16
@@ -121,6 +122,13 @@ def storage() -> Iterator[Finding]:
 def static_files() -> Iterator[Finding]:
     if not settings.LOCAL and not (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():
         yield fail("static", "not collected: the admin's pages fail", "Run manage.py collectstatic --no-input.")
+
+
+def widget() -> Iterator[Finding]:
+    if bundle.is_there():
+        yield ok("widget", "built")
+    else:
+        yield warn("widget", "the built files in static/widget/ are missing or not whole", bundle.MISSING)
 
 
 def mail() -> Iterator[Finding]:
@@ -332,6 +340,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     packages,
     storage,
     static_files,
+    widget,
     postgres,
     demo,
     encryption,

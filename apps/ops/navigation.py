@@ -24,6 +24,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Ask", "chat", "conversations.conversation", "admin:conversations_playground"),
             ("Find a conversation", "search", "conversations.conversation", "admin:conversations_find"),
             ("Assistants", "smart_toy", "assistants.assistant", ""),
+            ("Widgets", "chat_bubble", "widget.widget", ""),
             ("Prompts", "edit_note", "assistants.prompt", ""),
             ("Conversations", "forum", "conversations.conversation", ""),
             ("Turns", "quickreply", "conversations.turn", ""),

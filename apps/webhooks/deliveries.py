@@ -39,6 +39,7 @@ _RESTRICTION = {
     Event.DOCUMENT_READY: _RESTRICTED.format(column="collections"),
     Event.DOCUMENT_FAILED: _RESTRICTED.format(column="collections"),
     Event.QUOTA_REACHED: "",
+    Event.CONVERSATION_HANDOFF: _RESTRICTED.format(column="assistants"),
 }
 # KEY SHARE, as the foreign key's own check: whoever deletes a webhook at this moment is waited for, so that the
 # transaction which tells does not fail for it.
@@ -55,8 +56,9 @@ _LISTENS = "SELECT FROM webhooks_webhook WHERE tenant_id = %s AND enabled AND %s
 _ANNOUNCE_OF = {event: _ANNOUNCE.format(restriction=condition) for event, condition in _RESTRICTION.items()}
 
 
-def announce(tenant_id: uuid.UUID, event: Event, tell: Callable[[], Happened]) -> None:
-    """Write a delivery for each webhook that wants to know. Call it in the transaction that makes the event true.
+def announce(tenant_id: uuid.UUID, event: Event, tell: Callable[[], Happened]) -> int:
+    """Write a delivery for each webhook that wants to know; how many. Call it in the transaction that makes the event
+    true.
 
     Where no webhook listens this costs one statement; `tell` is only called where one does.
     """
@@ -64,7 +66,7 @@ def announce(tenant_id: uuid.UUID, event: Event, tell: Callable[[], Happened]) -
         # Plain SQL, as it is asked at the end of every turn.
         cursor.execute(_LISTENS, [tenant_id, str(event)])
         if not cursor.rowcount:
-            return
+            return 0
     happened = tell()
     values: dict[str, Any] = {
         "tenant": tenant_id,
@@ -75,9 +77,10 @@ def announce(tenant_id: uuid.UUID, event: Event, tell: Callable[[], Happened]) -
     }
     with connection.cursor() as cursor:
         cursor.execute(_ANNOUNCE_OF[event], values)
-        written = cursor.rowcount
+        written: int = cursor.rowcount
     if written:
         wake()
+    return written
 
 
 def wake() -> None:

@@ -20,6 +20,7 @@ from apps.tenants.scoping import TenantOwned
 from apps.usage.models import Grant, Plan, QuotaAlert, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery
 from apps.webhooks.registration import register
+from apps.widget.models import Widget
 from tests import factories
 from tests.apps.oauth.clients import make_service
 
@@ -64,6 +65,7 @@ def fill(tenant: Tenant, owner: User) -> None:
     assistant = factories.make_assistant(
         tenant=tenant, prompt=prompt, collections=(collection,), name=f"{name} assistant", slug=f"{name}-assistant"
     )
+    Widget.objects.create(tenant=tenant, assistant=assistant, greeting=f"{name} greets")
     end_user = factories.make_end_user(tenant=tenant, external_id=f"{name}-person")
     key, _ = keys.issue(tenant, name=f"{name} key", scopes=rights.ALL, created_by=owner)
     webhook = register(tenant, name=f"{name} webhook", url=f"https://{name}.example/hook", events=["turn.finished"])
