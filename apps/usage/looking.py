@@ -164,7 +164,7 @@ def _counters(book: Book, ids: Sequence[Any], moment: dt.datetime, now: dt.datet
         end_user=end_user,
         scope=ASKING,
     )
-    for limit in book.limits.of(accounts, now):
+    for limit in book.limits.of(accounts, at=now):
         if limit.window not in WINDOWS or limit.metric not in COUNTED:
             continue
         counter = book.counter(limit, moment)
@@ -172,7 +172,7 @@ def _counters(book: Book, ids: Sequence[Any], moment: dt.datetime, now: dt.datet
             yield counter
         elif float(book.limits.version) < counter.end.timestamp():
             # What was granted ended with the window.
-            then = book.limits.of(accounts, counter.end - dt.timedelta(microseconds=1))
+            then = book.limits.of(accounts, at=counter.end - dt.timedelta(microseconds=1))
             yield from (
                 book.counter(one, moment)
                 for one in then
