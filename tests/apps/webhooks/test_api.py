@@ -65,7 +65,7 @@ def test_a_webhook_can_be_changed_and_deleted(http: Client, acme: Tenant) -> Non
         ("url", "https://tickets.example/" + "x" * 500),
         ("events", []),
         ("events", ["webhook.test"]),
-        ("events", ["turn.finished"] * 4),
+        ("events", ["turn.finished"] * 5),
         ("events", ["☕"]),
         ("assistants", ["00000000-0000-4000-8000-000000000000"]),
         ("collections", ["manuals"]),
