@@ -229,7 +229,7 @@ class Generator(SchemaGenerator):
         schema: dict[str, Any] = super().get_schema(request=request, public=True)  # type: ignore[no-untyped-call]
         schema["info"]["description"] = ABOUT
         used = {tag for path in schema["paths"].values() for operation in path.values() for tag in operation["tags"]}
-        schema["tags"] = [{"name": tag} for tag in [*TAGS.values(), *sorted(used - {*TAGS.values()})] if tag in used]
+        schema["tags"] = [{"name": tag} for tag in dict.fromkeys([*TAGS.values(), *sorted(used)]) if tag in used]
         _link(schema["paths"])
         components = schema["components"]
         components["headers"] = HEADERS

@@ -227,7 +227,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "WidgetSettings": {
         "guide": {
-            "tenant": "acme",
+            "tenant": "shop",
             "assistant": "guide",
             "name": "Pump guide",
             "description": "",

@@ -18,7 +18,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminColorInputWidget, UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminColorInputWidget, UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget
 
 from apps.assistants.admin import OriginsField
 from apps.tenants import audit
@@ -67,7 +67,7 @@ class StartersField(forms.CharField):
 
 
 class StringsField(forms.JSONField):
-    widget = UnfoldAdminTextareaWidget(attrs={"rows": 5, "class": "p-code", "spellcheck": "false"})
+    widget = UnfoldAdminTextareaWidget(attrs={"rows": 5, "spellcheck": "false"})
     default_error_messages = {"invalid": 'This is no JSON. Write {"send": "Ask"}, with straight quotes.'}
 
 
@@ -87,7 +87,7 @@ class WidgetForm(TenantForm):
     logo_file = forms.FileField(
         label="Logo",
         required=False,
-        widget=forms.ClearableFileInput(attrs={"accept": "image/png,image/jpeg,image/webp"}),
+        widget=UnfoldAdminFileFieldWidget(attrs={"accept": "image/png,image/jpeg,image/webp"}),
         help_text=f"PNG, JPEG or WebP, up to {logos.MOST_BYTES // 1024} KiB. An empty field keeps what is set.",
     )
     logo_off = forms.BooleanField(label="Remove the logo", required=False)

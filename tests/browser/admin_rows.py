@@ -18,6 +18,7 @@ from apps.tenants.models import ApiKey, EndUser, Invitation, ServiceAccount, Ten
 from apps.usage.models import Grant, Plan, PlanLimit, Quota, QuotaAlert, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery, Webhook
 from apps.webhooks.registration import MOST_WEBHOOKS
+from apps.widget.models import Widget
 from tests import factories
 
 LONG = "Operating and maintenance instructions for the double-boiler espresso machine with rotary pump, part"
@@ -114,6 +115,13 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
     assistants = _create(
         Assistant,
         [Assistant(tenant=tenant, name=f"Support {n}", slug=f"support-{n}", prompt=prompts[n]) for n in numbers],
+    )
+    _create(
+        Widget,
+        [
+            Widget(tenant=tenant, assistant=assistant, greeting=f"{LONG}?", hosted=n % 3 == 1)
+            for n, assistant in enumerate(assistants)
+        ],
     )
     conversations = _create(
         Conversation,
