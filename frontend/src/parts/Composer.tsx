@@ -1,5 +1,5 @@
 /** Where questions are written. */
-import { useEffect, useLayoutEffect, useRef } from "react";
+import { useLayoutEffect, useRef } from "react";
 import type { State } from "../types";
 import { useAround, useMedia, useWords } from "./context";
 import { Icon } from "./Icon";
@@ -20,7 +20,8 @@ export function Composer({ state }: { state: State }) {
 
   // On a phone the keyboard would cover what was opened to be read.
   const touch = useMedia("(pointer: coarse)");
-  useEffect(() => {
+  // At once: later it would be taken from where the reader has gone meanwhile.
+  useLayoutEffect(() => {
     if (takesFocus && !touch) area.current?.focus();
   }, [takesFocus, touch]);
 
