@@ -11,7 +11,7 @@ PRODUCT := config apps chatbot local manage.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down check test faults bench lock
+.PHONY: help up down check test widget faults bench lock
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,16 @@ else
 	$(BIN)/pytest -m "journey or browser" || status=$$?; \
 	exit $$status
 endif
+
+# The built widget is committed: only who changes frontend/ needs Node.
+widget: frontend/node_modules/.package-lock.json ## Build the chat widget into static/widget (CHECK=1 to test and compare)
+	@cd frontend && $(if $(CHECK),npm run --silent check,npm run --silent build)
+
+frontend/node_modules/.package-lock.json: frontend/package-lock.json
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(+(a < 20 || (a == 20 && b < 19)))' 2>/dev/null || \
+		{ echo "The widget is built with Node.js 20.19 or newer and its npm." >&2; exit 1; }
+	@cd frontend && npm ci --silent --no-audit --no-fund
+	@touch $@
 
 faults: .venv/.dev ## Break what answers depend on while they run (N=20 times, ONLY=row)
 	@$(BIN)/python -m tests.faults.sweep --times $(or $(N),1) --only "$(ONLY)"

@@ -1,9 +1,9 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
 `ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`, `limits`,
-`choosing`, `failover`, `quota`, `usage` or `overload` (bench/gpu.md says how to run that one against a GPU);
-PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes ten million rows, runs only where it
-is asked for.
+`choosing`, `failover`, `quota`, `refusing`, `usage` or `overload` (bench/gpu.md says how to run that one against a
+GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes ten million rows, runs only
+where it is asked for.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -30,7 +30,20 @@ from tests.environment import HOME, ROOT, Backends
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 
-from bench import authentication, choosing, failover, fixture, limiting, machine, overload, quota, report, scope, usage
+from bench import (
+    authentication,
+    choosing,
+    failover,
+    fixture,
+    limiting,
+    machine,
+    overload,
+    quota,
+    refusing,
+    report,
+    scope,
+    usage,
+)
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
 
 PROFILES = (
@@ -137,6 +150,7 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         "overload": lambda: save("overload", overload.tell()),
         "failover": lambda: save("failover", failover.tell()),
         "quota": lambda: save("quota", quota.tell(servers, core)),
+        "refusing": lambda: save("refusing", refusing.tell(servers)),
     }
     if "usage" in only:
         save("usage", usage.tell(servers))
@@ -206,6 +220,7 @@ def main(only: Sequence[str]) -> None:
         "choosing",
         "failover",
         "quota",
+        "refusing",
         "usage",
         "overload",
     }

@@ -15,7 +15,7 @@ HTTP statuses and close codes are not here: apps/edge/errors.py holds the only t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -23,7 +23,8 @@ class ParleyError(Exception):
     """Base of all. `message` is a sentence for the person who meets it; it never holds a secret or a prompt.
 
     retry_after: seconds until asking again may succeed. fields: a sentence for each rejected input field. limit: which
-    limit forbids it: name, limit, remaining, and reset in seconds.
+    limit forbids it: name, limit, remaining, and reset in seconds. standing: where the asker stands with every limit,
+    for the door that tells it.
     """
 
     code: ClassVar[str] = "internal"
@@ -38,11 +39,13 @@ class ParleyError(Exception):
         retry_after: float | None = None,
         fields: Mapping[str, str] | None = None,
         limit: Mapping[str, Any] | None = None,
+        standing: Sequence[Any] = (),
     ) -> None:
         self.message = message or self.default_message
         self.retry_after = retry_after
         self.fields = dict(fields) if fields else None
         self.limit = dict(limit) if limit else None
+        self.standing = standing
         super().__init__(self.message)
 
 

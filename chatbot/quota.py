@@ -1,7 +1,7 @@
 """What a limit is: how much of what, of whom, in which time. No database, no Redis, no clock.
 
-Amounts are whole numbers: requests, tokens, turns at once, and money in hundred-millionths (COST_UNITS) of the currency
-in which the installation counts.
+Amounts are whole numbers: requests, tokens, turns at once, documents, their bytes and pages, and money in
+hundred-millionths (COST_UNITS) of the currency in which the installation counts.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from decimal import ROUND_UP, Decimal
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
-Metric = Literal["requests", "tokens", "cost", "turns"]
+Metric = Literal["requests", "tokens", "cost", "turns", "documents", "bytes", "pages", "ingestion"]
 Window = Literal["minute", "hour", "day", "month", "once"]  # once: at the same time, which has no window
+# What questions use, what a tenant keeps, and what its documents use on their way to being searchable.
+ASKED: Final = frozenset[Metric]({"requests", "tokens", "cost", "turns"})
+KEPT: Final = frozenset[Metric]({"documents", "bytes"})
+INGESTED: Final = frozenset[Metric]({"pages", "ingestion"})
 
 COST_UNITS: Final = 10**8
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whose use is counted. level: tenant, assistant, key, client, scope, user or visitor. subject: which one of them;
-    the tenant itself has none."""
+    """Whose use is counted. level: tenant, assistant, key, client, scope, user, visitor or collection. subject: which
+    one of them; the tenant itself has none."""
 
     level: str
     subject: str = ""

@@ -19,8 +19,8 @@ def webhook() -> tuple[str, str]:
     address may hold a token of the receiver's."""
     address = url(
         _URL,
-        "Where to tell what happens to model servers, signed like any webhook (inference.md); it may be"
-        " in your own network.",
+        "Where to tell what happens to model servers (inference.md) and which limits are reached (limits.md), signed"
+        " like any webhook; it may be in your own network.",
         schemes=("https", "http"),
         default="",
     )

@@ -188,6 +188,7 @@ INSTALLED_APPS = [
     "apps.usage",
     "apps.knowledge",
     "apps.assistants",
+    "apps.widget",
     "apps.conversations",
     "apps.ops",
 ]
@@ -358,6 +359,8 @@ CELERY_BEAT_SCHEDULE = {
     "resend-documents": {"task": "knowledge.resend_documents", "schedule": 30.0},
     "close-abandoned-turns": {"task": "conversations.close_abandoned_turns", "schedule": 30.0},
     "sweep-reservations": {"task": "usage.sweep_reservations", "schedule": 20.0},
+    "look-at-limits": {"task": "usage.look_at_limits", "schedule": 30.0},
+    "prune-quota-alerts": {"task": "usage.prune_alerts", "schedule": 86_400.0},
     "reconcile-usage": {"task": "usage.reconcile", "schedule": 600.0},
     "deliver-webhooks": {"task": "webhooks.deliver", "schedule": 30.0},
     "prune-webhook-deliveries": {"task": "webhooks.prune_deliveries", "schedule": 3600.0},

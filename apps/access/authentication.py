@@ -19,6 +19,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from apps.edge.errors import ServiceUnavailable
+from apps.edge.origins import origin_of
 from apps.tenants import addresses, keys, lookups
 from apps.tenants.models import ApiKey, Tenant
 from apps.tenants.scoping import platform_unit, tenant_scope
@@ -201,8 +202,7 @@ def address_of(request: HttpRequest) -> str:
 
 async def authenticate_request(request: HttpRequest) -> Caller:
     """The same for a request's headers."""
-    origin = request.headers.get("Origin", "")
-    return await authenticate(credential_of(request), origin=origin, address=address_of(request))
+    return await authenticate(credential_of(request), origin=origin_of(request), address=address_of(request))
 
 
 async def still_valid(

@@ -19,6 +19,7 @@ from django.http import HttpRequest
 
 from apps.access import authentication, visitors
 from apps.edge import bus
+from apps.edge.origins import origin_of
 from apps.tenants import rights, taking_back
 from apps.tenants.models import ApiKey, Membership, Tenant, User
 from apps.tenants.scoping import unit
@@ -128,7 +129,7 @@ def watch_over(request: HttpRequest, caller: authentication.Caller) -> Watch:
     still = partial(
         authentication.still_valid,
         authentication.credential_of(request),
-        origin=request.headers.get("Origin", ""),
+        origin=origin_of(request),
         address=authentication.address_of(request),
         scopes=caller.scopes,
     )

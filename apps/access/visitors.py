@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
+from django.db.models import Q
 
 from apps.access.authentication import Caller, Known
 from apps.edge.errors import ServiceUnavailable
+from apps.edge.origins import own_origin
 from apps.edge.shared_state import reachable, redis
 from apps.tenants import keys
 from apps.tenants.models import Tenant
@@ -169,13 +171,20 @@ def _look_behind(visit: Visit) -> _Standing | None:
     assistants = apps.get_model("assistants.Assistant")._default_manager.select_related("tenant")
     found = assistants.filter(tenant=visit.tenant_id, pk=visit.assistant_id, tenant__is_active=True)
     if visit.key_id is None:
-        assistant = found.filter(visitor_origins__contains=[visit.origin]).first()
+        assistant = found.filter(pages_of(visit.origin)).first()
         return _Standing(assistant.tenant, SCOPES) if assistant else None
     key = keys.usable(visit.tenant_id, visit.key_id)
     if key is None or visit.assistant_id not in (key.assistant_ids or [visit.assistant_id]):
         return None
     assistant = found.first()
     return _Standing(assistant.tenant, keys.permitted(key)) if assistant else None
+
+
+def pages_of(origin: str) -> Q:
+    """Which assistants let in the visitors of pages of this origin: those that list it, and for Parley's own those
+    whose hosted page is on."""
+    listed = Q(visitor_origins__contains=[origin])
+    return listed | Q(widget__hosted=True) if origin == own_origin() else listed
 
 
 async def knows(origin: str) -> bool:

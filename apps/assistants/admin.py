@@ -6,9 +6,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+from django.apps import apps
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -113,7 +116,7 @@ class AssistantAdmin(TenantAdmin):
     list_select_related = ("prompt__published", "endpoint")
     search_fields = ("name", "slug", "description")
     prepopulated_fields = {"slug": ("name",)}
-    actions_detail = ("ask",)  # type: ignore[assignment]
+    actions_detail = ("ask", "widget")  # type: ignore[assignment]
     fieldsets = (
         (None, {"fields": ("name", "slug", "description", "is_active")}),
         ("Knowledge and instructions", {"fields": ("knowledge", "prompt")}),
@@ -176,6 +179,27 @@ class AssistantAdmin(TenantAdmin):
     @action(description="Ask", url_path="ask", icon="forum", permissions=["ask"])  # type: ignore[operator]
     def ask(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return HttpResponseRedirect(_ask_url(self.row(request, object_id)))
+
+    @action(description="Widget", url_path="widget", icon="chat_bubble", permissions=["view"])  # type: ignore[operator]
+    def widget(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Leads to the assistant's widget; where there is none yet, a POST makes it."""
+        posted = request.method == "POST"
+        assistant = self.row(request, object_id, to_write=posted)
+        widgets: Any = apps.get_model("widget.Widget")._default_manager  # of an upper app, so by name
+        if posted:
+            widgets.get_or_create(tenant=assistant.tenant, assistant=assistant)
+        found = widgets.filter(tenant=assistant.tenant_id, assistant=assistant).first()
+        if found:
+            return HttpResponseRedirect(reverse("admin:widget_widget_change", args=[found.pk]))
+        if not self.has_change_permission(request, assistant):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"The widget of {assistant.name}",
+            "original": assistant,
+        }
+        return TemplateResponse(request, "admin/assistants/assistant/widget.html", context)
 
 
 def _ask_url(assistant: Assistant) -> str:

@@ -17,7 +17,7 @@ from apps.access import idempotency
 from apps.access.authentication import Caller
 from apps.access.doors import TenantView
 from apps.assistants.models import Assistant
-from apps.conversations import asking
+from apps.conversations import asking, finding
 from apps.conversations.feedback import GiveFeedback
 from apps.conversations.models import Conversation, Message, Turn
 from apps.conversations.parties import (
@@ -65,7 +65,7 @@ class Assistants(TenantView, generics.ListAPIView[Assistant]):
 
 
 class Conversations(TenantView, generics.ListAPIView[Conversation]):
-    """Conversations, latest activity first; `user` and `assistant` (a slug) narrow the list."""
+    """Conversations, latest activity first; `user`, `assistant` (a slug) and `q` (words) narrow the list."""
 
     scopes = {"GET": "chat:read", "POST": "chat:write"}
     serializer_class = ConversationSerializer
@@ -77,12 +77,15 @@ class Conversations(TenantView, generics.ListAPIView[Conversation]):
         rows: QuerySet[Conversation] = within_reach(Conversation.objects.all(), caller_of(self.request), user)
         if assistant := self.request.query_params.get("assistant"):
             rows = rows.filter(assistant__slug=assistant)
+        if words := self.request.query_params.get("q"):
+            rows = finding.with_words(rows, caller_of(self.request), words, user=user or "")
         return rows.select_related("assistant", "end_user")
 
     @extend_schema(
         parameters=[
             OpenApiParameter("user", str, description="Of this end user alone."),
             OpenApiParameter("assistant", str, description="With this assistant alone: its slug."),
+            OpenApiParameter("q", str, description="With all of these words in its title or in what was said."),
         ],
         responses={200: ConversationSerializer(many=True), **ERRORS},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from apps.conversations.parties import assistant_of, start_conversation, user_fo
 from apps.conversations.question import Question
 from apps.conversations.serializers import AgainSerializer, AskSerializer
 from apps.conversations.turn import Opened
+from apps.edge.ratelimit_headers import Limit
 from apps.edge.request_ids import current_request_id
 from chatbot.errors import InvalidRequest, NotFound
 
@@ -58,10 +59,12 @@ def named_first(caller: Caller, assistant: str, question: Question) -> Question:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A question's turn, which runs or has run. repeated: it was asked before, with the same idempotency key."""
+    """A question's turn, which runs or has run. repeated: it was asked before, with the same idempotency key. standing:
+    what the asker's limits leave."""
 
     turn_id: uuid.UUID
     repeated: bool
+    standing: Sequence[Limit] = ()
 
 
 async def accept(caller: Caller, conversation_id: uuid.UUID, question: Question) -> Accepted:
@@ -126,7 +129,7 @@ async def _running(opened: Opened | uuid.UUID) -> Accepted:
     if isinstance(opened, uuid.UUID):
         return Accepted(opened, repeated=True)
     await runner.start(opened)
-    return Accepted(opened.turn_id, repeated=False)
+    return Accepted(opened.turn_id, repeated=False, standing=opened.standing)
 
 
 def begin(caller: Caller, assistant: str, *, user: str = "", title: str = "") -> Conversation:

@@ -8,31 +8,26 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import orjson
 import structlog
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.conf import settings
-from django.db import InterfaceError, OperationalError
-from django.http.request import validate_host
 
 from apps.access import limiting
 from apps.access.authentication import Caller, authenticate, key_in, still_valid
 from apps.access.revocation import Watch
-from apps.access.sessions import member_caller, user_of
 from apps.conversations import asking, draining, following, stopping
 from apps.conversations.again import Deed
+from apps.conversations.browsing import Browser, uuids
 from apps.edge.errors import ServiceUnavailable, body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.inbound import Pace
 from apps.edge.ratelimit_headers import Limit
 from apps.edge.request_ids import accept_request_id
-from apps.tenants import lookups
-from apps.tenants.scoping import platform_unit, tenant_scope, unit
+from apps.tenants.scoping import unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotFound, ParleyError
 from chatbot.events import START, Cursor, Limits, Reconnect
 
@@ -57,6 +52,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         self.pace, self.closing = Pace(), False
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.scope["headers"]}
+        self.browser = Browser(self.headers)
         self.origin = self.headers.get("origin", "")
         self.address = (self.scope.get("client") or [""])[0]
         self.request_id = accept_request_id(self.headers.get("x-request-id"))
@@ -69,7 +65,6 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self.accept()
         draining.SOCKETS.add(self.drained)
         self.watch: Watch | None = None
-        self.granted: dict[uuid.UUID, frozenset[str]] = {}  # what a session could do in each tenant
         self.late = asyncio.get_running_loop().call_later(AUTH_SECONDS, self._end)
         self.limits: list[Limit] = []
         try:
@@ -133,6 +128,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await handler(data)
         except Exception as raised:  # noqa: BLE001 - the boundary: translate() logs what nobody foresaw
             error = translate(raised)
+            await self._tell_standing(error.standing)
             await self._send_error(error, client_id=data.get("client_id"))
             if isinstance(error, NotAuthenticated):
                 await limiting.count_failure(self.address)
@@ -169,9 +165,14 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._tell_limits()
             raise refusal
 
-    async def _tell_limits(self) -> None:
-        if self.limits:
-            await self.send(text_data=frame(Limits([limit.told() for limit in self.limits]), None))
+    async def _tell_limits(self, standing: Sequence[Limit] = ()) -> None:
+        """standing: of limits of what may be used, beside the rates."""
+        if limits := [*self.limits, *standing]:
+            await self.send(text_data=frame(Limits([limit.told() for limit in limits]), None))
+
+    async def _tell_standing(self, standing: Sequence[Limit]) -> None:
+        if standing:
+            await self._tell_limits(standing)
 
     async def _part_from_others(self, caller: Caller) -> None:
         """A visitor's next token goes on with what the socket follows. Somebody else's credential does not."""
@@ -182,7 +183,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 self.following[turn_id].cancel()
 
     async def _ask(self, data: dict[str, Any]) -> None:
-        caller = await self._caller("ask", conversation=data.get("conversation"), assistant=data.get("assistant"))
+        caller = await self._caller("ask", data.get("conversation") or data.get("assistant"))
         question = asking.question_in(data)
         self._refuse_more()
         if data.get("conversation"):
@@ -193,19 +194,21 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if not isinstance(name, str) or not name or "\0" in name:
                 raise InvalidRequest(fields={"assistant": "Name a conversation or an assistant."})
             accepted = await asking.accept_first(caller, name, asking.named_first(caller, name, question))
+        await self._tell_standing(accepted.standing)
         self._follow(caller, accepted.turn_id, START, client_id=question.client_id)
 
     async def _again(self, deed: Deed, data: dict[str, Any]) -> None:
         turn_id = _uuid_in(data, "turn")
-        caller = await self._caller(deed, turn=turn_id)
+        caller = await self._caller(deed, turn_id)
         asked = asking.named(asking.again_in(data), deed, str(turn_id))
         self._refuse_more()
         accepted = await asking.accept_again(caller, turn_id, asked, deed)
+        await self._tell_standing(accepted.standing)
         self._follow(caller, accepted.turn_id, START, client_id=asked.client_id)
 
     async def _stop(self, data: dict[str, Any]) -> None:
         turn_id = _uuid_in(data, "turn")
-        caller = await self._caller("stop", turn=turn_id)
+        caller = await self._caller("stop", turn_id)
         await unit(following.turn_of, caller, turn_id)
         self._aside(stopping.stop(caller.tenant, turn_id))
 
@@ -215,54 +218,30 @@ class ChatConsumer(AsyncWebsocketConsumer):
             after = Cursor.parse(str(data.get("after") or START))
         except ValueError as error:
             raise InvalidRequest(fields={"after": "A cursor looks like 1-12."}) from error
-        caller = await self._caller("resume", turn=turn_id)
+        caller = await self._caller("resume", turn_id)
         turn = await unit(following.turn_of, caller, turn_id)
         self._follow(caller, turn_id, after, client_id=turn.client_id)
 
     # --- Who asks -----------------------------------------------------------------------------------------------------
 
-    async def _caller(self, frame: str, **about: Any) -> Caller:
+    async def _caller(self, frame: str, named: Any) -> Caller:
         """The caller of a frame, who has its scope. A key is checked again at each, so that a revoked one ends within
-        seconds."""
+        seconds. named: the id of what the frame is about."""
         if self.credential:
             caller = await authenticate(self.credential, origin=self.origin, address=self.address)
         else:
-            caller = await self._logged_in(**about)
+            caller = await self._logged_in(named)
         caller.require(self.scopes[frame])
         return caller
 
-    async def _logged_in(self, **about: Any) -> Caller:
-        caller = await platform_unit(self._member, **about)
-        structlog.contextvars.bind_contextvars(tenant=caller.tenant.slug)
-        self.granted[caller.tenant_id] = caller.scopes
+    async def _logged_in(self, named: Any) -> Caller:
+        caller = await self.browser.caller(named)
         if self.watch:
             self.watch.words |= caller.ends_with
         else:
-            self._look_out(caller, self._still_logged_in)
+            self._look_out(caller, lambda: self.browser.still(list(self.following)))
             await self._tell_limits()
         return caller
-
-    def _member(self, *, conversation: Any = None, assistant: Any = None, turn: uuid.UUID | None = None) -> Caller:
-        """A logged-in user of the admin, for the tenant of what the frame names, if they may act for it."""
-        if not self._same_origin():
-            raise NotAuthenticated
-        user = user_of(self.headers.get("cookie", ""))
-        if user is None:
-            raise NotAuthenticated
-        for (tenant_id,) in lookups.call("owners_of", [turn] if turn else _uuids(conversation or assistant)):
-            with tenant_scope(tenant_id):
-                if caller := member_caller(user, tenant_id):
-                    return caller
-        raise NotFound
-
-    def _same_origin(self) -> bool:
-        """Browsers send cookies across origins; only a page of ours may use them."""
-        try:
-            origin = urlsplit(self.origin)
-        except ValueError:
-            return False
-        host = self.headers.get("host", "")
-        return bool(origin.netloc) and origin.netloc == host and validate_host(origin.hostname or "", _hosts())
 
     def _look_out(self, caller: Caller, still: Callable[[], Awaitable[bool]]) -> None:
         """Close the socket once its key, session or membership has ended."""
@@ -280,23 +259,6 @@ class ChatConsumer(AsyncWebsocketConsumer):
             task.cancel()
         await self._send_error(refusal)
         await self.close(close_code_of(refusal))
-
-    async def _still_logged_in(self) -> bool:
-        try:
-            return await platform_unit(self._still_member, list(self.following))
-        except (OperationalError, InterfaceError):
-            return True  # as still_valid() has it
-
-    def _still_member(self, turns: list[uuid.UUID]) -> bool:
-        user = user_of(self.headers.get("cookie", ""))
-        if user is None:
-            return False
-        for (tenant_id,) in lookups.call("owners_of", turns):
-            with tenant_scope(tenant_id):
-                caller = member_caller(user, tenant_id)
-                if caller is None or not self.granted.get(tenant_id, frozenset()) <= caller.scopes:
-                    return False
-        return True
 
     # --- Turns --------------------------------------------------------------------------------------------------------
 
@@ -361,18 +323,7 @@ def _parse(text: str | None) -> dict[str, Any]:
     return data
 
 
-def _uuids(value: Any) -> list[uuid.UUID]:
-    try:
-        return [uuid.UUID(str(value))]
-    except ValueError:
-        return []
-
-
 def _uuid_in(data: dict[str, Any], name: str) -> uuid.UUID:
-    for found in _uuids(data.get(name, "")):
+    for found in uuids(data.get(name, "")):
         return found
     raise InvalidRequest(fields={name: "Give the id that a frame or the API told you."})
-
-
-def _hosts() -> list[str]:
-    return list(settings.ALLOWED_HOSTS)

@@ -161,6 +161,30 @@ class Turn(TenantOwned):
         return self.question.text[:80]
 
 
+class Share(TenantOwned):
+    """A link that shows a conversation to whoever has it, as far as it had come by then. Deleting the row ends it.
+
+    The link's secret is not kept, only its digest.
+    """
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="shares")
+    turn = models.ForeignKey(Turn, on_delete=models.CASCADE, related_name="+", help_text="The last one of the branch.")
+    digest = models.BinaryField(max_length=32, unique=True)
+    created = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["tenant", "conversation"], name="share_of_conversation")]
+
+
+class Merging(TenantOwned):
+    """An anonymous visitor who turned out to be somebody: their conversations are that one's now, once and for all."""
+
+    visitor = models.OneToOneField(EndUser, on_delete=models.CASCADE, related_name="+")
+    into = models.ForeignKey(EndUser, on_delete=models.CASCADE, related_name="+")
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+
 class Replica(models.Model):
     """A process that runs turns. It lives as long as it renews its beat and, where it holds one, its advisory lock;
     without a row it is dead, and its open turns are whoever's claims them."""

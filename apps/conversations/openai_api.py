@@ -30,6 +30,7 @@ from apps.conversations.openai_answers import Answer, failure
 from apps.conversations.openai_embeddings import embeddings
 from apps.conversations.openai_shapes import Asked, ChatSerializer, EmbeddingsSerializer, ModelNotFound, asked_in
 from apps.conversations.parties import assistant_of, assistants_of
+from apps.edge import ratelimit_headers
 from apps.edge.errors import STATUS_OF_CODE, body_of, openai_error, openai_refusal, status_of, translate
 from apps.edge.frames import KEEP_ALIVE
 from apps.edge.middleware import ahead_of_middleware
@@ -109,6 +110,7 @@ class ChatCompletions(OpenAIDoor):
                 response = _streamed(_parts(answer, first, entries), partial(_part, watch, leave))
         if accepted.repeated:
             response[idempotency.REPLAYED] = "true"
+        ratelimit_headers.add(response, accepted.standing, path=request.path)
         response["openai-processing-ms"] = str(round((time.perf_counter() - started) * 1000))
         return response
 
@@ -155,9 +157,12 @@ class Embeddings(OpenAIDoor):
         serializer.is_valid(raise_exception=True)
         given = {name: value for name, value in serializer.validated_data.items() if value is not None}
         try:
-            return _json(await embeddings(caller, **given))
+            answer, standing = await embeddings(caller, **given)
         except NotFound as error:
             raise _unknown(given["model"]) from error
+        response = _json(answer)
+        ratelimit_headers.add(response, standing, path=request.path)
+        return response
 
 
 @extend_schema(exclude=True)

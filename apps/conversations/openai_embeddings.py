@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import struct
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Q
 
 from apps.access.authentication import Caller
+from apps.conversations.charging import told_to
 from apps.conversations.parties import end_user_of
+from apps.edge.ratelimit_headers import Limit
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.tenants.models import EndUser, Tenant
@@ -35,8 +38,9 @@ async def embeddings(
     dimensions: int | None = None,
     input_type: InputType = "passage",
     user: str = "",
-) -> dict[str, Any]:
-    """OpenAI's answer to a call for embeddings, entered in the ledger. Tokens are estimated: not every server counts.
+) -> tuple[dict[str, Any], Sequence[Limit]]:
+    """OpenAI's answer to a call for embeddings, entered in the ledger, and what the caller's limits leave. Tokens are
+    estimated: not every server counts.
 
     Raises NotFound where the tenant has no such model, InvalidRequest, or a ModelError, which costs nothing.
     """
@@ -45,7 +49,7 @@ async def embeddings(
     if dimensions not in {None, endpoint.dimension}:
         raise InvalidRequest(fields={"dimensions": f"This model's vectors have {endpoint.dimension} numbers."})
     tokens = sum(estimate(text) for text in input)
-    bill = await _reserve(caller, endpoint, end_user, tokens)
+    bill, standing = await _reserve(caller, endpoint, end_user, tokens)
     charge = UsageRecord.Bill.NONE
     try:
         pool = await gateway.pool()
@@ -57,7 +61,7 @@ async def embeddings(
         used = await unit(ledger.settle_embeddings, tenant, bill, bill=charge, usage=usage, endpoint_id=endpoint.pk)
         await meter.settle(tenant, bill, used or Amounts())
     encode = _base64 if encoding_format == "base64" else list
-    return {
+    answer = {
         "object": "list",
         "data": [
             {"object": "embedding", "index": index, "embedding": encode(vector)} for index, vector in enumerate(vectors)
@@ -65,6 +69,7 @@ async def embeddings(
         "model": model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
+    return answer, standing
 
 
 def _place(tenant: Tenant, model: str, user: str) -> tuple[Endpoint, EndUser | None]:
@@ -76,12 +81,14 @@ def _place(tenant: Tenant, model: str, user: str) -> tuple[Endpoint, EndUser | N
     return found, end_user_of(tenant, user) if user else None
 
 
-async def _reserve(caller: Caller, endpoint: Endpoint, end_user: EndUser | None, tokens: int) -> uuid.UUID:
-    """The id of the ledger's row, with what the call may cost."""
+async def _reserve(
+    caller: Caller, endpoint: Endpoint, end_user: EndUser | None, tokens: int
+) -> tuple[uuid.UUID, Sequence[Limit]]:
+    """The id of the ledger's row, with what the call may cost; and what the limits leave."""
     amounts = Amounts(requests=1, tokens=tokens, cost=cost_units(endpoint.prompt_price * tokens / 1_000_000))
     accounts = accounts_of_caller(caller, assistant_id=None, end_user=end_user, scope=ASKING)
     reservation = uuid.uuid4()
-    reserved = await meter.reserve(caller.tenant, reservation, accounts, amounts)
+    reserved = await meter.reserve(caller.tenant, reservation, accounts, amounts, levels=told_to(caller))
     try:
         await unit(
             ledger.reserve_embeddings,
@@ -96,7 +103,7 @@ async def _reserve(caller: Caller, endpoint: Endpoint, end_user: EndUser | None,
     except BaseException:
         await meter.settle(caller.tenant, reservation)
         raise
-    return reservation
+    return reservation, reserved.standing
 
 
 def _base64(vector: list[float]) -> str:

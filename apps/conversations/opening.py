@@ -19,9 +19,10 @@ from apps.assistants.models import Assistant
 from apps.conversations import charging
 from apps.conversations.again import Again, Deed, again_of
 from apps.conversations.branches import Branch, branch_of, walk
+from apps.conversations.parties import ANONYMOUS
 from apps.conversations.places import Place, alone, in_conversation
 from apps.conversations.question import Question
-from apps.conversations.repeats import claim_of, earlier_of
+from apps.conversations.repeats import asked_before, claim_of, earlier_of
 from apps.conversations.turn import Opened
 from apps.conversations.writing import Planned, write
 from apps.edge.errors import ServiceUnavailable
@@ -54,7 +55,7 @@ async def open_turn(
         place = await in_conversation(connection, caller, conversation_id, question.user)
         return await _plan(connection, caller, place, question)
 
-    return await _open(caller, question, plan, replica)
+    return await _open(caller, question, plan, replica, place=conversation_id)
 
 
 async def open_first_turn(
@@ -72,7 +73,7 @@ async def open_first_turn(
             raise InvalidRequest(fields={"assistant": error.message}) from error
         return await _plan(connection, caller, place, question, begin=True)
 
-    return await _open(caller, question, plan, replica)
+    return await _open(caller, question, plan, replica, user=question.user or ANONYMOUS)
 
 
 async def open_lone_turn(
@@ -84,7 +85,7 @@ async def open_lone_turn(
         place = await alone(connection, caller, assistant, question.user)
         return await _plan(connection, caller, place, question)
 
-    return await _open(caller, question, plan, replica)
+    return await _open(caller, question, plan, replica, user=question.user or ANONYMOUS)
 
 
 async def open_again(
@@ -98,7 +99,7 @@ async def open_again(
         place = await in_conversation(connection, caller, again.conversation_id, asked.user)
         return await _plan(connection, caller, place, replace(asked, text=again.text), again=again)
 
-    return await _open(caller, asked, plan, replica)
+    return await _open(caller, asked, plan, replica, place=turn_id)
 
 
 async def _open(
@@ -106,9 +107,15 @@ async def _open(
     question: Question,
     plan: Callable[[Connection], Awaitable[Planned | uuid.UUID]],
     replica: uuid.UUID,
+    *,
+    user: str = "",
+    place: uuid.UUID | None = None,
 ) -> Opened | uuid.UUID:
+    """user: the end user, where the call says who it is. place: the conversation or turn that it names."""
     await gateway.pool()  # the endpoints, before the transaction
     limited = bool(await limits_of(caller.tenant))
+    if limited:
+        await _turn_away(caller, question, user or question.user, place)
     twin = bool(question.idempotency_key)
     for _ in range(TRIES):
         async with transaction(caller.tenant) as connection:
@@ -128,6 +135,20 @@ async def _open(
     raise TurnInProgress
 
 
+async def _turn_away(caller: Caller, question: Question, user: str, place: uuid.UUID | None) -> None:
+    """Refuse before anything is read, where that is certain; a flood of questions costs others little then."""
+    try:
+        await charging.look(caller, user)
+    except (QuotaExceeded, RateLimited):
+        if not question.idempotency_key:
+            raise
+        await asyncio.sleep(TWIN_SECONDS)
+        async with transaction(caller.tenant) as connection:
+            repeated = await asked_before(connection, caller.tenant, question, user, place)
+        if not repeated:
+            raise
+
+
 async def _admit(planned: Planned, replica: uuid.UUID) -> Opened | uuid.UUID | None:
     tenant, accepted = planned.opened.tenant, False
     try:
@@ -138,7 +159,8 @@ async def _admit(planned: Planned, replica: uuid.UUID) -> Opened | uuid.UUID | N
     try:
         async with transaction(tenant) as connection:
             written = await write(connection, planned, reserved, replica)
-        accepted = isinstance(written, Opened)
+        if isinstance(written, Opened):
+            written, accepted = replace(written, standing=reserved.standing), True
     finally:
         if not accepted and not planned.opened.unmetered:
             await meter.settle(tenant, planned.opened.turn_id)

@@ -11,9 +11,21 @@ from apps.conversations.again import Again
 from apps.conversations.models import Turn
 from apps.conversations.places import Place
 from apps.conversations.question import Question
+from apps.tenants.models import Tenant
 from apps.tenants.pool import Connection
 from chatbot.errors import IdempotencyConflict, NotFound
 
+# Of one of whom it may be: the end user that is named, the conversation's or the turn's.
+_ASKED_BEFORE = """
+    SELECT EXISTS (
+        SELECT FROM conversations_idempotencykey k
+        WHERE k.tenant_id = %(tenant)s AND k.key = %(key)s AND k.end_user_id IN (
+            SELECT id FROM tenants_enduser WHERE tenant_id = %(tenant)s AND external_id = %(user)s
+            UNION ALL SELECT end_user_id FROM conversations_conversation WHERE tenant_id = %(tenant)s AND id = %(place)s
+            UNION ALL SELECT end_user_id FROM conversations_turn WHERE tenant_id = %(tenant)s AND id = %(place)s
+        )
+    )
+"""
 _WHERE = "SELECT assistant_id, conversation_id, state FROM conversations_turn WHERE tenant_id = %s AND id = %s"
 
 
@@ -28,6 +40,16 @@ class Earlier(NamedTuple):
     def answered(self) -> bool:
         """Whether it got as far as a first word, or still may."""
         return self.state != Turn.State.FAILED
+
+
+async def asked_before(
+    connection: Connection, tenant: Tenant, question: Question, user: str, place: uuid.UUID | None
+) -> bool:
+    """Whether a question may be a repeat, before anything else is read: by its key alone. place: its conversation, or
+    the turn that is answered once more."""
+    asked = {"tenant": tenant.pk, "key": question.idempotency_key, "user": user, "place": place}
+    row = await (await connection.execute(_ASKED_BEFORE, asked)).fetchone()
+    return bool(row and row[0])
 
 
 def claim_of(place: Place, question: Question, again: Again | None) -> Claim | None:

@@ -13,6 +13,7 @@ from apps.assistants.models import Assistant, PromptVersion
 from apps.conversations import announcing
 from apps.conversations.models import Message, Turn
 from apps.conversations.question import NOT_SAID, Sampling
+from apps.edge.ratelimit_headers import Limit
 from apps.knowledge.models import Collection
 from apps.tenants.models import EndUser, Tenant
 from apps.usage import ledger
@@ -59,6 +60,7 @@ class Opened:
     ends_with: frozenset[str] = frozenset()  # what, announced as ended, stops the answer
     begun: Begun | None = None
     unmetered: bool = False  # Redis did not say whether the limits allow it: it is kept, and not answered
+    standing: Sequence[Limit] = ()  # what the asker's limits leave, to be told
 
     @property
     def rank(self) -> Rank:

@@ -18,6 +18,7 @@ from apps.access.revocation import watch_over
 from apps.conversations import asking, draining, following, stopping
 from apps.conversations.api import USER
 from apps.conversations.serializers import AskSerializer, PolledTurnSerializer, TurnSerializer
+from apps.edge import ratelimit_headers
 from apps.edge.errors import STATUS_OF_CODE, NotAcceptable, ServiceUnavailable, json_error
 from apps.edge.frames import KEEP_ALIVE, RETRY, pieces, sse
 from apps.edge.request_ids import current_request_id
@@ -142,6 +143,7 @@ async def answered(
         response = await finished(caller, accepted.turn_id)
     if accepted.repeated:
         response[idempotency.REPLAYED] = "true"
+    ratelimit_headers.add(response, accepted.standing)
     return response
 
 

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import time
-import uuid
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
-from django.core.exceptions import ValidationError
+import orjson
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import path
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
-from apps.access import cors, rates, visitors
+from apps.access import cors, identities, rates, tickets, visitors
 from apps.access.authentication import Caller, credential_of
 from apps.access.doors import Door, read_body
 from apps.access.rates import Rate
 from apps.access.visitors import Token, Visit
 from apps.assistants.models import Assistant
+from apps.conversations import identifying
 from apps.conversations.parties import assistant_of
+from apps.edge.errors import json_error
 from apps.edge.fields import Number, Text
 from apps.edge.middleware import ahead_of_middleware
-from apps.edge.origins import LONGEST, origin_in
+from apps.edge.origins import LONGEST, origin_in, origin_of
 from apps.edge.schema import ERRORS, MEANINGS, ErrorSerializer
-from apps.tenants import lookups
-from apps.tenants.models import slug_validator
-from apps.tenants.scoping import platform_unit, tenant_scope, unit
-from chatbot.errors import InvalidRequest, NotAuthenticated, NotFound, NotPermitted
+from apps.tenants.scoping import unit
+from apps.widget.entrance import place_of
+from chatbot.errors import InvalidRequest, NotFound, NotPermitted, ParleyError, RateLimited
 
 # Of one assistant's visitors from one address: people in an office share one, and each page that opens wants a token.
 PAGES = Rate(burst=30, every=2.0)
@@ -68,6 +67,25 @@ class VisitorTokenSerializer(serializers.Serializer[Any]):
     token = serializers.CharField(help_text="For `Authorization: Bearer`, or a socket's first frame.")
     expires_at = serializers.DateTimeField()
     renew_after = serializers.IntegerField(help_text="Seconds from now after which it is time for the next token.")
+
+
+class PageVisitorSerializer(serializers.Serializer[Any]):
+    """Who comes back, or who they are. Sent as `text/plain` a browser needs no preflight for it."""
+
+    ticket = Text(max_length=tickets.LONGEST, required=False, default="", allow_blank=True, help_text="An earlier one.")
+    identity = Text(
+        max_length=identities.LONGEST,
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="A JSON Web Token (HS256) by your own server: `sub`, `exp` at most an hour away.",
+    )
+
+
+class PageVisitorTokenSerializer(VisitorTokenSerializer):
+    """The same, and what lets this visitor come back."""
+
+    ticket = serializers.CharField(help_text="To be kept, and given with the next visit from the same origin.")
 
 
 TOKEN = {201: VisitorTokenSerializer}
@@ -119,25 +137,37 @@ class PageVisitors(Door):
 
     @extend_schema(
         operation_id="create_page_visitor",
-        request=None,
+        request=PageVisitorSerializer,
         auth=[],
         parameters=[ORIGIN],
-        responses={**TOKEN, **ERRORS, **OFTEN},
+        responses={201: PageVisitorTokenSerializer, **ERRORS, **OFTEN},
     )
     async def post(self, request: HttpRequest, tenant: str, assistant: str) -> HttpResponseBase:
-        """Let a new visitor in, without a key. For pages of the web sites that the assistant lists; others get 401."""
-        place = await _place_of(request, tenant, assistant)
-        visit = Visit(
-            tenant_id=place.tenant_id,
-            assistant_id=place.assistant_id,
-            origin=place.origin,
-            visitor=visitors.anonymous(),
-            began=time.time(),
-        )
-        return cors.allow(_told(await visitors.mint(visit)), place.origin)
+        """Let a visitor in, without a key. For pages of the web sites that the assistant lists; others get 401.
+
+        Without a body it is a new visitor. A `ticket` goes on with an earlier one, an `identity` says who it is.
+        """
+        try:
+            place = await place_of(request, tenant, assistant, rate=PAGES, what="visitors")
+        except RateLimited as error:
+            return await _readable(json_error(error), origin_of(request))
+        try:
+            asked = _asked(request)
+            entered = await unit(identifying.enter, place, **asked, address=request.META.get("REMOTE_ADDR", ""))
+            visit = Visit(
+                tenant_id=place.tenant_id,
+                assistant_id=place.assistant_id,
+                origin=place.origin,
+                visitor=entered.visitor,
+                began=time.time(),
+            )
+            response = _told(await visitors.mint(visit), ticket=tickets.write(entered))
+        except ParleyError as error:
+            response = json_error(error)
+        return cors.allow(response, place.origin)
 
     async def preflight(self, request: HttpRequest, tenant: str, assistant: str) -> HttpResponseBase:
-        place = await _place_of(request, tenant, assistant)
+        place = await place_of(request, tenant, assistant, rate=PAGES, what="visitors")
         return cors.allow_requests(HttpResponse(status=204), place.origin)
 
 
@@ -160,39 +190,6 @@ class Renewal(Door):
         return _told(await visitors.mint(visit))
 
 
-class _Place(NamedTuple):
-    """Where a page may let its visitors in."""
-
-    tenant_id: uuid.UUID
-    assistant_id: uuid.UUID
-    origin: str
-
-
-async def _place_of(request: HttpRequest, tenant: str, assistant: str) -> _Place:
-    """Raises NotAuthenticated, the same whatever is wrong, and RateLimited before anything is looked up."""
-    address = rates.network_of(request.META.get("REMOTE_ADDR", ""))
-    await rates.take(PAGES, "visitors", address, tenant, assistant)
-    origin = request.headers.get("Origin", "")
-    place = None
-    with suppress(InvalidRequest, ValidationError):
-        slug_validator(tenant)
-        slug_validator(assistant)
-        if origin_in(origin) == origin:
-            place = await platform_unit(_place, tenant, assistant, origin)
-    if place is None:
-        raise NotAuthenticated
-    return place
-
-
-def _place(tenant: str, assistant: str, origin: str) -> _Place | None:
-    # With an unknown tenant an unknown assistant is looked for, too, so that the time taken tells nothing.
-    tenant_id = lookups.tenant_named(tenant) or uuid.uuid4()
-    with tenant_scope(tenant_id):
-        rows = Assistant.objects.for_tenant(tenant_id).filter(slug=assistant, is_active=True, tenant__is_active=True)
-        found = rows.filter(visitor_origins__contains=[origin]).values_list("pk", flat=True).first()
-    return _Place(tenant_id, found, origin) if found else None
-
-
 def _assistant(caller: Caller, name: str) -> Assistant:
     try:
         return assistant_of(caller, name)
@@ -207,9 +204,32 @@ def _origin(text: str) -> str:
         raise InvalidRequest(fields={"origin": error.message}) from error
 
 
-def _told(token: Token) -> HttpResponse:
+def _asked(request: HttpRequest) -> dict[str, str]:
+    """What a page says of its visitor. Raises InvalidRequest. A body of another type is none: there was no such body
+    once, and old pages send what they like."""
+    if request.content_type not in {"text/plain", "application/json"} or not request.body:
+        return {"ticket": "", "identity": ""}
+    try:
+        said = orjson.loads(request.body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest("The request's body is not valid JSON.") from error
+    if not isinstance(said, dict):
+        raise InvalidRequest("The request's body is not a JSON object.")
+    ticket = said.get("ticket")
+    # Whatever is wrong with a ticket, it begins a new visitor.
+    serializer = PageVisitorSerializer(data={"identity": said.get("identity") or ""})
+    serializer.is_valid(raise_exception=True)
+    return {"ticket": ticket if isinstance(ticket, str) else "", "identity": serializer.validated_data["identity"]}
+
+
+async def _readable(response: HttpResponseBase, origin: str) -> HttpResponseBase:
+    """A refusal for a page whose site has had visitors lately, which may know how long to wait."""
+    return cors.allow(response, origin) if origin and await visitors.knows(origin) else response
+
+
+def _told(token: Token, *, ticket: str = "") -> HttpResponse:
     body = {"token": token.text, "expires_at": token.expires_at, "renew_after": token.renew_after}
-    shown = VisitorTokenSerializer(body).data
+    shown = PageVisitorTokenSerializer({**body, "ticket": ticket}).data if ticket else VisitorTokenSerializer(body).data
     return JsonResponse(dict(shown), status=201, headers={"Cache-Control": "no-store"})
 
 

@@ -14,6 +14,7 @@ from psycopg.errors import ForeignKeyViolation
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
+from apps.edge import ratelimit_headers
 from apps.edge.request_ids import current_request_id
 from chatbot import errors
 
@@ -98,7 +99,7 @@ def body_of(error: errors.ParleyError, *, turn: str | None = None) -> dict[str, 
 
 
 def headers_of(error: errors.ParleyError) -> dict[str, str]:
-    headers = {}
+    headers = ratelimit_headers.render(error.standing)
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if isinstance(error, errors.NotAuthenticated):
@@ -204,7 +205,7 @@ def openai_refusal(error: Exception) -> JsonResponse:
     """The same in OpenAI's envelope."""
     ours = translate(error)
     response = openai_error(body_of(ours), status_of(ours))
-    for name, value in headers_of(ours).items():
+    for name, value in (headers_of(ours) | ratelimit_headers.render_openai(ours.standing)).items():
         response.headers.setdefault(name, value)
     return response
 

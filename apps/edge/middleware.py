@@ -18,8 +18,8 @@ from apps.edge.request_ids import accept_request_id
 
 log = structlog.get_logger(__name__)
 View = TypeVar("View", bound=Callable[..., Any])
-# The last two because their addresses hold tokens, which set a password or open a tenant.
-QUIET = ("/healthz/", "/metrics", "/static/", "/admin/password_reset/", "/invitations/")
+# The last three because their addresses hold tokens, which set a password, open a tenant or show a conversation.
+QUIET = ("/healthz/", "/metrics", "/static/", "/admin/password_reset/", "/invitations/", "/share/")
 # A client may invent methods, and each label of a counter stays in memory for good.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

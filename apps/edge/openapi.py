@@ -27,6 +27,9 @@ TAGS = {
     "webhooks": "Webhooks",
     "feedback": "Conversations",
     "visitors": "Visitors",
+    "widget": "Visitors",
+    "share": "Conversations",
+    "handoff": "Conversations",
 }
 ABOUT = """Ask assistants, manage the documents that they answer from, search.
 
@@ -55,13 +58,14 @@ HEADERS = {
         "example": 5,
     },
     "RateLimit": {
-        "description": "Of each limit what is left, `r`, and in how many seconds all of it is there again, `t`.",
+        "description": "Of each limit what is left, `r`, and in how many seconds all of it is there again, `t`. Where a"
+        " question is asked it tells of what may be used, too.",
         "schema": {"type": "string"},
         "example": '"address";r=1987;t=1, "credential";r=1999;t=1',
     },
     "RateLimit-Policy": {
-        "description": "Of each limit how many requests it allows at once, `q`, and in how many seconds it earns them"
-        " back, `w`.",
+        "description": "Of each limit how much it allows at once, `q`, of what, `qu`, requests unless told, and in how"
+        " many seconds it is there again, `w`.",
         "schema": {"type": "string"},
         "example": '"address";q=2000;w=20, "credential";q=2000;w=20',
     },
@@ -225,7 +229,7 @@ class Generator(SchemaGenerator):
         schema: dict[str, Any] = super().get_schema(request=request, public=True)  # type: ignore[no-untyped-call]
         schema["info"]["description"] = ABOUT
         used = {tag for path in schema["paths"].values() for operation in path.values() for tag in operation["tags"]}
-        schema["tags"] = [{"name": tag} for tag in [*TAGS.values(), *sorted(used - {*TAGS.values()})] if tag in used]
+        schema["tags"] = [{"name": tag} for tag in dict.fromkeys([*TAGS.values(), *sorted(used)]) if tag in used]
         _link(schema["paths"])
         components = schema["components"]
         components["headers"] = HEADERS

@@ -6,6 +6,9 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from django.conf import settings
+from django.http import HttpRequest
+
 from chatbot.errors import InvalidRequest
 
 # Where a page may come without TLS: from the reader's own machine, which browsers trust as they trust https.
@@ -53,3 +56,22 @@ def _host(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InvalidRequest("An origin names one host, without patterns: https://shop.example.")
     return name
+
+
+def own_origin() -> str:
+    """Parley's own, of which the hosted pages are."""
+    parts = urlsplit(settings.PARLEY_BASE_URL)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port not in (None, _PORTS.get(parts.scheme)) else ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
+
+
+def origin_of(request: HttpRequest) -> str:
+    """The origin of the page that sent a request; empty where it was no page.
+
+    Browsers leave it out where a page of ours reads from us, and say so in a header that no script can set.
+    """
+    origin = request.headers.get("Origin", "")
+    if not origin and request.headers.get("Sec-Fetch-Site") == "same-origin":
+        return own_origin()
+    return origin

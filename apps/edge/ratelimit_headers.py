@@ -1,12 +1,13 @@
 """Tells clients where they stand, in the words of draft-ietf-httpapi-ratelimit-headers-11 and of OpenAI.
 
 Whoever holds limits calls `add(response, limits)`; several may, one after the other, since the fields are lists. The
-rate of an address and of a credential are added to each answer of the API by apps/access/limiting.py; quotas add theirs
-in the same way:
+rate of an address and of a credential are added to each answer of the API by apps/access/limiting.py; the doors where
+questions are asked add what their limits leave:
 
-    add(response, [Limit("tokens-a-day", quota=100_000, window=86_400, remaining=88_000, reset=3_600, unit="tokens")])
+    add(response, [Limit("tenant.tokens.day", quota=10_000, window=86_400, remaining=880, reset=3_600, unit="tokens")])
 
-A refusal names the one that was reached: `RateLimited(retry_after=…, limit=limit.told())`.
+A refusal names the one that was reached: `RateLimited(retry_after=…, limit=limit.told())`; what its `standing` tells is
+in its headers, too.
 """
 
 from __future__ import annotations
@@ -26,22 +27,28 @@ _OPENAI_PATHS = "/v1/"
 class Limit:
     """One named limit and where the caller stands.
 
-    name: letters, digits and dashes; a client sees it, so it holds no key, id or hash. quota: units in a window.
-    window: its seconds. remaining: units left. reset: seconds until all of the quota is there again. unit: what is
-    counted; "requests", "content-bytes" and "concurrent-requests" are the draft's own words.
+    name: letters, digits, dots and dashes; a client sees it, so it holds no key, id or hash. quota: units in a window.
+    window: its seconds. remaining: units left. reset: seconds until all of the quota is there again. Of what counts at
+    the same time there is neither. unit: what is counted; "requests", "content-bytes" and "concurrent-requests" are the
+    draft's own words. scale: so many units are one of what people count: the draft knows whole numbers only.
     """
 
     name: str
     quota: int
-    window: float
+    window: float | None
     remaining: int
-    reset: float
+    reset: float | None
     unit: str = REQUESTS
+    scale: int = 1
 
-    def told(self) -> dict[str, str | int]:
-        """For the body of a 429."""
+    def told(self) -> dict[str, str | float]:
+        """For the body of a 429, and for frames."""
         left = max(0, self.remaining)
-        return {"name": self.name, "limit": self.quota, "remaining": left, "reset": math.ceil(self.reset)}
+        if self.scale != 1:
+            said: dict[str, str | float] = {"limit": self.quota / self.scale, "remaining": left / self.scale}
+        else:
+            said = {"limit": self.quota, "remaining": left}
+        return {"name": self.name, **said} | ({} if self.reset is None else {"reset": math.ceil(self.reset)})
 
 
 def render(limits: Iterable[Limit]) -> dict[str, str]:
@@ -51,9 +58,7 @@ def render(limits: Iterable[Limit]) -> dict[str, str]:
         return {}
     return {
         "RateLimit-Policy": ", ".join(_policy(limit) for limit in told),
-        "RateLimit": ", ".join(
-            f'"{limit.name}";r={max(0, limit.remaining)};t={math.ceil(limit.reset)}' for limit in told
-        ),
+        "RateLimit": ", ".join(_standing(limit) for limit in told),
     }
 
 
@@ -64,8 +69,17 @@ def render_openai(limits: Iterable[Limit]) -> dict[str, str]:
         if tightest := min((one for one in limits if one.unit == unit), key=lambda one: one.remaining, default=None):
             told[f"x-ratelimit-limit-{unit}"] = str(tightest.quota)
             told[f"x-ratelimit-remaining-{unit}"] = str(max(0, tightest.remaining))
-            told[f"x-ratelimit-reset-{unit}"] = f"{math.ceil(tightest.reset)}s"
+            told[f"x-ratelimit-reset-{unit}"] = _duration(math.ceil(tightest.reset or 0))
     return told
+
+
+def _duration(seconds: int) -> str:
+    """As OpenAI writes it: 45s, 6m0s, 17h24m0s."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
 def add(response: HttpResponseBase, limits: Iterable[Limit], *, path: str = "") -> None:
@@ -90,4 +104,10 @@ def _add_openai(response: HttpResponseBase, told: dict[str, str]) -> None:
 
 def _policy(limit: Limit) -> str:
     unit = f';qu="{limit.unit}"' if limit.unit != REQUESTS else ""
-    return f'"{limit.name}";q={limit.quota}{unit};w={max(1, math.ceil(limit.window))}'
+    window = "" if limit.window is None else f";w={max(1, math.ceil(limit.window))}"
+    return f'"{limit.name}";q={limit.quota}{unit}{window}'
+
+
+def _standing(limit: Limit) -> str:
+    reset = "" if limit.reset is None else f";t={math.ceil(limit.reset)}"
+    return f'"{limit.name}";r={max(0, limit.remaining)}{reset}'

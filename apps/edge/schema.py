@@ -12,9 +12,11 @@ class LimitSerializer(serializers.Serializer[Any]):
     """A limit that was reached."""
 
     name = serializers.CharField(help_text="The same as in RateLimit-Policy.")
-    limit = serializers.IntegerField(help_text="How many it allows.")
-    remaining = serializers.IntegerField(help_text="How many are left.")
-    reset = serializers.IntegerField(help_text="Seconds until all of them are there again.")
+    limit = serializers.FloatField(help_text="How many it allows, or how much money.")
+    remaining = serializers.FloatField(help_text="How many are left.")
+    reset = serializers.IntegerField(
+        allow_null=True, help_text="Seconds until all of them are there again; null where waiting does not help."
+    )
 
 
 class ErrorSerializer(serializers.Serializer[Any]):

@@ -13,7 +13,12 @@ from django.utils.safestring import SafeString, mark_safe
 from apps.knowledge.models import Document
 
 SETTLED = (Document.Status.READY, Document.Status.FAILED)
-VARIANTS = {Document.Status.READY: "success", Document.Status.FAILED: "danger", Document.Status.RETRYING: "warning"}
+VARIANTS = {
+    Document.Status.READY: "success",
+    Document.Status.FAILED: "danger",
+    Document.Status.RETRYING: "warning",
+    Document.Status.WAITING: "warning",
+}
 # A worker takes a document within seconds. Later than this, somebody should look whether one is running.
 PATIENCE = datetime.timedelta(minutes=1)
 
@@ -50,7 +55,7 @@ def status_json(document: Document) -> dict[str, Any]:
 
 def _words(document: Document) -> str:
     match document.status:
-        case Document.Status.FAILED | Document.Status.RETRYING:
+        case Document.Status.FAILED | Document.Status.RETRYING | Document.Status.WAITING:
             return document.failure_message
         case Document.Status.EXTRACTING if document.to_fetch:
             return f"Fetching it from {urlsplit(document.source_url).hostname}"

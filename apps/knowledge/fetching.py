@@ -14,7 +14,8 @@ from django.utils import timezone
 from apps.knowledge import lease, storage
 from apps.knowledge.models import Chunk, Document
 from apps.tenants.scoping import unit
-from chatbot.errors import ExtractionFailed, PayloadTooLarge, UnsupportedType
+from apps.usage import keeping
+from chatbot.errors import ExtractionFailed, PayloadTooLarge, QuotaExceeded, UnsupportedType
 from chatbot.fetching import Fetched, SourceTooLarge, SourceUnsupported, fetch
 from chatbot.formats import detect
 
@@ -22,6 +23,10 @@ from chatbot.formats import detect
 class DuplicateError(ExtractionFailed):
     code = "duplicate"
     default_message = "What is at this address is in this collection already, as another document."
+
+
+class NoRoomError(ExtractionFailed):
+    code = "quota_exceeded"
 
 
 async def bring(document: Document) -> bool:
@@ -53,6 +58,7 @@ async def _keep(document: Document, fetched: Fetched, content: IO[bytes]) -> boo
     measured, media_type = await asyncio.to_thread(_measured, file)
     if measured.sha256 == document.sha256:
         return False
+    await unit(_refuse_beyond, document, measured.size, exactly=False)
     stored = await asyncio.to_thread(storage.keep, document.tenant, file)
     fields = {
         "file_name": storage.safe_name(fetched.name),
@@ -84,8 +90,18 @@ def _measured(file: File[bytes]) -> tuple[storage.Measured, str]:
         raise SourceUnsupported(error.message) from error
 
 
+def _refuse_beyond(document: Document, size: int, *, exactly: bool) -> None:
+    try:
+        keeping.refuse_beyond(
+            document.tenant, document.collection_id, exactly=exactly, bytes=size, instead_of=document.pk
+        )
+    except QuotaExceeded as error:
+        raise NoRoomError(f"{error.message} Then retry.") from error
+
+
 def _exchange(document: Document, fields: dict[str, Any]) -> None:
     old = document.stored
+    _refuse_beyond(document, fields["size"], exactly=True)
     lease.write(document, **fields)
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=False).discard()
     storage.discard_after_commit(old)

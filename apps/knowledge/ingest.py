@@ -15,6 +15,7 @@ from apps.knowledge import pipeline, queue, storage
 from apps.knowledge.models import TITLE_CHARS, Chunk, Collection, Document
 from apps.tenants.models import Tenant, User
 from apps.tenants.scoping import tenant_scope
+from apps.usage import keeping
 from chatbot.errors import InvalidRequest, NotFound
 from chatbot.formats import detect
 
@@ -34,7 +35,8 @@ def add_document(
     """Store a document and queue its ingestion; False with the one that has the same bytes already, retried if failed.
 
     name: the file's name, which tells its type; empty for a text without a file.
-    Raises UnsupportedType, PayloadTooLarge, StorageFull, InvalidRequest (with fields), NotFound for a lost collection.
+    Raises UnsupportedType, PayloadTooLarge, StorageFull, InvalidRequest (with fields), NotFound for a lost collection,
+    QuotaExceeded where the tenant may keep no more.
     """
     title, name = checked_title(title), storage.safe_name(name)
     content = ContentFile(content) if isinstance(content, bytes) else content
@@ -44,8 +46,11 @@ def add_document(
         with suppress(NotFound):  # deleted at this moment, so what we hold is new
             retry_document(tenant, known)
             return known, False
+    with tenant_scope(tenant):  # before anything is stored
+        keeping.refuse_beyond(tenant, collection.pk, exactly=False, documents=1, bytes=measured.size)
     try:
         with storage.keeping(tenant, content) as stored, tenant_scope(tenant):
+            keeping.refuse_beyond(tenant, collection.pk, exactly=True, documents=1, bytes=measured.size)
             document = Document.objects.create(
                 tenant=tenant,
                 collection=collection,
@@ -79,8 +84,12 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
     if measured.sha256 == document.sha256 and not document.source_url:
         retry_document(tenant, document)
         return document
+    more: Any = {"bytes": measured.size, "instead_of": document.pk}
+    with tenant_scope(tenant):
+        keeping.refuse_beyond(tenant, document.collection_id, exactly=False, **more)
     try:
         with storage.keeping(tenant, content) as stored, tenant_scope(tenant):
+            keeping.refuse_beyond(tenant, document.collection_id, exactly=True, **more)
             current = locked(tenant, document)
             old = current.stored
             if storage.is_own_title(current):
@@ -100,7 +109,7 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
 
 
 def retry_document(tenant: Tenant, document: Document) -> None:
-    """Queue a failed document again, and one that backs off at once. Updates `document`.
+    """Queue a failed document again, and one that backs off or waits at once. Updates `document`.
 
     One from an address is fetched again, also when it is ready. Others are left alone.
     """
@@ -109,7 +118,7 @@ def retry_document(tenant: Tenant, document: Document) -> None:
         settled = current.status == Document.Status.FAILED or (
             current.status == Document.Status.READY and current.source_url != ""
         )
-        if settled or current.status == Document.Status.RETRYING:
+        if settled or current.status in (Document.Status.RETRYING, Document.Status.WAITING):
             # What backs off goes on where it stopped.
             current.to_fetch = current.to_fetch or (settled and current.source_url != "")
             requeue(current)
@@ -165,6 +174,8 @@ def requeue(document: Document) -> None:
         "failure_code": "",
         "failure_message": "",
         "attempts": 0,
+        "needs": 0,
+        "needs_metric": "",
         "progress_done": 0,
         "progress_total": 0,
         "lease_until": None,

@@ -63,6 +63,10 @@ class DocumentQuerySet(TenantQuerySet["Document"]):
     def unfinished(self) -> DocumentQuerySet:
         return self.exclude(status__in=[Document.Status.READY, Document.Status.FAILED])
 
+    def waiting(self, now: datetime.datetime) -> DocumentQuerySet:
+        """Those whose quota is not free yet, as far as was known when they began to wait."""
+        return self.filter(status=Document.Status.WAITING, next_attempt_at__gt=now)
+
     def unclaimed(self, now: datetime.datetime) -> DocumentQuerySet:
         """Unfinished, and no worker holds them: never claimed, or the worker's lease ran out."""
         return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now))
@@ -88,6 +92,7 @@ class Document(TenantOwned):
         EXTRACTING = "extracting", "Extracting"
         CHUNKING = "chunking", "Chunking"
         EMBEDDING = "embedding", "Embedding"
+        WAITING = "waiting", "Waiting for a quota"
         READY = "ready", "Ready"
         RETRYING = "retrying", "Retrying"
         FAILED = "failed", "Failed"
@@ -115,7 +120,10 @@ class Document(TenantOwned):
     lease_until = models.DateTimeField(null=True, blank=True)
     # Made anew by each claim and cleared by each change of the bytes: a worker writes only while it is still its own.
     lease_token = models.UUIDField(null=True, blank=True, editable=False)
-    # When the document is next sent to the workers, unless one holds it: it was just sent, or it backs off.
+    # Of which metric it needs how much to go on, once that was refused it: a quota is used up.
+    needs_metric = models.CharField(max_length=10, blank=True, default="", db_default="", editable=False)
+    needs = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
+    # When the document is next sent to the workers, unless one holds it: it was just sent, it backs off, or it waits.
     next_attempt_at = models.DateTimeField(default=timezone.now)
     pages = models.PositiveIntegerField(default=0)
     passages = models.PositiveIntegerField(default=0)
@@ -146,7 +154,16 @@ class Document(TenantOwned):
             ),
             models.CheckConstraint(
                 condition=Q(
-                    status__in=["queued", "extracting", "chunking", "embedding", "ready", "retrying", "failed"]
+                    status__in=[
+                        "queued",
+                        "extracting",
+                        "chunking",
+                        "embedding",
+                        "waiting",
+                        "ready",
+                        "retrying",
+                        "failed",
+                    ]
                 ),
                 name="document_status",
             ),

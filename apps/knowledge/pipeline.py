@@ -24,10 +24,12 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models import F
 from django.utils import timezone
 
-from apps.knowledge import announcing, fetching, lease, metrics, queue, storage, vectors
+from apps.knowledge import announcing, fetching, lease, metering, metrics, queue, storage, vectors
 from apps.knowledge.lease import SupersededError
+from apps.knowledge.metering import Batch
 from apps.knowledge.models import TITLE_CHARS, Chunk, ChunkQuerySet, Document, Embedding
 from apps.tenants.scoping import unit
+from apps.usage.ingesting import QuotaUsedUp
 from chatbot.chunking import Passage, split
 from chatbot.errors import ExtractionFailed, ModelError, StorageFull
 from chatbot.extraction import Extracted, extract
@@ -56,6 +58,11 @@ class NoTextError(ExtractionFailed):
     default_message = "No text was found in the file. If it holds scanned pages, they need text recognition first."
 
 
+class InterruptedTooOftenError(ExtractionFailed):
+    code = "interrupted"
+    default_message = "Ingestion was interrupted again and again."
+
+
 class BytesGoneError(ExtractionFailed):
     code = "bytes_missing"
     default_message = "The stored file is gone. Upload the document again."
@@ -75,11 +82,13 @@ async def run(tenant_id: uuid.UUID, document_id: uuid.UUID) -> None:
 async def _attempt(document: Document) -> str:
     try:
         if document.attempts > MAX_ATTEMPTS:
-            return await unit(_fail, document, "interrupted", "Ingestion was interrupted again and again.")
+            raise InterruptedTooOftenError
         await lease.while_leased(document, _work(document))
     except SupersededError:
         log.info("document.superseded")
         return "superseded"
+    except QuotaUsedUp as used_up:
+        return await unit(_wait, document, used_up)
     except (ModelError, SourceUnavailable, StorageFull) as error:
         return await unit(_back_off, document, error.code, error.message)
     except ExtractionFailed as error:
@@ -100,6 +109,7 @@ async def _work(document: Document) -> None:
             await unit(_settle, document)
             return
     if not await unit(_begin, document):
+        await unit(metering.refuse_unread, document)
         with _timed("extracting"):
             extracted = await asyncio.to_thread(_extracted, document)
         await unit(lease.write, document, status=Document.Status.CHUNKING)
@@ -108,7 +118,7 @@ async def _work(document: Document) -> None:
             passages = await asyncio.to_thread(split, extracted, title=title)
             if not passages:
                 raise NoTextError
-            await unit(_store_passages, document, title, len(extracted.pages), passages)
+            await unit(_store_passages, document, title, extracted, passages)
     with _timed("embedding"):
         await _embed(document)
     await unit(_swap, document)
@@ -123,6 +133,7 @@ def _timed(stage: str) -> Iterator[None]:
 
 def _begin(document: Document) -> bool:
     """Whether an earlier attempt stored the passages, all of which come in one transaction: then go on from there."""
+    metering.begin(document)
     pending = _pending(document)
     total = pending.count()
     if total == 0:
@@ -155,9 +166,10 @@ def _title(document: Document, extracted: Extracted) -> str:
     return (extracted.title or given)[:TITLE_CHARS] if storage.is_own_title(document) else given
 
 
-def _store_passages(document: Document, title: str, pages: int, passages: list[Passage]) -> None:
+def _store_passages(document: Document, title: str, extracted: Extracted, passages: list[Passage]) -> None:
     document.title = title  # which the vectors are made of, too
-    lease.write(document, title=title, pages=pages)
+    lease.write(document, title=title, pages=len(extracted.pages))
+    metering.refuse_read(document, extracted)  # before all this is written
     _pending(document).discard()
     Chunk.objects.bulk_create(
         (
@@ -179,6 +191,8 @@ def _store_passages(document: Document, title: str, pages: int, passages: list[P
     reused = _reuse_vectors(document)
     metrics.REUSED.inc(reused)
     lease.write(document, status=Document.Status.EMBEDDING, progress_done=reused, progress_total=len(passages))
+    # Last, since others of the tenant wait meanwhile; and with the passages, so that a rerun pays no second time.
+    metering.charge_read(document, extracted)
 
 
 def _reuse_vectors(document: Document) -> int:
@@ -212,12 +226,20 @@ def _reuse_vectors(document: Document) -> int:
 async def _embed(document: Document) -> None:
     index = document.collection.index
     size, after = FIRST_BATCH, -1
-    while batch := await unit(_next_batch, document, after, size):
+    while batch := await unit(_reserved_batch, document, after, size):
         started = time.perf_counter()
-        made = await vectors.embed(index, [_embedded_text(document, chunk) for chunk in batch], input_type="passage")
-        size = next_size(size, time.perf_counter() - started)
-        await unit(_store_vectors, document, batch, made)
-        after = batch[-1].position
+        async with metering.given_back(batch):
+            made = await vectors.embed(index, batch.texts, input_type="passage")
+            await unit(_store_vectors, document, batch, made)
+        if len(batch.chunks) == size:
+            size = next_size(size, time.perf_counter() - started)
+        after = batch.chunks[-1].position
+
+
+def _reserved_batch(document: Document, after: int, size: int) -> Batch | None:
+    chunks = _next_batch(document, after, size)
+    texts = [_embedded_text(document, chunk) for chunk in chunks]
+    return metering.reserve(document, chunks, texts) if chunks else None
 
 
 def next_size(size: int, seconds: float) -> int:
@@ -245,8 +267,10 @@ def _next_batch(document: Document, after: int, size: int) -> list[Chunk]:
     return []
 
 
-def _store_vectors(document: Document, chunks: list[Chunk], made: list[list[float]]) -> None:
+def _store_vectors(document: Document, batch: Batch, made: list[list[float]]) -> None:
+    chunks = batch.chunks
     lease.write(document, attempts=0, progress_done=F("progress_done") + len(chunks))
+    metering.settle(batch)
     tenant, collection, index = document.tenant_id, document.collection_id, document.collection.index
     with connection.cursor() as cursor:
         literals = [orjson.dumps(vector).decode() for vector in made]
@@ -271,11 +295,21 @@ def _settle(document: Document, /, **fields: object) -> None:
         attempts=0,
         failure_code="",
         failure_message="",
+        needs=0,
+        needs_metric="",
         lease_until=None,
         lease_token=None,
         **fields,
     )
     announcing.document_ready(document)
+
+
+def _wait(document: Document, used_up: QuotaUsedUp) -> str:
+    """Go on when the quota is free again; fail where it never will be."""
+    if used_up.until is None:
+        return _fail(document, used_up.code, str(used_up))
+    log.info("document.waiting", metric=used_up.metric, until=used_up.until.isoformat())
+    return _give_up(document, used_up.code, str(used_up), **metering.waiting(used_up))
 
 
 def _fail(document: Document, code: str, message: str) -> str:
@@ -302,7 +336,7 @@ def _give_up(document: Document, code: str, message: str, **fields: object) -> s
         )
     except SupersededError:
         return "superseded"
-    if fields["status"] == Document.Status.RETRYING:
-        return "retrying"
+    if fields["status"] != Document.Status.FAILED:
+        return str(fields["status"])
     announcing.document_failed(document)
     return code

@@ -43,7 +43,8 @@ class ProgressSerializer(serializers.Serializer[Document]):
 
 
 class FailureSerializer(serializers.Serializer[Document]):
-    """Why the last attempt failed. With status `retrying` another one follows by itself."""
+    """Why the last attempt failed. With status `retrying` another one follows by itself,
+    with `waiting` once a quota is free again."""
 
     code = serializers.CharField(source="failure_code")
     message = serializers.CharField(source="failure_message")

@@ -11,6 +11,7 @@ from apps.knowledge import ingest, queue, storage
 from apps.knowledge.models import TITLE_CHARS, URL_CHARS, Chunk, Collection, Document
 from apps.tenants.models import Tenant, User
 from apps.tenants.scoping import tenant_scope
+from apps.usage import keeping
 from chatbot.addresses import check_url
 from chatbot.errors import InvalidRequest, NotFound
 
@@ -20,7 +21,8 @@ def add_source(
 ) -> tuple[Document, bool]:
     """Queue what is at an address; False with the document that comes from there already, to be fetched again.
 
-    Nothing is asked of the address here. Raises InvalidRequest (with fields), NotFound for a lost collection.
+    Nothing is asked of the address here. Raises InvalidRequest (with fields), NotFound for a lost collection,
+    QuotaExceeded where the tenant may keep no more.
     """
     url, title = _checked(url), ingest.checked_title(title)
     if known := _known(tenant, collection, url):
@@ -29,6 +31,8 @@ def add_source(
             return known, False
     try:
         with tenant_scope(tenant):
+            # How many bytes there are, the worker that fetches them will know; a full store has no room for any.
+            keeping.refuse_beyond(tenant, collection.pk, exactly=True, documents=1, bytes=1)
             document = Document.objects.create(
                 tenant=tenant,
                 collection=collection,

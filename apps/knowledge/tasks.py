@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from apps.knowledge import ingest as documents
-from apps.knowledge import queue
+from apps.knowledge import queue, waiting
 
 
 @shared_task(name=queue.INGEST_TASK)
@@ -15,6 +15,9 @@ def ingest(tenant_id: str, document_id: str) -> None:
 
 @shared_task(name="knowledge.resend_documents")
 def resend_documents() -> None:
-    """Send again what is due: its message was lost, its worker died, or its time to back off is over."""
+    """Send again what is due: its message was lost, its worker died, its time to back off is over, or its quota is
+    free."""
+    for tenant_id in waiting.tenants():
+        waiting.wake(tenant_id)
     for tenant_id in queue.tenants_waiting():
         queue.send_due(tenant_id)

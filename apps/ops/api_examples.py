@@ -216,6 +216,50 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "somebody": {"assistant": "guide", "origin": "https://shop.example", "seconds": 300},
     },
     "VisitorToken": {"token": {"token": "parleyv_…", "expires_at": "2026-03-31T19:14:10.524400Z", "renew_after": 600}},
+    "PageVisitorRequest": {"again": {"ticket": "parleyt_…"}, "identified": {"identity": "eyJhbGciOiJIUzI1NiJ9.…"}},
+    "PageVisitorToken": {
+        "token": {
+            "token": "parleyv_…",
+            "expires_at": "2026-03-31T19:14:10.524400Z",
+            "renew_after": 600,
+            "ticket": "parleyt_…",
+        }
+    },
+    "WidgetSettings": {
+        "guide": {
+            "tenant": "shop",
+            "assistant": "guide",
+            "name": "Pump guide",
+            "description": "",
+            "greeting": "Ask me about our pumps.",
+            "starters": ["Which seal fits?"],
+            "theme": {
+                "primary": "#0f766e",
+                "radius": 12,
+                "font": "",
+                "logo": "",
+                "position": "right",
+                "scheme": "auto",
+            },
+            "locale": "en",
+            "direction": "ltr",
+            "strings": {},
+            "consent": {"text": "Your questions are stored.", "link": "https://shop.example/privacy"},
+            "retention": "Conversations are deleted after 90 days.",
+            "handoff": {"kind": "webhook"},
+            "identity": True,
+        }
+    },
+    "MakeShareRequest": {"month": {"days": 30}},
+    "Share": {
+        "link": {
+            "url": "https://parley.example/share/…",
+            "created": "2026-03-31T19:05:12.104400Z",
+            "expires_at": "2026-04-30T19:05:12.104400Z",
+        }
+    },
+    "HandOffRequest": {"seal": {"email": "ada@shop.example", "note": "The seal does not fit."}},
+    "HandedOver": {"seal": {"conversation": CONVERSATION["id"]}},
     "Webhook": {"tickets": WEBHOOK},
     "WebhookFieldsRequest": {"tickets": {name: WEBHOOK[name] for name in ("name", "url", "events")}},
     "PatchedWebhookFieldsRequest": {"pause": {"enabled": False}},

@@ -28,6 +28,7 @@ from apps.inference.probe import probe
 from apps.ops import roles, rotation
 from apps.ops.demo import ADMIN as DEMO_ADMIN
 from apps.tenants.models import User
+from apps.widget import bundle
 
 LEAST_PYTHON = (3, 11)
 LEAST_POSTGRES = 16
@@ -123,6 +124,13 @@ def static_files() -> Iterator[Finding]:
         yield fail("static", "not collected: the admin's pages fail", "Run manage.py collectstatic --no-input.")
 
 
+def widget() -> Iterator[Finding]:
+    if bundle.is_there():
+        yield ok("widget", "built")
+    else:
+        yield warn("widget", "the built files in static/widget/ are missing or not whole", bundle.MISSING)
+
+
 def mail() -> Iterator[Finding]:
     """Connects and logs in; sends nothing."""
     if not settings.PARLEY_MAIL:
@@ -209,6 +217,24 @@ def demo() -> Iterator[Finding]:
         return  # told of above
     finally:
         connection.close()
+
+
+def limits() -> Iterator[Finding]:
+    """Whether anybody may use everything."""
+    try:
+        [(without,)] = _rows("SELECT count(*) FROM tenants_without_limits()")
+    except DatabaseError:
+        return  # told of above
+    finally:
+        connection.close()
+    if without:
+        yield warn(
+            "limits",
+            f"{without} tenant{'' if without == 1 else 's'} may use everything, as no limit holds for them.",
+            "Mark a plan with limits as the default in the admin under Plans.",
+        )
+    else:
+        yield ok("limits", "every tenant has some")
 
 
 # --- Redis and the worker ---------------------------------------------------------------------------------------------
@@ -314,9 +340,11 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     packages,
     storage,
     static_files,
+    widget,
     postgres,
     demo,
     encryption,
+    limits,
     shared_state,
     cache_server,
     worker,

@@ -24,7 +24,7 @@ from apps.tenants.admin_audit import MOST_LISTED, BoundedPaginator
 from apps.tenants.admin_base import ReadOnlyTenantAdmin
 from apps.tenants.admin_words import NOTHING, ago, number
 from apps.tenants.models import Tenant
-from apps.usage import admin_limits  # noqa: F401 - registers its pages
+from apps.usage import admin_alerts, admin_limits  # noqa: F401 - register their pages
 from apps.usage.admin_overview import export_page, overview_page
 from apps.usage.models import UsageRecord
 from apps.usage.reports import add_up
@@ -172,11 +172,12 @@ def rolled_up(tenant: Tenant, first: dt.date, last: dt.date) -> dict[str, Any]:
 
 
 def totals(records: QuerySet[UsageRecord]) -> dict[str, Any]:
-    """Of the listed records: how many there are of each bill, and their tokens."""
-    counts = {bill.value: Count("pk", filter=Q(bill=bill)) for bill in Bill}
+    """Of the listed records: how many requests there are of each bill, and the tokens of all."""
+    asked = ~Q(kind=UsageRecord.Kind.INGESTION)  # a step of a document is nobody's request
+    counts = {bill.value: Count("pk", filter=asked & Q(bill=bill)) for bill in Bill}
     return records.order_by().aggregate(
-        records=Count("pk"),
-        unsettled=Count("pk", filter=Q(state=UsageRecord.State.RESERVED)),
+        records=Count("pk", filter=asked),
+        unsettled=Count("pk", filter=asked & Q(state=UsageRecord.State.RESERVED)),
         prompt=Coalesce(Sum("prompt_tokens"), 0),
         completion=Coalesce(Sum("completion_tokens"), 0),
         tokens=Coalesce(Sum(F("prompt_tokens") + F("completion_tokens")), 0),

@@ -17,12 +17,13 @@ from unfold.decorators import display
 from unfold.forms import PaginationInlineFormSet
 
 from apps.tenants.admin_access import Access
-from apps.tenants.admin_base import OperatorAdmin, TenantAdmin, TenantForm
+from apps.tenants.admin_base import OperatorAdmin, TenantAdmin
 from apps.tenants.admin_words import ago, number
 from apps.tenants.models import Membership, Tenant
 from apps.usage import limits
+from apps.usage.admin_subjects import SubjectForm
 from apps.usage.limit_models import Grant, LimitedUse, Limiting, Plan, PlanLimit, Quota, TenantPlan
-from apps.usage.refusals import WHAT, WHEN
+from apps.usage.refusals import WHEN, shown, what
 from chatbot.quota import Window, bounds
 
 NOBODY: frozenset[Membership.Role] = frozenset()  # but operators
@@ -30,8 +31,7 @@ NOBODY: frozenset[Membership.Role] = frozenset()  # but operators
 
 def amount_of(row: LimitedUse) -> str:
     """The amount, with what it is an amount of."""
-    shown = f"{row.amount:,.2f}" if row.metric == LimitedUse.Metric.COST else number(int(row.amount))
-    return f"{shown} {WHAT[row.metric]}{WHEN[row.window]}"
+    return f"{shown(row.metric, row.amount)} {what(row.metric, row.amount)}{WHEN[row.window]}"
 
 
 class Telling(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -82,6 +82,16 @@ class Together(PaginationInlineFormSet):
                 row.refuse_less_than(rows[:place])
             except ValidationError as error:
                 raise ValidationError(error.messages) from error
+
+
+class Named:
+    """Where a SubjectForm is shown and not edited, its subject stands for both of its fields."""
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_fields(request, obj)  # type: ignore[misc]
+        if obj is not None and not self.has_change_permission(request, obj):  # type: ignore[attr-defined]
+            return [name for name in fields if name != "person"]
+        return fields
 
 
 class PlanLimits(Access, TabularInline):  # type: ignore[misc]
@@ -137,12 +147,13 @@ class TenantPlanAdmin(Telling, TenantAdmin):  # type: ignore[misc]
 
 
 @admin.register(Quota)
-class QuotaAdmin(Telling, Columns, TenantAdmin):  # type: ignore[misc]
+class QuotaAdmin(Telling, Columns, Named, TenantAdmin):  # type: ignore[misc]
     written_by = NOBODY
     list_display = ("whose", "which", "most", "beyond", "note")
     list_filter = ("level", "metric", "window")
     search_fields = ("subject", "note")
-    fields = ("level", "subject", "metric", "window", "amount", "burst", "hard", "note")
+    form = SubjectForm
+    fields = ("level", "subject", "person", "metric", "window", "amount", "burst", "hard", "note")
     empty_title = "No limits of its own"
     empty_hint = "The limits of the plan hold. A limit here replaces the plan's, for all of a kind or for one of them."
 
@@ -151,24 +162,20 @@ class QuotaAdmin(Telling, Columns, TenantAdmin):  # type: ignore[misc]
         return quota.subject or ("" if quota.level == Quota.Level.TENANT else "Each by itself")
 
 
-class GrantForm(TenantForm):
+class GrantForm(SubjectForm):
     class Meta:
-        labels = {"subject": "Which one"}
-        help_texts = {
-            "subject": "Empty for each of them; else as the limit names it.",
-            "reason": "Kept in the audit log.",
-        }
+        help_texts = {"reason": "Kept in the audit log."}
 
 
 @admin.register(Grant)
-class GrantAdmin(Telling, Columns, TenantAdmin):  # type: ignore[misc]
+class GrantAdmin(Telling, Columns, Named, TenantAdmin):  # type: ignore[misc]
     """What is granted stays until the window ends in which it was granted."""
 
     written_by = NOBODY
     form = GrantForm
     list_display = ("whose", "subject", "most", "until", "reason", "granted_by")
     list_select_related = ("granted_by",)
-    fields = ("level", "subject", "metric", "window", "amount", "reason")
+    fields = ("level", "subject", "person", "metric", "window", "amount", "reason")
     empty_title = "Nothing was granted"
     empty_hint = "Grant extra when somebody needs more than a limit allows, until that day or month ends."
 

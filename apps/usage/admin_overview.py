@@ -20,9 +20,12 @@ from django.utils import timezone
 from apps.tenants.admin_acting import acting_of
 from apps.tenants.admin_words import number
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
 from apps.usage.export import MAX_ROWS, csv_of, file_name, table
 from apps.usage.forecast import Forecast, first_day_needed, forecast
+from apps.usage.keeping import kept
 from apps.usage.naming import OF_TENANTS, names_of
+from apps.usage.refusals import of_bytes
 from apps.usage.reports import add_up
 
 URL = "admin:usage_overview"
@@ -101,6 +104,7 @@ def overview_page(admin: Any, request: HttpRequest) -> HttpResponse:
     context = {
         **admin.admin_site.each_context(request),
         "title": "Usage",
+        "kept": _kept(tenant),
         "period": period,
         "periods": [
             _link(name, label, period.name, {"period": name, "show": measure}) for name, label in PERIODS.items()
@@ -159,6 +163,15 @@ def money(amount: Decimal) -> str:
     return f"{amount:,.2f}"
 
 
+def _kept(tenant: Tenant | None) -> str:
+    """Of one tenant: of all together they are too many to count for a page."""
+    if tenant is None:
+        return ""
+    with tenant_scope(tenant):
+        now = kept(tenant)
+    return f"{number(now.documents)} documents are kept, {of_bytes(now.bytes)}"
+
+
 def _is_told(by: str, tenant: Tenant | None) -> bool:
     """People are told of within their tenant: there may be millions of sums of them in all, more than a page can add
     up."""
@@ -185,7 +198,7 @@ def _link(name: str, label: str, chosen: str, query: dict[str, str]) -> dict[str
 
 
 def _total(days: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    names = ("requests", "unsettled", "prompt_tokens", "completion_tokens", "total_tokens")
+    names = ("requests", "unsettled", "prompt_tokens", "completion_tokens", "total_tokens", "pages")
     total: dict[str, Any] = {**dict.fromkeys(names, 0), "cost": Decimal(0), "loss": 0, "none": 0}
     for day in days:
         for name in (*names, "cost"):

@@ -21,6 +21,7 @@ from apps.access.doors import TenantView
 from apps.edge.schema import ERRORS
 from apps.tenants.models import Tenant
 from apps.usage.export import MAX_ROWS, csv_of, file_name, table
+from apps.usage.keeping import kept
 from apps.usage.models import UsageRecord
 from apps.usage.reports import MAX_GROUPS, add_up, records_of
 from apps.usage.serializers import (
@@ -42,8 +43,8 @@ def _asked(request: Request, serializer: type[PeriodSerializer]) -> tuple[Tenant
 
 CSV_EXAMPLE = OpenApiExample(
     "march",
-    "model,name,requests,unsettled,once,delivered,loss,none,prompt_tokens,completion_tokens,total_tokens,cost\r\n"
-    "Qwen2.5-7B-Instruct,,3,0,2,1,0,0,2241,180,2421,0.00153450\r\n",
+    "model,name,requests,unsettled,once,delivered,loss,none,prompt_tokens,completion_tokens,total_tokens,pages,"
+    "cost\r\nQwen2.5-7B-Instruct,,3,0,2,1,0,0,2241,180,2421,0,0.00153450\r\n",
     media_type="text/csv",
 )
 
@@ -96,7 +97,8 @@ class Usage(TenantView):
         if as_csv:
             named = {"Content-Disposition": f'attachment; filename="{file_name(first, last, by)}"'}
             return Response(table(report.groups, by), headers=named)
-        return Response(UsageReportSerializer({**asked, "total": report.total, "results": report.groups}).data)
+        told = {**asked, "kept": kept(tenant), "total": report.total, "results": report.groups}
+        return Response(UsageReportSerializer(told).data)
 
 
 class Records(TenantView, generics.ListAPIView[UsageRecord]):

@@ -51,6 +51,14 @@ class Counter:
         limit = self.limit
         return f"{limit.account}|{limit.metric}|{limit.window}|{self.begin.timestamp():.0f}"
 
+    @property
+    def seconds(self) -> float:
+        """The length of its window; of a minute, in which what may be used at once is earned back."""
+        limit = self.limit
+        if self.kind == "g":
+            return 60 * limit.most / max(1, limit.amount)
+        return (self.end - self.begin).total_seconds()
+
     def arguments(self, asked: Amounts) -> tuple[Any, ...]:
         """For RESERVE."""
         limit = self.limit

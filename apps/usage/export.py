@@ -12,7 +12,7 @@ from apps.usage.reports import BILLS
 
 # More than a page shows; spreadsheets end at about a million rows.
 MAX_ROWS = 100_000
-_SUMS = ("requests", "unsettled", *BILLS, "prompt_tokens", "completion_tokens", "total_tokens", "cost")
+_SUMS = ("requests", "unsettled", *BILLS, "prompt_tokens", "completion_tokens", "total_tokens", "pages", "cost")
 # What begins a formula in one spreadsheet or another, the wide forms included, and what makes one begin a new cell.
 _FORMULA = tuple("=+-@＝＋－＠\t\r\n")
 

@@ -14,6 +14,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from apps.tenants.scoping import TenantOwned
+from chatbot.quota import INGESTED, KEPT
+
+STANDING = KEPT | {"turns"}  # what is there at a time, and not used up in one
 
 
 class LimitedUse(models.Model):
@@ -27,19 +30,24 @@ class LimitedUse(models.Model):
         SCOPE = "scope", "Scope"
         USER = "user", "End user"
         VISITOR = "visitor", "Visitor of a web site"
+        COLLECTION = "collection", "Collection"
 
     class Metric(models.TextChoices):
         REQUESTS = "requests", "Questions and calls"
         TOKENS = "tokens", "Tokens of prompts and answers"
         COST = "cost", "Money, at the endpoints' prices"
         TURNS = "turns", "Questions at the same time"
+        DOCUMENTS = "documents", "Documents that are kept"
+        BYTES = "bytes", "Bytes of documents that are kept"
+        PAGES = "pages", "Pages of documents that are read"
+        INGESTION = "ingestion", "Tokens of documents that are embedded"
 
     class Window(models.TextChoices):
         MINUTE = "minute", "A minute"
         HOUR = "hour", "An hour"
         DAY = "day", "A day"
         MONTH = "month", "A calendar month"
-        ONCE = "once", "At the same time"
+        ONCE = "once", "At any one time"
 
     level = models.CharField("of whom", max_length=10, choices=Level, default=Level.TENANT)
     metric = models.CharField("of what", max_length=10, choices=Metric, default=Metric.TOKENS)
@@ -57,10 +65,27 @@ class LimitedUse(models.Model):
 
     def clean(self) -> None:
         super().clean()
-        if (self.metric == self.Metric.TURNS) != (self.window == self.Window.ONCE):
-            raise ValidationError({"window": "Questions at the same time have no window; everything else has one."})
+        if (self.metric in STANDING) != (self.window == self.Window.ONCE):
+            raise ValidationError(
+                {
+                    "window": "Questions at the same time have no window, nor has what is kept of documents; everything"
+                    " else has one."
+                }
+            )
+        self._refuse_what_is_nobodys()
         if self.amount is not None and self.metric != self.Metric.COST and self.amount % 1:
             raise ValidationError({"amount": "Only money comes in fractions."})
+
+    def _refuse_what_is_nobodys(self) -> None:
+        level, metric = self.level, self.metric
+        if metric in INGESTED and level != self.Level.TENANT:
+            raise ValidationError({"level": "What documents use when they are read belongs to the tenant as a whole."})
+        if metric in INGESTED and self.window == self.Window.MINUTE:
+            raise ValidationError({"window": "What documents use is counted by the hour, the day or the month."})
+        if metric in KEPT and level not in (self.Level.TENANT, self.Level.COLLECTION):
+            raise ValidationError({"level": "Documents are kept by the tenant as a whole, or by a collection."})
+        if level == self.Level.COLLECTION and metric not in KEPT:
+            raise ValidationError({"metric": "Of a collection only documents and their bytes are counted."})
 
 
 class Limiting(LimitedUse):
@@ -102,7 +127,9 @@ class Limiting(LimitedUse):
 
 
 _KEY = ("level", "metric", "window")
-_FORM = (Q(metric="turns", window="once") | (~Q(metric="turns") & ~Q(window="once"))) & Q(amount__gt=0)
+# Sorted: migrations compare the lists.
+_ONCE = Q(metric__in=sorted(STANDING))
+_FORM = ((_ONCE & Q(window="once")) | (~_ONCE & ~Q(window="once"))) & Q(amount__gt=0)
 
 
 class Plan(models.Model):
@@ -180,8 +207,8 @@ class Quota(TenantOwned, Limiting):
         max_length=200,
         blank=True,
         default="",
-        help_text="The id of the assistant, key or client, the name of the scope, or the end user's own id with the"
-        " tenant. Empty for each of them by itself.",
+        help_text="The id of the assistant, key, client or collection, the name of the scope, or the end user's own id"
+        " with the tenant. Empty for each of them by itself.",
     )
     note = models.CharField(max_length=200, blank=True, default="", help_text="Why, for those who wonder later.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import datetime as dt
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ from apps.edge import bus
 from apps.tenants.models import EndUser, Tenant
 from apps.tenants.scoping import unit
 from apps.usage.limit_models import Grant, LimitedUse, Limiting, PlanLimit, Quota, TenantPlan, plan_of
-from chatbot.quota import Account, Limit, Metric, Window, cost_units
+from chatbot.quota import ASKED, Account, Limit, Metric, Window, cost_units
 
 # How long a process goes by limits that it has read, should nobody tell it of a change.
 FRESH_SECONDS = 10.0
@@ -36,11 +37,10 @@ class _Rule:
     row: Limiting
     grants: Sequence[Grant]
 
-    def of(self, account: Account) -> Limit:
+    def of(self, account: Account, subject: str, at: dt.datetime) -> Limit:
         row = self.row
-        now = timezone.now()
         more = sum(
-            (grant.amount for grant in self.grants if grant.expires > now and grant.subject in ("", account.subject)),
+            (grant.amount for grant in self.grants if grant.expires > at and grant.subject in ("", subject)),
             start=row.amount * 0,
         )
         amount = row.amount + more
@@ -73,18 +73,25 @@ class Limits:
                 self._each[_kind(quota)] = rule
 
     def __bool__(self) -> bool:
-        return bool(self._each or self._one)
+        """Whether any of them is of what questions use."""
+        kinds = [*self._each, *(kind for _, kind in self._one)]
+        return any(metric in ASKED for _, metric, _ in kinds)
 
-    def of(self, accounts: Accounts) -> list[Limit]:
-        """Those that hold for these accounts."""
+    def of(self, accounts: Accounts, metrics: frozenset[Metric] = ASKED, at: dt.datetime | None = None) -> list[Limit]:
+        """Those of these metrics that hold for these accounts, with what is granted now, or was then."""
+        moment = at or timezone.now()
         found = []
         for account, subject in accounts:
             rules = {kind: rule for kind, rule in self._each.items() if kind[0] == account.level}
             rules |= {
                 kind: rule for (named, kind), rule in self._one.items() if named == subject and kind[0] == account.level
             }
-            found += [rule.of(account) for rule in rules.values()]
+            found += [rule.of(account, subject, moment) for kind, rule in rules.items() if kind[1] in metrics]
         return found
+
+    def rules(self) -> list[tuple[_Kind, str]]:
+        """What limits there are: each one's kind, and whom alone it is of, or an empty text for each of a level."""
+        return [*((kind, "") for kind in self._each), *((kind, named) for named, kind in self._one)]
 
 
 def accounts_of(
@@ -147,15 +154,16 @@ async def _read(tenant: Tenant) -> Limits:
     return limits
 
 
-def read(tenant: Tenant) -> Limits:
-    """A tenant's limits as they stand in the database. Call it in the tenant's scope."""
+def read(tenant: Tenant, *, granted_since: dt.datetime | None = None) -> Limits:
+    """A tenant's limits as they stand in the database, with grants that have not ended, or not before then. Call it in
+    the tenant's scope."""
     own, plan = TenantPlan.objects.for_tenant(tenant).first(), plan_of(tenant.pk)
     changes = [row.changed for row in (own, plan) if row]
     return Limits(
         f"{max(changes).timestamp():.6f}" if changes else "0",
         plan.limits.all() if plan else (),
         Quota.objects.for_tenant(tenant),
-        list(Grant.objects.for_tenant(tenant).filter(expires__gt=timezone.now())),
+        list(Grant.objects.for_tenant(tenant).filter(expires__gt=granted_since or timezone.now())),
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import datetime as dt
 import time
 import uuid
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,12 +20,15 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from apps.edge.errors import ServiceUnavailable
+from apps.edge.ratelimit_headers import Limit as Told
 from apps.edge.shared_state import reachable, redis
 from apps.tenants.models import Tenant
-from apps.usage import rebuilding, scripts
-from apps.usage.counters import Book
+from apps.usage import rebuilding, remembering, scripts
+from apps.usage.counters import Book, Counter
 from apps.usage.limits import Accounts, limits_of
 from apps.usage.refusals import refusal
+from apps.usage.standing import EVERYBODY, told
+from chatbot.errors import ParleyError
 from chatbot.quota import Amounts
 
 log = structlog.get_logger(__name__)
@@ -32,19 +36,23 @@ log = structlog.get_logger(__name__)
 SECONDS: Final = 0.5  # that Redis may take: somebody waits
 TRIES: Final = 5  # as often as clocks and generations may change under one question
 NOTHING: Final = Amounts()
+LEAST: Final = Amounts(requests=1, tokens=1, turns=1)  # that a question asks for
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
     """What was reserved. at: when, by Redis' clock: the ledger's row has the same moment, so that both count it in the
-    same windows. None where nothing is limited."""
+    same windows. None where nothing is limited. standing: what is left then, as a client is told."""
 
     amounts: Amounts
     at: dt.datetime | None = None
+    standing: Sequence[Told] = ()
 
 
-async def reserve(tenant: Tenant, reservation: uuid.UUID, accounts: Accounts, asked: Amounts) -> Reserved:
-    """Take `asked` from all limits of these accounts, or from none.
+async def reserve(
+    tenant: Tenant, reservation: uuid.UUID, accounts: Accounts, asked: Amounts, *, levels: Container[str] = EVERYBODY
+) -> Reserved:
+    """Take `asked` from all limits of these accounts, or from none. levels: of which ones' limits may be told.
 
     Raises QuotaExceeded or RateLimited, for the limit that leaves the longest wait, or ServiceUnavailable while Redis
     is away. Not inside a transaction.
@@ -57,16 +65,15 @@ async def reserve(tenant: Tenant, reservation: uuid.UUID, accounts: Accounts, as
         client = await redis()
         for _ in range(TRIES):
             counters = [book.counter(limit, _clock.now()) for limit in limits]
-            said = [argument for counter in counters for argument in counter.arguments(asked)]
-            asking = scripts.RESERVE(client, book.prefix, str(reservation), str(tenant.pk), *said)
-            answer: Any = await asyncio.wait_for(asking, SECONDS)
+            answer = await _ask(client, book, counters, asked, str(reservation))
             match answer[0]:
                 case "ok":
                     _clock.learn(float(answer[1]))
                     at = dt.datetime.fromtimestamp(float(answer[1]), dt.UTC)
-                    return Reserved(asked, at)
+                    return Reserved(asked, at, told(counters, "".join(answer[2:]), levels))
                 case "no":
-                    raise refusal(limits[answer[2] - 1], asked, left=int(answer[3]), wait=float(answer[4]))
+                    remembering.remember(tenant, accounts, limits[answer[2] - 1])
+                    raise _refusal(counters, asked, answer, levels)
                 case "clock":
                     _clock.learn(float(answer[1]))
                 case "missing":
@@ -74,6 +81,38 @@ async def reserve(tenant: Tenant, reservation: uuid.UUID, accounts: Accounts, as
                 case _:
                     await rebuilding.begin(client, book)
     raise ServiceUnavailable(retry_after=1)
+
+
+async def look(tenant: Tenant, accounts: Accounts, *, levels: Container[str] = EVERYBODY) -> None:
+    """Refuse what reserve() would refuse whatever a question asks for, with one step in Redis that changes nothing.
+
+    Raises QuotaExceeded or RateLimited. That it does not says nothing: reserve() decides.
+    """
+    book = Book(tenant, await limits_of(tenant))
+    limits = [limit for limit in book.limits.of(accounts) if remembering.tells(limit)]
+    if not limits:
+        return
+    counters = [book.counter(limit, _clock.now()) for limit in limits]
+    try:
+        answer = await _ask(await redis(), book, counters, LEAST)
+    except (RedisError, OSError):
+        return
+    if answer[0] == "no":
+        raise _refusal(counters, LEAST, answer, levels)
+
+
+async def _ask(client: Redis, book: Book, counters: Sequence[Counter], asked: Amounts, reservation: str = "") -> Any:
+    said = [argument for counter in counters for argument in counter.arguments(asked)]
+    asking = scripts.RESERVE(client, book.prefix, reservation, str(book.tenant.pk), *said)
+    return await asyncio.wait_for(asking, SECONDS)
+
+
+def _refusal(counters: Sequence[Counter], asked: Amounts, answer: Any, levels: Container[str]) -> ParleyError:
+    _, _, index, left, wait, standing = answer
+    reached = counters[index - 1].limit
+    raised = refusal(reached, asked, left=int(left), wait=float(wait), named=reached.account.level in levels)
+    raised.standing = told(counters, standing, levels)
+    return raised
 
 
 async def settle(tenant: Tenant, reservation: uuid.UUID, used: Amounts = NOTHING) -> None:

@@ -1,5 +1,5 @@
-"""The ledger: one row for each admitted turn, and for each call for embeddings, written when it opens and settled once
-when it closes."""
+"""The ledger: one row for each admitted turn, for each call for embeddings, and for each step of a document on its way
+to being searchable; written when it opens and settled once when it closes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apps.tenants.scoping import TenantOwned
+from apps.usage.alert_models import LookedAt, QuotaAlert
 from apps.usage.limit_models import Grant, Plan, PlanLimit, Quota, TenantPlan
 from apps.usage.rollup_models import (
     DailyUsageByUser,
@@ -25,11 +26,13 @@ __all__ = [
     "DailyUse",
     "DailyUser",
     "Grant",
+    "LookedAt",
     "MonthlyUse",
     "MonthlyUser",
     "Plan",
     "PlanLimit",
     "Quota",
+    "QuotaAlert",
     "RolledDay",
     "RolledMonth",
     "TenantPlan",
@@ -38,9 +41,9 @@ __all__ = [
 
 
 class UsageRecord(TenantOwned):
-    """What one turn, or one call for embeddings, cost.
+    """What one turn, one call for embeddings, or one step of a document cost.
 
-    Turn and assistant are named by id alone: the ledger outlives them, and lies below both.
+    Turn, assistant and document are named by id alone: the ledger outlives them, and lies below all of them.
     """
 
     class State(models.TextChoices):
@@ -58,11 +61,12 @@ class UsageRecord(TenantOwned):
     class Kind(models.TextChoices):
         TURN = "turn", "Turn"
         EMBEDDINGS = "embeddings", "Embeddings"
-        INGESTION = "ingestion", "Embeddings of documents"
+        INGESTION = "ingestion", "Reading and embedding of documents"
 
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.TURN, db_default=Kind.TURN)
     turn_id = models.UUIDField(unique=True, null=True)  # null where no turn is billed
     assistant_id = models.UUIDField(null=True)
+    document_id = models.UUIDField(null=True)  # of an ingestion
     end_user = models.ForeignKey("tenants.EndUser", on_delete=models.SET_NULL, null=True, related_name="+")
     api_key = models.ForeignKey("tenants.ApiKey", on_delete=models.SET_NULL, null=True, related_name="+")
     oauth_client_id = models.UUIDField(null=True)
@@ -73,6 +77,7 @@ class UsageRecord(TenantOwned):
     prompt_tokens = models.PositiveIntegerField(default=0)
     completion_tokens = models.PositiveIntegerField(default=0)
     estimated = models.BooleanField("tokens estimated", default=False)
+    pages = models.PositiveIntegerField(default=0, db_default=0)  # of a document that was read
     # At the endpoint's prices of that moment, in the currency of the installation.
     cost = models.DecimalField(max_digits=18, decimal_places=8, default=0, db_default=0)
     # What it may cost at most, while it runs; nothing afterwards.
@@ -85,9 +90,16 @@ class UsageRecord(TenantOwned):
         ordering = ("-created",)
         indexes = [
             BrinIndex(fields=["created"], name="usage_created_brin"),
+            BrinIndex(fields=["settled_at"], name="usage_settled_brin"),
             models.Index(fields=["tenant", "-created"], name="usage_tenant_created"),
             models.Index(fields=["-created"], name="usage_latest"),  # of all tenants, as operators list them
             models.Index(fields=["created"], condition=Q(state="reserved"), name="usage_unsettled"),
+            models.Index(
+                fields=["tenant", "created"],
+                include=["pages", "prompt_tokens", "reserved_tokens", "state", "bill"],
+                condition=Q(kind="ingestion"),
+                name="usage_ingestion",
+            ),
         ]
         constraints = [
             models.CheckConstraint(

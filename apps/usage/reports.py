@@ -23,7 +23,7 @@ from apps.usage.naming import OF_TENANTS, names_of
 MAX_GROUPS = 1_000
 GROUPS = ("day", "assistant", "user", "key", "client", "model", "kind")
 BILLS = tuple(bill.value for bill in UsageRecord.Bill)
-COUNTED = ("requests", "unsettled", *BILLS, "prompt_tokens", "completion_tokens")
+COUNTED = ("requests", "unsettled", *BILLS, "prompt_tokens", "completion_tokens", "pages")
 
 # By what it is added up: a column of the ledger. A day is no column of it.
 _COLUMNS = {
@@ -79,10 +79,13 @@ _STATEMENT = """
         {rolled_up}
         UNION ALL
         SELECT d.tenant_id, u.* FROM of_ledger d CROSS JOIN LATERAL (
-            SELECT {what_of_ledger}, count(*), count(*) FILTER (WHERE u.state = 'reserved'),
-                count(*) FILTER (WHERE u.bill = 'once'), count(*) FILTER (WHERE u.bill = 'delivered'),
-                count(*) FILTER (WHERE u.bill = 'loss'), count(*) FILTER (WHERE u.bill = 'none'),
-                sum(u.prompt_tokens), sum(u.completion_tokens), sum(u.cost)
+            SELECT {what_of_ledger}, count(*) FILTER (WHERE {asked}),
+                count(*) FILTER (WHERE u.state = 'reserved' AND {asked}),
+                count(*) FILTER (WHERE u.bill = 'once' AND {asked}),
+                count(*) FILTER (WHERE u.bill = 'delivered' AND {asked}),
+                count(*) FILTER (WHERE u.bill = 'loss' AND {asked}),
+                count(*) FILTER (WHERE u.bill = 'none' AND {asked}),
+                sum(u.prompt_tokens), sum(u.completion_tokens), sum(u.pages), sum(u.cost)
             FROM usage_usagerecord u
             WHERE u.tenant_id = d.tenant_id AND u.created >= d.starts AND u.created < d.ends {only}
             GROUP BY 1
@@ -92,7 +95,8 @@ _STATEMENT = """
     SELECT {key}, {tenant}, GROUPING({key}) = 1,
         coalesce(sum(u.requests), 0) AS requests, coalesce(sum(u.unsettled), 0),
         coalesce(sum(u.once), 0), coalesce(sum(u.delivered), 0), coalesce(sum(u.loss), 0), coalesce(sum(u.none), 0),
-        coalesce(sum(u.prompt_tokens), 0), coalesce(sum(u.completion_tokens), 0), coalesce(sum(u.cost), 0),
+        coalesce(sum(u.prompt_tokens), 0), coalesce(sum(u.completion_tokens), 0), coalesce(sum(u.pages), 0),
+        coalesce(sum(u.cost), 0),
         coalesce(sum(u.prompt_tokens + u.completion_tokens), 0) AS tokens
     FROM sums u {join}
     GROUP BY GROUPING SETS (({groups}), ())
@@ -102,21 +106,21 @@ _SUMS = """
         SELECT {tenant} AS tenant_id, {what} AS what, sum(u.requests) AS requests, 0 AS unsettled, sum(u.once) AS once,
             sum(u.delivered) AS delivered, sum(u.loss) AS loss, sum(u.none) AS none,
             sum(u.prompt_tokens)::bigint AS prompt_tokens, sum(u.completion_tokens)::bigint AS completion_tokens,
-            sum(u.cost) AS cost
+            sum(u.pages)::bigint AS pages, sum(u.cost) AS cost
         FROM {table} u {span}
         GROUP BY 1, 2
 """
-# Days and months without any use are rolled up, too.
-_OF_MONTHS = "JOIN pieces p ON p.rolled AND p.tenant_id = u.tenant_id AND p.first = u.day WHERE u.requests > 0 {only}"
+# `used`: days and months without any use are rolled up, too.
+_OF_MONTHS = "JOIN pieces p ON p.rolled AND p.tenant_id = u.tenant_id AND p.first = u.day WHERE {used} {only}"
 # That the days are repeated, as an array, is for the index.
 _OF_DAYS = """
     JOIN days d ON d.rolled AND d.tenant_id = u.tenant_id AND d.day = u.day
-    WHERE u.requests > 0 AND u.day = ANY(ARRAY(SELECT DISTINCT day FROM days WHERE rolled)) {only}
+    WHERE {used} AND u.day = ANY(ARRAY(SELECT DISTINCT day FROM days WHERE rolled)) {only}
 """
 # Every day that counts as rolled up, whether its month does or not.
 _EACH_DAY = """
     JOIN tenants_tenant t ON t.id = u.tenant_id AND t.time_zone = u.zone
-    WHERE u.requests > 0 AND u.day BETWEEN %(first)s AND %(last)s {only}
+    WHERE {used} AND u.day BETWEEN %(first)s AND %(last)s {only}
 """
 
 
@@ -184,6 +188,7 @@ def _statement(by: str, *, whose: str, only: str, of_user: bool) -> str:
     key = _KEYS.get(by, "u.what")
     of_tenants = by in OF_TENANTS
     return _STATEMENT.format(
+        asked="u.kind <> 'ingestion'",  # a step of a document is nobody's request
         whose=whose,
         only=only,
         of_rolled=whose.replace("t.id", "r.tenant_id"),  # a constant, for the index
@@ -200,6 +205,7 @@ def _statement(by: str, *, whose: str, only: str, of_user: bool) -> str:
 def _rolled_up(by: str, only: str, *, of_user: bool) -> str:
     """The part of the statement that reads roll-ups: the smallest that tell what is asked."""
     tenant, what = "u.tenant_id" if by in OF_TENANTS else "NULL::uuid", f"u.{_COLUMNS.get(by, 'day')}"
+    used = "u.used" if by in ("day", "tenant") and not of_user else "true"
     if of_user:
         sources = [("usage_dailyusagebyuser", _OF_DAYS)]
     elif by == "day":
@@ -212,7 +218,8 @@ def _rolled_up(by: str, only: str, *, of_user: bool) -> str:
         sources = [("usage_monthlyuse", _OF_MONTHS), ("usage_dailyuse", _OF_DAYS)]
         what, only = f"u.{'what' if by in _BY_TEXT else 'what_id'}", f"AND u.by = '{by}' {only}"
     return "UNION ALL".join(
-        _SUMS.format(tenant=tenant, what=what, table=table, span=span.format(only=only)) for table, span in sources
+        _SUMS.format(tenant=tenant, what=what, table=table, span=span.format(only=only, used=used))
+        for table, span in sources
     )
 
 

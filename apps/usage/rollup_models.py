@@ -17,6 +17,7 @@ class Summed(TenantOwned):
     none = models.PositiveIntegerField()
     prompt_tokens = models.BigIntegerField()
     completion_tokens = models.BigIntegerField()
+    pages = models.BigIntegerField(default=0, db_default=0)
     cost = models.DecimalField(max_digits=24, decimal_places=8)
 
     class Meta:
@@ -35,6 +36,7 @@ class Rolled(Summed):
     zone = models.CharField(max_length=64)
     starts = models.DateTimeField()
     ends = models.DateTimeField()  # the next one's start
+    used = models.BooleanField()  # whether the ledger has anything there
 
     class Meta:
         abstract = True

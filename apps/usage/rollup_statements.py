@@ -30,7 +30,8 @@ OPEN_DAYS = f"""
     SELECT day FROM d WHERE {_IS_CLOSED} ORDER BY day DESC LIMIT %(limit)s
 """
 
-_SUMS = "requests, once, delivered, loss, none, prompt_tokens, completion_tokens, cost"
+_SUMS = "requests, once, delivered, loss, none, prompt_tokens, completion_tokens, pages, cost"
+_ASKED = "kind <> 'ingestion'"  # a step of a document is nobody's request
 _ADDED = ", ".join(f"sum({name})" for name in _SUMS.split(", "))
 _D = """
     WITH d AS MATERIALIZED (
@@ -57,9 +58,10 @@ _ADD_UP_ALL = f"""
     INSERT INTO usage_dailyusagebyuser (id, tenant_id, day, {_ALL}, {_SUMS})
     {_D}
     SELECT gen_random_uuid(), %(tenant)s, d.day, u.* FROM d CROSS JOIN LATERAL (
-        SELECT {_ALL}, count(*), count(*) FILTER (WHERE bill = 'once'), count(*) FILTER (WHERE bill = 'delivered'),
-            count(*) FILTER (WHERE bill = 'loss'), count(*) FILTER (WHERE bill = 'none'),
-            sum(prompt_tokens), sum(completion_tokens), sum(cost)
+        SELECT {_ALL}, count(*) FILTER (WHERE {_ASKED}), count(*) FILTER (WHERE bill = 'once' AND {_ASKED}),
+            count(*) FILTER (WHERE bill = 'delivered' AND {_ASKED}), count(*) FILTER (WHERE bill = 'loss' AND {_ASKED}),
+            count(*) FILTER (WHERE bill = 'none' AND {_ASKED}), sum(prompt_tokens), sum(completion_tokens), sum(pages),
+            sum(cost)
         FROM usage_usagerecord
         WHERE tenant_id = %(tenant)s AND created >= d.starts AND created < d.ends
         GROUP BY {_ALL}
@@ -83,9 +85,9 @@ _ADD_UP_USERS = f"""
     GROUP BY tenant_id, day, end_user_id
 """
 _MARK_DAYS = f"""
-    INSERT INTO usage_rolledday (id, tenant_id, day, zone, starts, ends, {_SUMS})
+    INSERT INTO usage_rolledday (id, tenant_id, day, zone, starts, ends, used, {_SUMS})
     {_D}
-    SELECT gen_random_uuid(), %(tenant)s, d.day, d.zone, d.starts, d.ends,
+    SELECT gen_random_uuid(), %(tenant)s, d.day, d.zone, d.starts, d.ends, count(u.id) > 0,
         {", ".join(f"coalesce(sum({name}), 0)" for name in _SUMS.split(", "))}
     FROM d LEFT JOIN usage_dailyuse u ON u.tenant_id = %(tenant)s AND u.by = 'kind' AND u.day = d.day
     GROUP BY d.day, d.zone, d.starts, d.ends
@@ -110,13 +112,13 @@ FORGET_MONTH = (
     f"DELETE FROM usage_monthlyuse WHERE tenant_id = %(tenant)s AND day = %(month)s AND {_BY}",
 )
 MARK_MONTH = f"""
-    INSERT INTO usage_rolledmonth (id, tenant_id, day, zone, starts, ends, {_SUMS})
+    INSERT INTO usage_rolledmonth (id, tenant_id, day, zone, starts, ends, used, {_SUMS})
     SELECT gen_random_uuid(), t.id, %(month)s, t.time_zone, usage_day_start(%(month)s, t.time_zone),
-        usage_day_start(%(next)s, t.time_zone), {_SUMS}
+        usage_day_start(%(next)s, t.time_zone), used, {_SUMS}
     FROM tenants_tenant t
     CROSS JOIN LATERAL ({_FIRST}) first
     CROSS JOIN LATERAL (
-        SELECT count(*) FILTER (WHERE r.day >= first.day) AS days,
+        SELECT count(*) FILTER (WHERE r.day >= first.day) AS days, bool_or(used) AS used,
             {", ".join(f"sum({name}) AS {name}" for name in _SUMS.split(", "))}
         FROM usage_rolledday r
         WHERE r.tenant_id = t.id AND r.zone = t.time_zone AND r.day >= %(month)s AND r.day < %(next)s

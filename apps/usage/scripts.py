@@ -28,8 +28,10 @@ local function moment(n) return string.format('%.6f', n) end
 """
 
 # ARGV: prefix, reservation, tenant, then for each limit: kind, name, amount, burst, asked, start, end, hard.
-# Answers: lost | clock, now | missing, index... | no, now, index, left, wait | ok, and when it was reserved. A limit
-# that is not hard never says no. The client sends again what it got no answer to: it is reserved once.
+# Answers: lost | clock, now | missing, index... | no, now, index, left, wait, standing | ok, when it was reserved,
+# standing. The standing is a line with two numbers for each limit: what is left, and in how many seconds all of it is.
+# A limit that is not hard never says no. The client sends again what it got no answer to: it is reserved once, and no
+# standing told. Without a reservation it only looks, and changes nothing: free where it does not say no.
 RESERVE = Script(
     _COMMON
     + """
@@ -54,19 +56,19 @@ for at = 4, #ARGV, 8 do
             if starts < tonumber(since) then missing[#missing + 1] = index end
             limit.used = 0
         end
-        limit.left = limit.amount - limit.used
+        limit.left, limit.resets = limit.amount - limit.used, limit.ends
         if limit.asked > limit.left then wait = limit.ends - now end
     elseif limit.kind == 'g' then
         limit.every = 60 / limit.amount
-        limit.earned = math.max(tonumber(redis.call('GET', limit.key) or now), now)
-        limit.left = math.floor(limit.burst - (limit.earned - now) / limit.every + 0.000001)
+        limit.resets = math.max(tonumber(redis.call('GET', limit.key) or now), now)
+        limit.left = math.floor(limit.burst - (limit.resets - now) / limit.every + 0.000001)
         if limit.asked > limit.burst then
             wait = -1
         elseif limit.asked > limit.left then
-            wait = limit.earned + (limit.asked - limit.burst) * limit.every - now
+            wait = limit.resets + (limit.asked - limit.burst) * limit.every - now
         end
     else
-        limit.left = limit.amount - redis.call('ZCARD', limit.key)
+        limit.left, limit.resets = limit.amount - redis.call('ZCARD', limit.key), now
         if limit.asked > limit.left then wait = 0 end
     end
     if wait and ARGV[at + 7] == '1' and (not no or no.wait >= 0 and (wait < 0 or wait > no.wait)) then
@@ -75,15 +77,24 @@ for at = 4, #ARGV, 8 do
     limits[index] = limit
 end
 if #missing > 0 then return {'missing', unpack(missing)} end
-if no then return {'no', moment(now), no.index, whole(math.max(no.left, 0)), moment(no.wait)} end
+local function standing()
+    local told = {}
+    for index, limit in ipairs(limits) do
+        told[index] = whole(limit.left) .. ' ' .. whole(math.ceil(limit.resets - now))
+    end
+    return table.concat(told, ' ')
+end
+if no then return {'no', moment(now), no.index, whole(math.max(no.left, 0)), moment(no.wait), standing()} end
+if id == '' then return {'free'} end
 local charged = {}
 for _, limit in ipairs(limits) do
+    limit.left = limit.left - limit.asked
     if limit.kind == 'w' then
         redis.call('SET', limit.key, whole(limit.used + limit.asked), 'EXAT', whole(limit.ends + 3600))
         charged[#charged + 1] = {'w', limit.key, limit.metric, limit.asked}
     elseif limit.kind == 'g' then
-        local earned = limit.earned + limit.asked * limit.every
-        redis.call('SET', limit.key, moment(earned), 'PX', whole(math.max((earned - now) * 1000, 1)))
+        limit.resets = limit.resets + limit.asked * limit.every
+        redis.call('SET', limit.key, moment(limit.resets), 'PX', whole(math.max((limit.resets - now) * 1000, 1)))
         charged[#charged + 1] = {'g', limit.key, limit.metric, limit.asked, limit.every}
     else
         redis.call('ZADD', limit.key, moment(now), id)
@@ -98,7 +109,7 @@ redis.call('EXPIRE', open, """
     + str(DAY)
     + """)
 redis.call('ZADD', 'quota:open', moment(now), ARGV[3] .. '|' .. id)
-return {'ok', moment(now)}
+return {'ok', moment(now), standing()}
 """
 )
 

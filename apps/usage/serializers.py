@@ -55,11 +55,12 @@ class UsageBillsSerializer(serializers.Serializer[Any]):
 
 
 class UsageTotalsSerializer(serializers.Serializer[Any]):
-    requests = serializers.IntegerField()
+    requests = serializers.IntegerField(help_text="Questions and calls for embeddings; not what documents took.")
     unsettled = serializers.IntegerField(help_text="Still being answered; their tokens are not known yet.")
     prompt_tokens = serializers.IntegerField()
     completion_tokens = serializers.IntegerField()
     total_tokens = serializers.IntegerField()
+    pages = serializers.IntegerField(help_text="Of documents that were read.")
     cost = serializers.DecimalField(
         max_digits=40, decimal_places=8, help_text="At the endpoints' prices of then, in the installation's currency."
     )
@@ -77,11 +78,19 @@ class UsageGroupSerializer(UsageTotalsSerializer):
     )
 
 
+class KeptSerializer(serializers.Serializer[Any]):
+    """What is kept right now, whatever the period."""
+
+    documents = serializers.IntegerField()
+    bytes = serializers.IntegerField(help_text="Of the documents' files.")
+
+
 class UsageReportSerializer(serializers.Serializer[Any]):
     """What a period cost, and each of its groups."""
 
     to = serializers.DateField()
     group_by = serializers.ChoiceField(GROUPS)
+    kept = KeptSerializer()
     total = UsageTotalsSerializer()
     results = UsageGroupSerializer(many=True)
 
@@ -90,10 +99,11 @@ class UsageReportSerializer(serializers.Serializer[Any]):
 
 
 class UsageRecordSerializer(serializers.ModelSerializer[UsageRecord]):
-    """What one turn, or one call for embeddings, cost. It outlives the turn, and what else it names."""
+    """What one turn, one call for embeddings, or one step of a document cost. It outlives what it names."""
 
-    turn = serializers.UUIDField(source="turn_id", allow_null=True, help_text="Null for a call for embeddings.")
+    turn = serializers.UUIDField(source="turn_id", allow_null=True, help_text="Null but for a question.")
     assistant = serializers.UUIDField(source="assistant_id", allow_null=True)
+    document = serializers.UUIDField(source="document_id", allow_null=True, help_text="Null but for an ingestion.")
     user = serializers.CharField(source="end_user.external_id", default=None, allow_null=True)
     api_key = serializers.CharField(source="api_key.name", default=None, allow_null=True, help_text="The key's name.")
     client = serializers.UUIDField(source="oauth_client_id", allow_null=True, help_text="The OAuth2 client's id.")
@@ -105,6 +115,7 @@ class UsageRecordSerializer(serializers.ModelSerializer[UsageRecord]):
             "kind",
             "turn",
             "assistant",
+            "document",
             "user",
             "api_key",
             "client",
@@ -113,6 +124,7 @@ class UsageRecordSerializer(serializers.ModelSerializer[UsageRecord]):
             "bill",
             "prompt_tokens",
             "completion_tokens",
+            "pages",
             "estimated",
             "cost",
             "created",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import structlog
 from asgiref.sync import async_to_sync
 from celery import shared_task
@@ -9,7 +11,7 @@ from celery import shared_task
 from apps.tenants import lookups
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
-from apps.usage import reconciling, rollups, sweeping
+from apps.usage import alerting, looking, reconciling, rollups, sweeping, telling
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +32,21 @@ def reconcile() -> int:
             mended += 1
             log.error("quota.mended", tenant=tenant.slug, counter=one.counter.name, by=-one.too_many)
     return mended
+
+
+@shared_task(name="usage.look_at_limits")
+def look_at_limits() -> int:
+    return async_to_sync(looking.look)()
+
+
+@shared_task(name=looking.TELL_TASK)
+def tell_of_limits(tenant_id: str) -> None:
+    telling.tell(uuid.UUID(tenant_id))
+
+
+@shared_task(name="usage.prune_alerts")
+def prune_alerts() -> int:
+    return alerting.prune()
 
 
 @shared_task(name="usage.roll_up")

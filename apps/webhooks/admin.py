@@ -86,7 +86,10 @@ class WebhookForm(TenantForm):
 @admin.register(Webhook)
 class WebhookAdmin(TenantAdmin):
     form = WebhookForm
-    empty_hint = "A webhook tells a program of yours when a turn has ended or a document is ready. Add its address."
+    empty_hint = (
+        "A webhook tells a program of yours when a turn has ended, a document is ready or a limit is reached. Add its"
+        " address."
+    )
     list_display = ("name", "host", "state", "told_of", "last_event")
     list_filter = ("enabled",)
     search_fields = ("name", "url")

@@ -26,17 +26,20 @@ PRUNED_AT_ONCE = 10_000  # rows: a few hundred milliseconds
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """What is told of an event. `subject` is the id of the assistant or the collection that it belongs to."""
+    """What is told of an event. `subject` is the id of the assistant or the collection that it belongs to, if any."""
 
-    subject: uuid.UUID
+    subject: uuid.UUID | None
     data: dict[str, Any]
 
 
-# The column that can keep an event from a webhook.
+# What keeps an event from a webhook that asked for it.
+_RESTRICTED = "AND (w.{column} = '{{}}' OR %(subject)s = ANY (w.{column}))"
 _RESTRICTION = {
-    Event.TURN_FINISHED: "assistants",
-    Event.DOCUMENT_READY: "collections",
-    Event.DOCUMENT_FAILED: "collections",
+    Event.TURN_FINISHED: _RESTRICTED.format(column="assistants"),
+    Event.DOCUMENT_READY: _RESTRICTED.format(column="collections"),
+    Event.DOCUMENT_FAILED: _RESTRICTED.format(column="collections"),
+    Event.QUOTA_REACHED: "",
+    Event.CONVERSATION_HANDOFF: _RESTRICTED.format(column="assistants"),
 }
 # KEY SHARE, as the foreign key's own check: whoever deletes a webhook at this moment is waited for, so that the
 # transaction which tells does not fail for it.
@@ -46,15 +49,16 @@ _ANNOUNCE = """
     SELECT gen_random_uuid(), w.tenant_id, w.id, %(event)s, %(data)s, 'pending', 0, %(now)s, '', %(now)s
     FROM webhooks_webhook w
     WHERE w.tenant_id = %(tenant)s AND w.enabled AND %(event)s = ANY (w.events)
-      AND (w.{restriction} = '{{}}' OR %(subject)s = ANY (w.{restriction}))
+      {restriction}
     FOR KEY SHARE
 """
 _LISTENS = "SELECT FROM webhooks_webhook WHERE tenant_id = %s AND enabled AND %s = ANY (events) LIMIT 1"
-_ANNOUNCE_OF = {event: _ANNOUNCE.format(restriction=column) for event, column in _RESTRICTION.items()}
+_ANNOUNCE_OF = {event: _ANNOUNCE.format(restriction=condition) for event, condition in _RESTRICTION.items()}
 
 
-def announce(tenant_id: uuid.UUID, event: Event, tell: Callable[[], Happened]) -> None:
-    """Write a delivery for each webhook that wants to know. Call it in the transaction that makes the event true.
+def announce(tenant_id: uuid.UUID, event: Event, tell: Callable[[], Happened]) -> int:
+    """Write a delivery for each webhook that wants to know; how many. Call it in the transaction that makes the event
+    true.
 
     Where no webhook listens this costs one statement; `tell` is only called where one does.
     """
@@ -62,7 +66,7 @@ def announce(tenant_id: uuid.UUID, event: Event, tell: Callable[[], Happened]) -
         # Plain SQL, as it is asked at the end of every turn.
         cursor.execute(_LISTENS, [tenant_id, str(event)])
         if not cursor.rowcount:
-            return
+            return 0
     happened = tell()
     values: dict[str, Any] = {
         "tenant": tenant_id,
@@ -73,9 +77,10 @@ def announce(tenant_id: uuid.UUID, event: Event, tell: Callable[[], Happened]) -
     }
     with connection.cursor() as cursor:
         cursor.execute(_ANNOUNCE_OF[event], values)
-        written = cursor.rowcount
+        written: int = cursor.rowcount
     if written:
         wake()
+    return written
 
 
 def wake() -> None:

@@ -23,10 +23,18 @@ class Event(models.TextChoices):
     TURN_FINISHED = "turn.finished", "A turn has ended"
     DOCUMENT_READY = "document.ready", "A document is ready"
     DOCUMENT_FAILED = "document.failed", "A document has failed"
+    QUOTA_REACHED = "quota.reached", "80% or all of a limit is used"
+    CONVERSATION_HANDOFF = "conversation.handoff", "Somebody wants to talk to a person"
     TEST = "webhook.test", "Test"
 
 
-ANNOUNCED = (Event.TURN_FINISHED, Event.DOCUMENT_READY, Event.DOCUMENT_FAILED)
+ANNOUNCED = (
+    Event.TURN_FINISHED,
+    Event.DOCUMENT_READY,
+    Event.DOCUMENT_FAILED,
+    Event.QUOTA_REACHED,
+    Event.CONVERSATION_HANDOFF,
+)
 
 
 class Webhook(TenantOwned):
@@ -92,7 +100,9 @@ class Delivery(TenantOwned):
 
     webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries", db_index=False)
     event = models.CharField(max_length=30, choices=Event)
-    data = models.JSONField(help_text="Ids and states; never what was asked, answered or read.")
+    data = models.JSONField(
+        help_text="Ids and states; never what was asked, answered or read. Of a hand-off, how to answer it."
+    )
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)
     # While an attempt is under way: when another worker may assume that the one that made it is dead.

@@ -2,11 +2,12 @@
 
 What happens to a model server is no tenant's, and it happens on event loops that must not wait for a database. So a
 message is no row: it lives in the broker, is tried for a quarter of an hour, and is then lost. What it tells stands in
-the log and counts in the metrics as well.
+the log and counts in the metrics as well. Who has rows of what is to be told hands each message over by hand_over().
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import queue
 import threading
 import uuid
@@ -56,13 +57,22 @@ def announce(event: str, data: dict[str, Any], *, about: str) -> None:
     """
     if not settings.PARLEY_OPERATOR_WEBHOOK_URL:
         return
-    body = orjson.dumps({"type": event, "timestamp": timezone.now(), "data": data}, option=orjson.OPT_UTC_Z)
     try:
-        _waiting.put_nowait(_Message(f"msg_{uuid.uuid4().hex}", event, body.decode(), about))
+        _waiting.put_nowait(_Message(f"msg_{uuid.uuid4().hex}", event, _body(event, timezone.now(), data), about))
     except queue.Full:
         log.warning("operator_webhook.dropped", type=event)
         return
     _start()
+
+
+def hand_over(message: uuid.UUID, event: str, data: dict[str, Any], *, at: dt.datetime) -> bool:
+    """Give a message to the broker, whose id is its own each time; False where the broker does not take it."""
+    return broker.send(TELL_TASK, f"msg_{message.hex}", _body(event, at, data), expires=EXPIRES_SECONDS)
+
+
+def _body(event: str, at: dt.datetime, data: dict[str, Any]) -> str:
+    told = {"type": event, "timestamp": at.astimezone(dt.UTC), "data": data}
+    return orjson.dumps(told, option=orjson.OPT_UTC_Z).decode()
 
 
 def _start() -> None:

@@ -87,13 +87,20 @@ class _Tenant(Generic[S]):
     held: Counter[str] = field(default_factory=Counter)  # slots in use, by endpoint
     waiting: list[tuple[int, int, Ticket[S]]] = field(default_factory=list)  # in the order in which they go
     lanes: Counter[Lane] = field(default_factory=Counter)  # of those that wait
+    counted: dict[Lane, int] = field(default_factory=dict)  # what has() found, until `held` changes
 
     def has(self, lane: Lane) -> int:
         """Slots in use at the lane's servers."""
-        held = self.held
-        if len(held) < len(lane.endpoints):
-            return sum([count for endpoint, count in held.items() if endpoint in lane.endpoints])
-        return sum([held.get(endpoint, 0) for endpoint in lane.endpoints])
+        found = self.counted.get(lane)
+        if found is None:
+            found = self.counted[lane] = sum(self.held.get(endpoint, 0) for endpoint in lane.endpoints)
+        return found
+
+    def hold(self, endpoint: str, slots: int) -> None:
+        self.counted.clear()
+        self.held[endpoint] += slots
+        if not self.held[endpoint]:
+            del self.held[endpoint]
 
     def level(self, lane: Lane) -> float:
         return self.has(lane) / self.share
@@ -151,9 +158,7 @@ class Admission(Generic[S]):
         """The question has ended, or waits no longer; once for each ticket, whatever became of it."""
         if ticket.server is not None:
             tenant = self._tenants[ticket.tenant]
-            tenant.held[ticket.server.group] -= 1
-            if not tenant.held[ticket.server.group]:
-                del tenant.held[ticket.server.group]
+            tenant.hold(ticket.server.group, -1)
             ticket.server.leave()
         elif ticket.refusal is None:
             self._dequeue(ticket)
@@ -196,25 +201,28 @@ class Admission(Generic[S]):
         free = {lane: server for lane in self._lanes if (server := self._places.free(lane)) is not None}
         if not free:
             return None
-        heads = [head for tenant in self._tenants.values() if (head := self._head(tenant, free)) is not None]
-        ticket = min(heads, key=self._precedence)
+        heads = [
+            ((tenant.level(head.lane), max(tenant.turn, self._turn), head.order), head)
+            for tenant in self._tenants.values()
+            if tenant.waiting and (head := self._head(tenant, free)) is not None
+        ]
+        _, ticket = min(heads)  # orders differ, so that tickets are never compared
         return ticket, free[ticket.lane]
 
     @staticmethod
     def _head(tenant: _Tenant[S], free: dict[Lane, S]) -> Ticket[S] | None:
         """The first of a tenant's for which there is a slot."""
+        first = tenant.waiting[0][2]
+        if first.lane in free:
+            return first
         if free.keys().isdisjoint(tenant.lanes):
             return None
-        return next((ticket for _, _, ticket in tenant.waiting if ticket.lane in free), None)
-
-    def _precedence(self, ticket: Ticket[S]) -> tuple[float, float, int]:
-        tenant = self._tenants[ticket.tenant]
-        return tenant.level(ticket.lane), max(tenant.turn, self._turn), ticket.order
+        return next(ticket for _, _, ticket in tenant.waiting if ticket.lane in free)
 
     def _admit(self, tenant: _Tenant[S], ticket: Ticket[S], server: S) -> None:
         server.enter()
         ticket.server = server
-        tenant.held[server.group] += 1
+        tenant.hold(server.group, 1)
         self._turn = max(tenant.turn, self._turn)  # one that was away has saved no turns up
         tenant.turn = self._turn + 1 / tenant.share
 

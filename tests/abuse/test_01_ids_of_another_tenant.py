@@ -57,6 +57,11 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
         ("POST", "conversations/{conversation}/turns", '{"text": "x"}'),
         ("POST", "conversations/{conversation}/turns", '{"text": "x", "edits": "{turn}"}'),
     ],
+    "api/v1/conversations/<uuid:conversation_id>/share": [
+        ("POST", "conversations/{conversation}/share", "{}"),
+        ("DELETE", "conversations/{conversation}/share", ""),
+    ],
+    "api/v1/conversations/<uuid:conversation_id>/handoff": [("POST", "conversations/{conversation}/handoff", "{}")],
     "api/v1/turns/<uuid:turn_id>": [("GET", "turns/{turn}", "")],
     "api/v1/turns/<uuid:turn_id>/events": [("GET", "turns/{turn}/events", "")],
     "api/v1/turns/<uuid:turn_id>/stop": [("POST", "turns/{turn}/stop", "")],
@@ -83,6 +88,7 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "api/v1/visitors/renew": [],
     # Names, not ids, and no key: test_19_visitor_tokens.py
     "api/v1/visitors/<str:tenant>/<str:assistant>": [],
+    "api/v1/widget/<str:tenant>/<str:assistant>": [],
     "api/v1/usage": [],
     "api/v1/usage/records": [],
 }

@@ -35,9 +35,11 @@ OPEN = {
     "api/v1/turns/<uuid:turn_id>/stop",
     "api/v1/turns/<uuid:turn_id>/regenerate",
     "api/v1/turns/<uuid:turn_id>/continue",
+    "api/v1/conversations/<uuid:conversation_id>/share",
+    "api/v1/conversations/<uuid:conversation_id>/handoff",
     "api/v1/visitors/renew",
 }
-NEEDS_NO_TOKEN = "api/v1/visitors/<str:tenant>/<str:assistant>"
+NEED_NO_TOKEN = {"api/v1/visitors/<str:tenant>/<str:assistant>", "api/v1/widget/<str:tenant>/<str:assistant>"}
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ async def test_another_visitors_turn_is_none_on_a_socket(world: World, visitor: 
 async def test_every_other_route_refuses_a_visitor(world: World, visitor: Page) -> None:
     unknown = {name: str(uuid.uuid4()) for name in ("collection", "document", "webhook", "assistant", "message")}
     asked = 0
-    for route in sorted(set(OURS) - PUBLIC - OPEN - {NEEDS_NO_TOKEN}):
+    for route in sorted(set(OURS) - PUBLIC - OPEN - NEED_NO_TOKEN):
         ways = WAYS[route] or [("GET", f"/{route}", ""), ("POST", f"/{route}", "{}")]
         for method, path, body in ways:
             address, _, query = filled(path if path.startswith("/") else f"/api/v1/{path}", unknown).partition("?")

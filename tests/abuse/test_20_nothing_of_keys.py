@@ -1,8 +1,12 @@
-"""What visitors and strangers can read tells nothing of an API key or a model server. There are no links to share."""
+"""What visitors and strangers can read, by a shared link, too, tells nothing of an API key or a model server."""
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,7 +17,8 @@ from tests.abuse.conftest import send
 from tests.apps.access.visiting import PAGE, SHOP, Page, change, token_for
 from tests.apps.conversations.conftest import World
 from tests.apps.conversations.test_websocket import Socket
-from tests.architecture.test_routes import OURS, PUBLIC
+from tests.apps.widget.dressed import build
+from tests.architecture.test_routes import PUBLIC
 from tests.fakes.inference import Reply
 
 UPSTREAM = "sk-canary-of-the-model-server"
@@ -94,6 +99,23 @@ async def test_a_stranger_reads_nothing_of_them(world: World, canaries: list[str
     assert not [canary for canary in canaries if any(canary in told for told in heard)]
 
 
-def test_there_are_no_links_to_share() -> None:
-    """When there are, what they show has to be read here, too."""
-    assert not [route for route in OURS if "share" in route]
+async def test_a_shared_page_tells_what_was_said_and_nothing_else(
+    world: World, canaries: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No key, no id of anything, no name of a tenant or an end user."""
+    build(tmp_path, monkeypatch)
+    page = Page(token=await token_for(world, user="zoe@shop.example"))
+    conversation = (await page.say("conversations", {"assistant": "guide", "title": "Pumps"})).json()["id"]
+    world.script("Prime it [1].")
+    turn = (await page.say(f"conversations/{conversation}/turns", {"text": "pump?"})).json()
+    url = (await page.say(f"conversations/{conversation}/share")).json()["url"]
+    shown = await send("GET", urlsplit(url).path)
+    text = f"{shown.headers} {shown.body.decode()}"
+    assert shown.status == 200
+    assert "Prime it [1]." in text
+    assert "The pump must be primed" in text
+    ids = set(re.findall(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", json.dumps(turn)))
+    assert len(ids) >= 5
+    hidden = {*canaries, *ids, *(one.replace("-", "") for one in ids), "zoe", "acme", str(world.tenant.pk)}
+    hidden |= {str(world.assistant.pk), page.token, world.assistant.slug}
+    assert [one for one in hidden if one in text] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from dataclasses import dataclass
 
@@ -16,9 +17,10 @@ from apps.inference.models import Endpoint
 from apps.tenants import audit, keys, rights
 from apps.tenants.models import Invitation, Membership, Tenant, User
 from apps.tenants.scoping import TenantOwned
-from apps.usage.models import Grant, Plan, TenantPlan, UsageRecord
+from apps.usage.models import Grant, Plan, QuotaAlert, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery
 from apps.webhooks.registration import register
+from apps.widget.models import Widget
 from tests import factories
 from tests.apps.oauth.clients import make_service
 
@@ -63,6 +65,7 @@ def fill(tenant: Tenant, owner: User) -> None:
     assistant = factories.make_assistant(
         tenant=tenant, prompt=prompt, collections=(collection,), name=f"{name} assistant", slug=f"{name}-assistant"
     )
+    Widget.objects.create(tenant=tenant, assistant=assistant, greeting=f"{name} greets")
     end_user = factories.make_end_user(tenant=tenant, external_id=f"{name}-person")
     key, _ = keys.issue(tenant, name=f"{name} key", scopes=rights.ALL, created_by=owner)
     webhook = register(tenant, name=f"{name} webhook", url=f"https://{name}.example/hook", events=["turn.finished"])
@@ -94,6 +97,11 @@ def fill(tenant: Tenant, owner: User) -> None:
     plan = Plan.objects.create(name=f"{name} plan")
     TenantPlan.objects.create(tenant=tenant, plan=plan)
     factories.make_quota(tenant=tenant, level="key", metric="tokens", amount=10**9, note=f"{name} note")
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    QuotaAlert.objects.create(
+        tenant=tenant, level="user", subject=str(end_user.pk), known_as=end_user.external_id, metric="tokens",
+        window="hour", begins=hour, ends=hour + dt.timedelta(hours=1), threshold=80, amount=100, used=80, hard=True,
+    )  # fmt: skip
     Grant.objects.create(
         tenant=tenant, metric="tokens", window="day", amount=5, reason=f"{name} reason", expires=timezone.now()
     )

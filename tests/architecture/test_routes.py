@@ -19,6 +19,8 @@ PUBLIC |= {f"oauth/{page}" for page in ("authorize", "token", "revoke", "introsp
 PUBLIC |= {".well-known/oauth-authorization-server"}
 # What they hold is shown to whoever has the link: see tests/apps/access/test_invitations.py.
 PUBLIC |= {f"invitations/{page}" for page in ("opened/", "account/", "<str:token>/")}
+# They are for browsers, and show what their operator or a reader made public: see tests/apps/widget.
+PUBLIC |= {"widget.js", "widget/logo/<str:digest>", "chat/<str:tenant>/<str:assistant>/", "share/<str:token>"}
 STREAMING = {
     "api/v1/conversations/<uuid:conversation_id>/turns",
     "api/v1/turns/<uuid:turn_id>",
@@ -30,6 +32,12 @@ STREAMING = {
     "api/v1/visitors",
     "api/v1/visitors/renew",
     "api/v1/visitors/<str:tenant>/<str:assistant>",
+    "api/v1/widget/<str:tenant>/<str:assistant>",
+    "api/v1/conversations/<uuid:conversation_id>/share",
+    "api/v1/conversations/<uuid:conversation_id>/handoff",
+    "widget.js",
+    "chat/<str:tenant>/<str:assistant>/",
+    "share/<str:token>",
     "v1/chat/completions",
     "v1/embeddings",
 }

@@ -15,11 +15,12 @@ from apps.conversations.consumers import ChatConsumer
 from apps.conversations.visitors_api import PageVisitors
 from apps.tenants import rights
 from apps.tenants.models import Tenant
+from apps.widget.api import WidgetSettings
 from chatbot.errors import NotPermitted
 from tests.architecture.test_routes import OURS
 
 DOORS = {route: pattern.callback.cls for route, pattern in OURS.items() if re.match(r"(api/)?v1/", route)}  # type: ignore[attr-defined]
-ORIGIN_ALONE = {PageVisitors}  # asks for no credential
+ORIGIN_ALONE = {PageVisitors, WidgetSettings}  # ask for no credential
 
 
 @pytest.mark.parametrize("route", sorted(DOORS))

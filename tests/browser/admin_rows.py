@@ -15,9 +15,10 @@ from apps.knowledge.models import Collection, Document
 from apps.oauth.models import Application
 from apps.tenants import audit
 from apps.tenants.models import ApiKey, EndUser, Invitation, ServiceAccount, Tenant, User
-from apps.usage.models import Grant, Plan, PlanLimit, Quota, TenantPlan, UsageRecord
+from apps.usage.models import Grant, Plan, PlanLimit, Quota, QuotaAlert, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery, Webhook
 from apps.webhooks.registration import MOST_WEBHOOKS
+from apps.widget.models import Widget
 from tests import factories
 
 LONG = "Operating and maintenance instructions for the double-boiler espresso machine with rotary pump, part"
@@ -115,6 +116,13 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
         Assistant,
         [Assistant(tenant=tenant, name=f"Support {n}", slug=f"support-{n}", prompt=prompts[n]) for n in numbers],
     )
+    _create(
+        Widget,
+        [
+            Widget(tenant=tenant, assistant=assistant, greeting=f"{LONG}?", hosted=n % 3 == 1)
+            for n, assistant in enumerate(assistants)
+        ],
+    )
     conversations = _create(
         Conversation,
         [
@@ -157,6 +165,10 @@ def _limits(tenant: Tenant, owner: User, count: int) -> None:
     ]
     _create(Quota, [Quota(**of, amount=7_500, hard=n % 3 > 0, note=LONG) for n, of in enumerate(limited)])
     granted = {"amount": 500, "granted_by": owner, "expires": timezone.now() + dt.timedelta(hours=5)}
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    told = {"begins": hour, "ends": hour + dt.timedelta(hours=1), "amount": 10**4, "used": 9 * 10**3, "threshold": 80}
+    alerts = [QuotaAlert(**of, **told, known_as=of["subject"], hard=n % 3 > 0) for n, of in enumerate(limited)]
+    _create(QuotaAlert, alerts)
     _create(Grant, [Grant(**of, **granted, reason=f"{LONG} {n}") for n, of in enumerate(limited)])
 
 

@@ -37,6 +37,7 @@ NOT_PAGES = {
     "send_test",
     "rotate",
     "again",
+    "identity",
 }
 # The texts of elements that hold nothing else: table cells, labels, badges. What programs are sent is shown as it is.
 LEAVES = """() => [...document.querySelectorAll("#main *")].filter(e => !e.children.length && e.checkVisibility()

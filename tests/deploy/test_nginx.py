@@ -354,11 +354,32 @@ def test_files_named_by_their_hash_are_kept_for_good(client: httpx.Client, echo:
     assert client.get("/static/tests/app.fedcba987654.js").text.startswith("GET /static/tests/app.fedcba987654.js")
 
 
+def test_other_sites_read_the_widget_and_no_other_file(client: httpx.Client) -> None:
+    widget = HOME / "static" / "widget"
+    widget.mkdir(exist_ok=True)
+    (widget / "app-Ab_3-x.js").write_text("the app")
+    app = client.get("/static/widget/app-Ab_3-x.js")
+    assert (app.text, app.headers["Access-Control-Allow-Origin"]) == ("the app", "*")
+    assert app.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert app.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Access-Control-Allow-Origin" not in client.get("/static/tests/app.js").headers
+    for path in ("/widget.js", "/chat/acme/guide/", "/share/some"):
+        assert client.get(path).text.startswith(f"GET {path} ")
+
+
+def test_readers_get_a_page_where_nobody_answers() -> None:
+    with nginx(f"127.0.0.1:{free_port()}") as started:
+        for path in ("/chat/acme/guide/", "/share/some"):
+            answer = httpx.get(f"{started.url}{path}")
+            assert (answer.status_code, answer.headers["Content-Type"]) == (503, "text/html")
+
+
 def test_the_log_is_json_and_tells_no_secrets(client: httpx.Client, proxy: Proxy) -> None:
     headers = {"X-Request-Id": "in-the-log", "User-Agent": 'a"b\\'}
     headers |= {"Authorization": "Bearer s3cret", "Cookie": "sessionid=s3cret", "Referer": "http://x.example/?q=s3cret"}
     client.get("/api/v1/documents?user=s3cret", headers=headers)
     client.get("/admin/password_reset/MQ/s3cret/")
+    client.get("/share/s3cret")
     [line] = [line for line in proxy.log() if line["request_id"] == "in-the-log"]
     assert (line["path"], line["status"], line["client"]) == ("/api/v1/documents", 200, "127.0.0.1")
     assert line["agent"] == 'a"b\\'

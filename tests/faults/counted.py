@@ -14,7 +14,7 @@ from tests.faults.world import World
 _LEDGER = """
     SELECT tenant_id::text, coalesce(turn_id, id)::text, state, bill, prompt_tokens + completion_tokens,
         cost, created, end_user_id::text, api_key_id::text
-    FROM usage_usagerecord
+    FROM usage_usagerecord WHERE kind <> 'ingestion'
 """
 
 

@@ -30,7 +30,7 @@ async def test_everything_keeps_its_order(world: World, clock: str, dies: str) -
         spoken += [client.text, client.transcript]
     for replica in (wrong, right):
         assert await world.history(replica.address, conversation) == spoken
-    world.script(words=100)
+    world.script(words=200)
     goes, stays = (wrong, right) if dies == "the wrong clock" else (right, wrong)
     askers = world.ask_all(goes.address, stays.address)
     await world.all_at(askers, 2)

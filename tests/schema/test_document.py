@@ -27,7 +27,7 @@ OPERATIONS = {
     for operations in DOCUMENT["paths"].values()
     for operation in operations.values()
 }
-PUBLIC = {"create_page_visitor"}  # by its origin instead of a key
+PUBLIC = {"create_page_visitor", "get_widget"}  # by their origin instead of a key
 SOURCE = Source(1, str(uuid4()), str(uuid4()), "Manual", ["Spare parts"], None, "The seal.", 0.5)
 
 

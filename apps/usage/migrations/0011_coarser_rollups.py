@@ -51,6 +51,7 @@ def summed():
         *((name, models.PositiveIntegerField()) for name in COUNTS),
         ("prompt_tokens", models.BigIntegerField()),
         ("completion_tokens", models.BigIntegerField()),
+        ("pages", models.BigIntegerField(db_default=0, default=0)),
         ("cost", models.DecimalField(decimal_places=8, max_digits=24)),
     ]
 
@@ -79,15 +80,15 @@ def use():
 
 
 class Migration(migrations.Migration):
-    dependencies = [("usage", "0008_limits")]
+    dependencies = [("usage", "0010_alerts")]
 
     operations = [
         migrations.RunSQL(EMPTY, EMPTY),
         migrations.DeleteModel("DailyUsage"),
         # The table is empty, so the default is nobody's.
         *(
-            migrations.AddField("rolledday", name, _with_default(field), preserve_default=False)
-            for name, field in summed()
+            migrations.AddField("rolledday", name, _with_default(field), preserve_default=name == "pages")
+            for name, field in [*summed(), ("used", models.BooleanField())]
         ),
         migrations.CreateModel(
             "RolledMonth",
@@ -98,6 +99,7 @@ class Migration(migrations.Migration):
                 ("zone", models.CharField(max_length=64)),
                 ("starts", models.DateTimeField()),
                 ("ends", models.DateTimeField()),
+                ("used", models.BooleanField()),
                 ("tenant", tenant()),
             ],
             options={"constraints": [models.UniqueConstraint(fields=("tenant", "day"), name="usage_month_rolled_once")]},

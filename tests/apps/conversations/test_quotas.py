@@ -20,7 +20,7 @@ from apps.usage.reconciling import reconcile
 from chatbot.errors import QuotaExceeded
 from chatbot.quota import Account, Amounts
 from tests import factories
-from tests.apps.conversations.conftest import Api, World
+from tests.apps.conversations.conftest import Api, World, read_sse
 
 CHAT = "/v1/chat/completions"
 
@@ -60,7 +60,7 @@ async def test_a_refusal_names_the_limit_what_is_left_and_when(world: World, api
     assert refused.status_code == 429
     assert said["code"] == "quota_exceeded"
     assert said["limit"] | {"reset": 1} == {"name": "tenant.requests.day", "limit": 1, "remaining": 0, "reset": 1}
-    assert said["message"] == "This workspace may use 1 questions a day. Please try again later."
+    assert said["message"] == "This workspace may use 1 question a day. Please try again later."
     assert int(refused["Retry-After"]) == round(said["retry_after"]) <= 86_400
 
 
@@ -108,6 +108,34 @@ async def test_tokens_are_settled_to_what_was_used(world: World, api: Api) -> No
 
     await platform_unit(lower)
     assert (await api.ask(world.turns, "pump?")).json()["limit"]["remaining"] == 0
+
+
+async def test_a_limit_below_what_is_used_refuses_new_questions_and_lets_running_ones_end(
+    world: World, api: Api
+) -> None:
+    quota = await limit(world, metric="requests", amount=100)
+    together = await limit(world, metric="turns", window="once", amount=50)
+    world.script("Prime", " it", " well.", always=True, delay=0.4)
+    running = await api.ask(world.turns, "pump?", Accept="text/event-stream")
+    events = read_sse(running)
+    seen = [await anext(events)]
+    while seen[-1].type != "token":
+        seen.append(await anext(events))
+
+    def lower() -> None:
+        Quota.objects.filter(pk=quota.pk).update(amount=1)
+        Quota.objects.filter(pk=together.pk).update(amount=1)
+        limits.forget()
+
+    await platform_unit(lower)
+    refused = [await chat(api) for _ in range(2)]
+    assert [answer.status_code for answer in refused] == [429] * 2
+    seen += [event async for event in events]
+    assert (seen[-1].type, seen[-1].body["text"]) == ("turn.finished", "Prime it well.")
+    [row] = await rows(world)
+    assert (row.state, row.bill) == ("settled", "once")
+    assert (await chat(api)).status_code == 429  # still: one is used
+    assert (await reconcile(world.tenant, repair=False)).differ == []
 
 
 async def test_a_new_user_has_the_plans_limits_from_the_first_burst_on(world: World, api: Api) -> None:

@@ -32,7 +32,7 @@ def test_openai_learns_of_the_limit_with_the_least_left_of_each_unit() -> None:
         "x-ratelimit-reset-requests": "0s",
         "x-ratelimit-limit-tokens": "100000",
         "x-ratelimit-remaining-tokens": "0",
-        "x-ratelimit-reset-tokens": "3600s",
+        "x-ratelimit-reset-tokens": "1h0m0s",
     }
 
 

@@ -17,7 +17,14 @@ from django.test import Client
 from apps.ops import doctor, health, roles
 from apps.ops.checks import behind_a_proxy, plain_role
 from apps.ops.demo import ADMIN
+from apps.ops.management.commands import create_demo
 from apps.tenants.models import User
+from apps.tenants.scoping import tenant_scope
+from apps.usage import limits
+from apps.usage.models import Plan
+from apps.usage.standard_plan import create_standard_plan
+from chatbot.quota import Account
+from tests import factories
 from tests.environment import Backends
 from tests.factories import make_endpoint, make_user
 
@@ -164,6 +171,56 @@ def test_doctor_finds_the_demo_s_administrator_in_production(database: None, pro
     assert finding.level == "fail"
     User.objects.update(is_active=False)
     assert list(doctor.demo()) == []
+
+
+def test_doctor_warns_of_tenants_that_may_use_everything(database: None) -> None:
+    factories.make_tenant("acme")
+    plan = create_standard_plan()
+    assert plan is None  # for tenants that are there nobody decides but operators
+    [finding] = doctor.limits()
+    said = "1 tenant may use everything, as no limit holds for them."
+    assert (finding.level, finding.says) == ("warn", said)
+    factories.make_quota(tenant=factories.make_tenant("globex"))
+    [finding] = doctor.limits()
+    assert finding.says == said
+    plan = Plan.objects.create(name="Empty", is_default=True)
+    [finding] = doctor.limits()
+    assert finding.says == said
+    plan.limits.create(level="user", metric="requests", window="day", amount=5)
+    [finding] = doctor.limits()
+    assert finding.level == "ok"
+
+
+def test_a_fresh_installation_has_a_plan_that_holds_for_every_new_tenant(database: None) -> None:
+    plan = create_standard_plan()
+    assert plan is not None
+    acme = factories.make_tenant("acme")
+    assert create_standard_plan() is None
+    visitor = [(Account("visitor", "v"), "visitor:v")]
+    with tenant_scope(acme):
+        held = limits.read(acme)
+    assert {limit.name for limit in held.of(visitor)} >= {"visitor.requests.minute", "visitor.requests.day"}
+    rows = list(plan.limits.all())
+    for place, row in enumerate(rows):
+        row.full_clean()
+        row.refuse_less_than(rows[:place])
+
+
+def test_a_fresh_demo_has_the_plan_and_an_older_one_is_left_as_it_is(
+    database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(settings, "PARLEY_HOME", tmp_path)
+    monkeypatch.setattr(create_demo, "_documents", list)
+    for kind in ("CHAT", "EMBEDDING"):
+        monkeypatch.setenv(f"DEMO_{kind}_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv(f"DEMO_{kind}_MODEL", "fake")
+    monkeypatch.setenv("DEMO_EMBEDDING_DIMENSION", "384")
+    run("create_demo")
+    [finding] = doctor.limits()
+    assert finding.level == "ok"
+    Plan.objects.get(name="Standard", is_default=True).delete()
+    run("create_demo")
+    assert not Plan.objects.exists()
 
 
 def test_the_demo_is_made_in_no_production(db: None, production: None) -> None:

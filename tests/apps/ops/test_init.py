@@ -59,7 +59,7 @@ def migrated(servers: Backends) -> Iterator[psycopg.Connection[Any]]:
 def fresh(migrated: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     """Without people, tenants and endpoints."""
     if migrated.execute("SELECT to_regclass('tenants_user') IS NOT NULL").fetchone() == (True,):
-        migrated.execute("TRUNCATE tenants_user, tenants_tenant, inference_endpoint CASCADE")
+        migrated.execute("TRUNCATE tenants_user, tenants_tenant, inference_endpoint, usage_plan CASCADE")
     return migrated
 
 
@@ -125,6 +125,8 @@ def test_from_the_environment_and_again(
     ]
     assert fresh.execute("SELECT api_key FROM inference_endpoint WHERE kind = 'chat'").fetchone() != ("hf_secret",)
     assert fresh.execute("SELECT role FROM tenants_membership").fetchall() == [("owner",)]
+    assert "Plan Standard: what a tenant may use without a plan of its own." in said
+    assert fresh.execute("SELECT name, is_default FROM usage_plan").fetchall() == [("Standard", True)]
 
     # With these settings alone the product starts, is fit for production, and has no demo.
     bare = {"PATH": os.environ["PATH"], **kept}
@@ -136,6 +138,7 @@ def test_from_the_environment_and_again(
     before = file.read_text()
     status, said = manage("init", "--no-input", "--file", str(file), env=environment)
     assert status == 0, said
+    assert "Plan Standard" not in said
     for known in (f"{file} is there", f"Administrator {ADMIN} is there", "Endpoint Chat model is there", "up to date"):
         assert known in said
     assert file.read_text() == before

@@ -17,7 +17,7 @@ from apps.inference.models import Endpoint
 from apps.oauth.models import Application
 from apps.tenants.models import ApiKey, AuditEntry, EndUser, Invitation, Tenant, User
 from apps.tenants.scoping import TenantOwned
-from apps.usage.models import Grant, Quota, TenantPlan, UsageRecord
+from apps.usage.models import Grant, Quota, QuotaAlert, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery, Webhook
 from tests.apps.admin_world import World, logged_in, make_world, row_of
 
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.usefixtures("database")
 OPERATORS_ONLY = (User, Endpoint)
 # What an editor does not see.
 NOT_BUILT = (
-    ApiKey, Application, AuditEntry, Conversation, Delivery, EndUser, Grant, Invitation, Quota, Tenant, TenantPlan,
-    Turn, UsageRecord, Webhook,
+    ApiKey, Application, AuditEntry, Conversation, Delivery, EndUser, Grant, Invitation, Quota, QuotaAlert, Tenant,
+    TenantPlan, Turn, UsageRecord, Webhook,
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from apps.knowledge.models import Collection, Document
 from apps.oauth.models import Application
 from apps.tenants import rights
 from apps.tenants.models import ApiKey, AuditEntry, EndUser, Membership, Tenant, User
-from apps.usage.models import Grant, Plan, Quota, TenantPlan, UsageRecord
+from apps.usage.models import Grant, Plan, Quota, QuotaAlert, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery, Webhook
 from tests import factories
 from tests.apps.admin_world import World, logged_in, make_world, row_of
@@ -38,6 +38,7 @@ TABLE: dict[type, dict[str, str]] = {
     TenantPlan: dict(zip(Role, (READ, NONE, NONE, NONE), strict=True)),
     Quota: dict(zip(Role, (READ, NONE, NONE, NONE), strict=True)),
     Grant: dict(zip(Role, (READ, NONE, NONE, NONE), strict=True)),
+    QuotaAlert: dict(zip(Role, (READ, NONE, NONE, NONE), strict=True)),
     Plan: dict.fromkeys(Role, NONE),
     Tenant: dict(zip(Role, ("lvc", NONE, NONE, NONE), strict=True)),
     AuditEntry: dict(zip(Role, (READ, NONE, NONE, NONE), strict=True)),

@@ -61,6 +61,7 @@ def test_days_are_the_tenants_own_and_the_last_one_counts(client: Client, tenant
         "prompt_tokens": 30,
         "completion_tokens": 15,
         "total_tokens": 45,
+        "pages": 0,
         "cost": "0.00000000",
         "bills": {"once": 3, "delivered": 0, "loss": 0, "none": 0},
     }
@@ -166,9 +167,9 @@ def test_csv(client: Client, tenant: Tenant, query: dict[str, str], accept: str)
         'attachment; filename="usage-2026-03-01-to-2026-03-05-by-day.csv"'
     )
     assert response.text.splitlines() == [
-        "day,name,requests,unsettled,once,delivered,loss,none,prompt_tokens,completion_tokens,total_tokens,cost",
-        "2026-03-01,,1,0,1,0,0,0,10,5,15,0.25000000",
-        "2026-03-02,,1,0,0,0,1,0,0,0,0,0.00000000",
+        "day,name,requests,unsettled,once,delivered,loss,none,prompt_tokens,completion_tokens,total_tokens,pages,cost",
+        "2026-03-01,,1,0,1,0,0,0,10,5,15,0,0.25000000",
+        "2026-03-02,,1,0,0,0,1,0,0,0,0,0,0.00000000",
     ]
 
 

@@ -43,7 +43,8 @@ def said(*arguments: str) -> str:
 
 
 def test_a_table_for_people(tenants: list[Tenant]) -> None:
-    head, *lines = said("usage_report", *PERIOD).splitlines()
+    head, *lines, acme, globex = said("usage_report", *PERIOD).splitlines()
+    assert (acme, globex) == ("acme keeps 0 documents, 0 bytes", "globex keeps 0 documents, 0 bytes")
     assert head.split()[:4] == ["day", "name", "tenant", "requests"]
     assert [line.split()[:3] for line in lines] == [
         ["2026-03-01", "acme", "1"],
@@ -64,7 +65,8 @@ def test_csv_and_json_for_programs(tenants: list[Tenant]) -> None:
 
 
 def test_a_period_without_use_has_no_lines(tenants: list[Tenant]) -> None:
-    assert len(said("usage_report", "--tenant", "acme").splitlines()) == 1
+    head, kept = said("usage_report", "--tenant", "acme").splitlines()
+    assert (head.split()[0], kept) == ("day", "acme keeps 0 documents, 0 bytes")
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
-from apps.tenants.models import AuditEntry
+from apps.tenants.models import ApiKey, AuditEntry
 from apps.tenants.scoping import tenant_scope
 from apps.usage import limits
 from apps.usage.limit_models import Grant, Plan, Quota, TenantPlan
@@ -68,8 +69,18 @@ def test_a_limit_holds_from_then_on(world: World, operator: Client) -> None:
         ({"metric": "stars"}, "stars is not one of the available choices"),
         ({"window": "once"}, "everything else has one"),
         ({"metric": "turns"}, "Questions at the same time have no window"),
+        ({"metric": "documents"}, "nor has what is kept of documents"),
+        ({"metric": "bytes", "window": "once", "level": "key"}, "kept by the tenant as a whole, or by a collection"),
+        ({"metric": "bytes", "window": "once", "amount": "0.5"}, "Only money comes in fractions."),
+        ({"metric": "pages", "window": "minute"}, "counted by the hour, the day or the month"),
+        ({"metric": "ingestion", "level": "user"}, "belongs to the tenant as a whole"),
+        ({"level": "collection"}, "Of a collection only documents and their bytes are counted."),
         ({"burst": "5"}, "Only a limit for a minute has a burst."),
-        ({"subject": "somebody"}, "The tenant as a whole is only one."),
+        ({"subject": "chat:write"}, "The tenant as a whole is only one."),
+        ({"person": "somebody"}, "Only a limit of end users or visitors names one of them."),
+        ({"level": "key", "subject": "chat:write"}, "This is one of another kind (Scope) than the limit is of."),
+        ({"level": "user", "subject": "chat:write"}, "An end user is named in the field below."),
+        ({"level": "key", "subject": str(uuid.uuid4())}, "is not one of the available choices"),
         ({"level": "key", "amount": "2000"}, "The tenant as a whole would have 1,000, which is less than 2,000"),
         ({}, "There is such a limit already."),
     ],
@@ -130,6 +141,43 @@ def test_what_is_granted_comes_on_top_until_the_window_ends_and_is_in_the_audit_
         assert [limit.amount for limit in limits.read(world.acme).of([(Account("tenant"), "")])] == [1500]
     assert AuditEntry.objects.filter(action__contains="grant").exists()
     assert "required" in said(add(operator, "grant", world, **{**given, "reason": ""}))
+
+
+def test_of_which_key_is_chosen_among_the_tenants_own(world: World, operator: Client) -> None:
+    mine, theirs = (ApiKey.objects.for_tenant(tenant).get() for tenant in (world.acme, world.globex))
+    page = operator.get(reverse("admin:usage_quota_add") + f"?tenant={world.acme.slug}").content.decode()
+    assert f"acme key ({mine.key_id})" in page
+    assert "acme assistant" in page
+    assert "acme application" in page
+    assert "globex" not in page.split("<form", 1)[1].split('name="subject"')[1].split("</select>")[0]
+    fields = {**LIMIT, "level": "key", "subject": str(mine.pk)}
+    assert "is not one of the available choices" in said(
+        add(operator, "quota", world, **{**fields, "subject": str(theirs.pk)})
+    )
+    assert add(operator, "quota", world, **fields).status_code == 302
+    quota = Quota.objects.get()
+    assert quota.subject == str(mine.pk)
+    mine.delete()
+    change = reverse("admin:usage_quota_change", args=[quota.pk])
+    assert b"Deleted meanwhile" in operator.get(change).content
+    assert operator.post(change, {**fields, "hard": "on", "amount": "7"}).status_code == 302
+    quota.refresh_from_db()
+    assert (quota.subject, quota.amount) == (fields["subject"], 7)
+
+
+def test_an_end_user_is_named_by_the_tenants_own_id_in_limits_and_grants(world: World, operator: Client) -> None:
+    one = {**LIMIT, "level": "user", "person": "customer-17"}
+    assert add(operator, "quota", world, **one).status_code == 302
+    quota = Quota.objects.get()
+    assert quota.subject == "customer-17"
+    assert b'value="customer-17"' in operator.get(reverse("admin:usage_quota_change", args=[quota.pk])).content
+    more = {"level": "user", "person": "customer-17", "metric": "tokens", "window": "day", "amount": "500"}
+    assert add(operator, "grant", world, **more, subject="", reason="A fair").status_code == 302
+    accounts = [(Account("user", "u1"), "customer-17"), (Account("user", "u2"), "customer-18")]
+    with tenant_scope(world.acme):
+        assert [limit.amount for limit in limits.read(world.acme).of(accounts)] == [1500]
+    owner = logged_in(world.alice)
+    assert b"customer-17" in owner.get(reverse("admin:usage_quota_change", args=[quota.pk])).content
 
 
 @pytest.mark.parametrize("model", ["quota", "grant", "tenantplan"])

@@ -75,14 +75,16 @@ def keys_of(record: UsageRecord, zone: ZoneInfo) -> dict[str, str | None]:
 
 def plain_sums(records: list[UsageRecord]) -> Sums:
     """By counting them."""
+    asked = [record for record in records if record.kind != "ingestion"]
     return {
-        "requests": len(records),
-        "unsettled": sum(record.state == "reserved" for record in records),
+        "requests": len(asked),
+        "unsettled": sum(record.state == "reserved" for record in asked),
         "prompt_tokens": sum(record.prompt_tokens for record in records),
         "completion_tokens": sum(record.completion_tokens for record in records),
         "total_tokens": sum(record.prompt_tokens + record.completion_tokens for record in records),
+        "pages": sum(record.pages for record in records),
         "cost": sum((record.cost for record in records), Decimal(0)),
-        "bills": {bill: sum(record.bill == bill for record in records) for bill in BILLS},
+        "bills": {bill: sum(record.bill == bill for record in asked) for bill in BILLS},
     }
 
 
@@ -134,6 +136,7 @@ class Ledger:
             "oauth_client_id": data.draw(st.sampled_from([CLIENT, None])),
             "model": data.draw(st.sampled_from(["", "small", "large"])),
             "kind": data.draw(st.sampled_from(UsageRecord.Kind.values)),
+            "pages": data.draw(st.integers(0, 3)),
             "cost": Decimal(data.draw(st.integers(0, 10**9))) / 10**8,
         }
         if name := data.draw(st.sampled_from(["alice", "bob", ""])):
@@ -289,9 +292,10 @@ def test_a_day_waits_for_its_last_turn(acme: Tenant) -> None:
         lambda row: UsageRecord.objects.filter(pk=row.pk).update(bill="loss"),
         lambda row: UsageRecord.objects.filter(pk=row.pk).update(created=ago(5)),
         lambda row: UsageRecord.objects.filter(pk=row.pk).update(cost=3),
+        lambda row: UsageRecord.objects.filter(pk=row.pk).update(pages=3),
         lambda row: put(row.tenant, ago(3)),
     ],
-    ids=["deleted", "bill", "moved", "cost", "inserted"],
+    ids=["deleted", "bill", "moved", "cost", "pages", "inserted"],
 )
 def test_a_change_after_all_is_told_at_once_and_rolled_up_again(
     acme: Tenant, change: Callable[[UsageRecord], Any]

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from apps.tenants.models import Tenant
-from apps.webhooks.models import Delivery, Event, Webhook
+from apps.webhooks.models import ANNOUNCED, Delivery, Event, Webhook
 from tests.apps.webhooks.conftest import make_webhook, tell
 from tests.factories import make_assistant, make_key
 
@@ -65,7 +65,7 @@ def test_a_webhook_can_be_changed_and_deleted(http: Client, acme: Tenant) -> Non
         ("url", "https://tickets.example/" + "x" * 500),
         ("events", []),
         ("events", ["webhook.test"]),
-        ("events", ["turn.finished"] * 4),
+        ("events", ["turn.finished"] * (len(ANNOUNCED) + 1)),
         ("events", ["☕"]),
         ("assistants", ["00000000-0000-4000-8000-000000000000"]),
         ("collections", ["manuals"]),

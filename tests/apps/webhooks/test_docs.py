@@ -15,14 +15,18 @@ from typing import Any
 import aiohttp
 import pytest
 
+from apps.access.authentication import Caller
 from apps.conversations import announcing as turns
-from apps.conversations.models import Turn
+from apps.conversations import handoff
+from apps.conversations.models import Conversation, Turn
 from apps.knowledge import announcing as documents
 from apps.knowledge.models import Document
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit, tenant_scope
+from apps.usage.models import QuotaAlert
 from apps.webhooks import attempts, courier, deliveries, registration, sending
-from apps.webhooks.models import ANNOUNCED, Delivery, Webhook
+from apps.webhooks.models import ANNOUNCED, Delivery, Event, Webhook
+from apps.widget.models import Widget
 from local.home import free_port
 from tests.apps.admin_world import make_world
 from tests.apps.webhooks.conftest import make_webhook
@@ -57,6 +61,11 @@ def test_messages_are_as_shown() -> None:
         turns.turn_finished(acme, Turn.objects.for_tenant(acme).get().pk)
         documents.document_ready(document)
         documents.document_failed(document)
+        alert = QuotaAlert.objects.for_tenant(acme).get()
+        deliveries.announce(acme.pk, Event.QUOTA_REACHED, lambda: deliveries.Happened(None, alert.told_to_webhooks))
+        Widget.objects.for_tenant(acme).update(handoff="webhook")
+        conversation = Conversation.objects.for_tenant(acme).get()
+        handoff.hand_off(Caller(tenant=acme), conversation.pk, email="ada@shop.example", note="It does not fit.")
         deliveries.write_test(webhook, lease=attempts.LEASE)
     real = {row.event: json.loads(sending.body_of(row)) for row in Delivery.objects.for_tenant(acme)}
     shown = {message["type"]: message for message in (json.loads(b.text) for b in BLOCKS if b.language == "json")}

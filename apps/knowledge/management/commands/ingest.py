@@ -26,7 +26,7 @@ from chatbot.formats import SUFFIXES
 
 LOOK_EVERY = 0.5  # seconds
 IDLE = 20.0  # seconds without any change, after which we say that perhaps no worker runs
-FINISHED = {Document.Status.READY, Document.Status.FAILED}
+FINISHED = {Document.Status.READY, Document.Status.FAILED, Document.Status.WAITING}  # for whoever sits here
 
 
 class Command(BaseCommand):
@@ -110,6 +110,8 @@ class Command(BaseCommand):
     def _tell(self, document: Document) -> None:
         if document.status == Document.Status.READY:
             self.stdout.write(f"{document.title}: ready, {document.passages} passages")
+        elif document.status == Document.Status.WAITING:
+            self.stdout.write(f"{document.title}: {document.failure_message}")
         else:
             self.stderr.write(f"{document.title}: failed. {document.failure_message}")
 

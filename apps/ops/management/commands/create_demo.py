@@ -25,6 +25,7 @@ from apps.ops.demo import ADMIN
 from apps.tenants import keys, lookups, rights
 from apps.tenants.models import ApiKey, Tenant, User
 from apps.tenants.scoping import tenant_scope
+from apps.usage.standard_plan import create_standard_plan
 
 TENANT = "demo"
 ASSISTANT = "guide"
@@ -52,6 +53,7 @@ class Command(BaseCommand):
         with transaction.atomic():
             for name, (url, model, kind) in ENDPOINTS.items():
                 _refresh_endpoint(name, url, model, kind)
+            create_standard_plan()
             tenant = lookups.find_tenant(TENANT) or Tenant(slug=TENANT, name="Demo")
             with tenant_scope(tenant):
                 tenant.save()

@@ -31,6 +31,7 @@ from apps.ops import doctor, first_start
 from apps.tenants import lookups
 from apps.tenants.models import Membership, Tenant, User, slug_validator
 from apps.tenants.scoping import tenant_scope
+from apps.usage.standard_plan import create_standard_plan
 from chatbot.addresses import is_public
 
 CHECKS = (
@@ -72,6 +73,8 @@ class Command(BaseCommand):
         for row in rows:
             row.save()
             self.say(f"Endpoint {row.name}: {row.model}{f' at {row.base_url}' if row.base_url else ''}.")
+        if plan := create_standard_plan():
+            self.say(f"Plan {plan.name}: what a tenant may use without a plan of its own.")
         owner = self._create_administrator(*administrator) if administrator else None
         self._create_tenant(tenant, owner)
         self._tell_what_is_next()

@@ -16,7 +16,9 @@ from apps.tenants import lookups
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
 from apps.usage.export import MAX_ROWS, csv_of, table
+from apps.usage.keeping import kept
 from apps.usage.management.days import day
+from apps.usage.refusals import of_bytes
 from apps.usage.reports import GROUPS, add_up
 
 DEFAULT_DAYS = 30
@@ -52,6 +54,11 @@ class Command(BaseCommand):
         lines = table(groups, by, slugs)
         text = csv_of(lines) if options["format"] == "csv" else _aligned([*lines])
         self.stdout.write(text, ending="")
+        if options["format"] == "table":
+            for each in tenants:
+                with tenant_scope(each):
+                    now = kept(each)
+                self.stdout.write(f"{each.slug} keeps {now.documents:,} documents, {of_bytes(now.bytes)}")
 
 
 def _tenant(tenant_id: Any) -> Tenant | None:

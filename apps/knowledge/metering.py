@@ -1,0 +1,97 @@
+"""What a document's ingestion takes from its tenant's quotas, step by step: pages when it is read, tokens a batch."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import DatabaseError
+
+from apps.knowledge import lease
+from apps.knowledge.models import Chunk, Document
+from apps.tenants.scoping import unit
+from apps.usage import ingesting
+from apps.usage.ingesting import QuotaUsedUp
+from chatbot.extraction import Extracted
+from chatbot.tokens import estimate
+
+PAGE_CHARS = 3_000  # of a format that has no pages of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Passages to embed, as texts, and the tokens that are reserved for it."""
+
+    document: Document
+    chunks: list[Chunk]
+    texts: list[str]
+    reservation: uuid.UUID
+    tokens: int
+
+
+def begin(document: Document) -> None:
+    """It is ours now: what a worker had reserved for it that died is free, and it waits for nothing any more."""
+    ingesting.give_back(document.tenant, document_id=document.pk)
+    if document.failure_code == QuotaUsedUp.code:
+        lease.write(document, failure_code="", failure_message="")
+
+
+def pages_of(extracted: Extracted) -> int:
+    """Pages as quotas count them: the file's own; of a format without any, as many as its text would fill."""
+    own = sum(page.number is not None for page in extracted.pages)
+    return own or max(1, math.ceil(sum(len(page.text) for page in extracted.pages) / PAGE_CHARS))
+
+
+def refuse_unread(document: Document) -> None:
+    """Raises QuotaUsedUp where nothing is free, or less than the document is known to need: why read it again?"""
+    ingesting.refuse_beyond(document.tenant, "pages", document.needs if document.needs_metric == "pages" else 1)
+
+
+def refuse_read(document: Document, extracted: Extracted) -> None:
+    """Raises QuotaUsedUp where there is no room for its pages."""
+    ingesting.refuse_beyond(document.tenant, "pages", pages_of(extracted))
+
+
+def charge_read(document: Document, extracted: Extracted) -> None:
+    ingesting.charge_pages(document.tenant, document.pk, pages_of(extracted))
+
+
+def reserve(document: Document, chunks: list[Chunk], texts: list[str]) -> Batch:
+    """As many of these passages as there is room for. Raises QuotaUsedUp where there is none for the first."""
+    tokens = [estimate(text) for text in texts]
+    endpoint = document.collection.index.endpoint
+    reservation, fit = ingesting.reserve_tokens(document.tenant, document.pk, tokens, endpoint)
+    return Batch(document, chunks[:fit], texts[:fit], reservation, sum(tokens[:fit]))
+
+
+def settle(batch: Batch) -> None:
+    """In the transaction that stores the vectors."""
+    document = batch.document
+    ingesting.settle_tokens(document.tenant, batch.reservation, batch.tokens, document.collection.index.endpoint)
+
+
+@asynccontextmanager
+async def given_back(batch: Batch) -> AsyncIterator[None]:
+    """What is reserved is free again where the batch comes to nothing."""
+    try:
+        yield
+    except BaseException:
+        # Should PostgreSQL not hear of it, the next attempt says it again.
+        with suppress(DatabaseError):
+            await unit(ingesting.give_back, batch.document.tenant, pk=batch.reservation)
+        raise
+
+
+def waiting(used_up: QuotaUsedUp) -> dict[str, Any]:
+    """The fields of a document that waits."""
+    return {
+        "status": Document.Status.WAITING,
+        "next_attempt_at": used_up.until,
+        "needs": used_up.need,
+        "needs_metric": used_up.metric,
+        "attempts": 0,  # nothing went wrong
+    }

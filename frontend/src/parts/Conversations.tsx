@@ -1,0 +1,60 @@
+/** The reader's conversations, on the hosted page. */
+import { useState } from "react";
+import type { State } from "../types";
+import { ConversationRow } from "./ConversationRow";
+import { useAround, useWords } from "./context";
+import { Icon } from "./Icon";
+
+export function Conversations({ state, onChosen }: { state: State; onChosen: () => void }) {
+  const { actions, speech } = useAround();
+  const t = useWords();
+  const [words, setWords] = useState("");
+  const now = Date.now();
+  let day = "";
+  return (
+    <nav className="aside" aria-label={t("conversations")}>
+      <button
+        type="button"
+        className="plain new"
+        onClick={() => {
+          actions.newConversation();
+          onChosen();
+        }}
+      >
+        <Icon name="plus" />
+        {t("newConversation")}
+      </button>
+      <div className="find">
+        <Icon name="search" />
+        <input
+          type="search"
+          dir="auto"
+          value={words}
+          aria-label={t("findConversations")}
+          placeholder={t("findConversations")}
+          onChange={(event) => {
+            setWords(event.currentTarget.value);
+            actions.findConversations(event.currentTarget.value);
+          }}
+        />
+      </div>
+      {!state.conversations.length && <p className="fine none">{t(words ? "notFound" : "noConversations")}</p>}
+      <ul className="conversations">
+        {state.conversations.map((conversation) => {
+          const its = speech.day(conversation.activeAt, now);
+          const begins = its !== day;
+          day = its;
+          return (
+            <ConversationRow
+              key={conversation.id}
+              conversation={conversation}
+              day={begins ? its : ""}
+              current={conversation.id === state.conversation}
+              onChosen={onChosen}
+            />
+          );
+        })}
+      </ul>
+    </nav>
+  );
+}

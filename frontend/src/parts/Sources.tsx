@@ -1,0 +1,66 @@
+/** Numbers of sources, the list below an answer, and the passage that a number stands for. */
+import type { Source } from "../types";
+import { useAround, useWords } from "./context";
+import { Icon } from "./Icon";
+
+export function Chip({ source }: { source: Source }) {
+  const { show } = useAround();
+  const t = useWords();
+  return (
+    <button
+      type="button"
+      className="chip"
+      title={source.title}
+      aria-label={t("source", { n: source.n, title: source.title })}
+      onClick={() => show({ kind: "passage", source })}
+    >
+      {source.n}
+    </button>
+  );
+}
+
+export function SourceList({ sources, wide }: { sources: Source[]; wide: boolean }) {
+  const { show } = useAround();
+  const t = useWords();
+  if (!sources.length) return null;
+  return (
+    <div className="sources">
+      <p className="label">{t("sources", { n: sources.length })}</p>
+      <ul data-wide={wide || undefined}>
+        {sources.map((source) => (
+          <li key={source.n}>
+            <button type="button" onClick={() => show({ kind: "passage", source })}>
+              <span className="number">{source.n}</span>
+              <span className="name" dir="auto">
+                {source.title}
+                {wide && <small>{source.text}</small>}
+              </span>
+              {source.page !== null && <span className="where">{t("shortPage", { n: source.page })}</span>}
+            </button>
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}
+
+export function Passage({ source }: { source: Source }) {
+  const t = useWords();
+  return (
+    <>
+      <p className="origin" dir="auto">
+        <Icon name="page" />
+        <strong>{source.title}</strong>
+      </p>
+      {(source.heading.length > 0 || source.page !== null) && (
+        <p className="path" dir="auto">
+          {[...source.heading, ...(source.page === null ? [] : [t("page", { n: source.page })])].join(" \u203a ")}
+        </p>
+      )}
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions take the focus */}
+      <blockquote className="passage" dir="auto" tabIndex={0}>
+        {source.text}
+      </blockquote>
+    </>
+  );
+}
