@@ -149,7 +149,7 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         "choosing": choosing.tell,
         "overload": lambda: save("overload", overload.tell()),
         "failover": lambda: save("failover", failover.tell()),
-        "quota": lambda: save("quota", quota.tell(servers)),
+        "quota": lambda: save("quota", quota.tell(servers, core)),
         "refusing": lambda: save("refusing", refusing.tell(servers)),
     }
     if "usage" in only:

@@ -1,13 +1,14 @@
-"""How long the usage page and GET /api/v1/usage take over a year's ledger of ten million rows.
+"""How long the usage page, the ledger's list and GET /api/v1/usage take over a year's ledger of ten million rows.
 
-BENCH_ROWS=1000000 makes a smaller one. Rows are spread over the year and over tenants of different sizes; each has
-thousands of end users, of whom a few ask much and most ask little.
+BENCH_ROWS=1000000 makes a smaller one. bench/year.py says what is in it. Its PostgreSQL is a temporary one, and goes
+with the process.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import os
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -18,59 +19,21 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.tenants.models import ApiKey, Membership, Tenant
+from apps.tenants.models import Membership, Tenant
 from apps.usage import rollups
+from bench import year
 from bench.report import percentile
 from tests import factories
 from tests.environment import Backends
 
 ROWS = int(os.environ.get("BENCH_ROWS", "10000000"))
-SLICE = 500_000
-TENANTS = 8
-USERS = 2_000  # of each
-ASSISTANTS = 6
-KEYS = 4
 ROUNDS = 20
 TARGET_MS = 300
-PERIODS = ("month", "30", "90", "365")
-ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo")
+PERIODS = ("month", "last_month", "30", "90", "365")
+GROUPS = ("day", "assistant", "key", "client", "model", "kind", "user")
+ROLL_UPS = ("rolledday", "rolledmonth", "dailyuse", "monthlyuse", "dailyuser", "monthlyuser", "dailyusagebyuser")
+Asked = dict[str, Callable[[], Any]]
 
-# Ids are made of what they are and a number, so that rows can name each other without being looked up.
-_PEOPLE = """
-    INSERT INTO tenants_enduser (id, tenant_id, external_id, created)
-    SELECT md5('user' || t.place || '-' || n)::uuid, t.id, 'person-' || n, now() - interval '1 year'
-    FROM unnest(%s::uuid[]) WITH ORDINALITY AS t(id, place), generate_series(0, %s - 1) AS n
-"""
-_LEDGER = """
-    INSERT INTO usage_usagerecord (id, tenant_id, turn_id, kind, assistant_id, end_user_id, api_key_id, oauth_client_id,
-        endpoint_id, model, state, bill, prompt_tokens, completion_tokens, estimated, cost, reserved_tokens,
-        reserved_cost, created, settled_at)
-    SELECT uuidv7(), (%(tenants)s::uuid[])[tenant], uuidv7(), 'turn',
-        md5('assistant' || tenant || '-' || floor(%(assistants)s * power(random(), 2)))::uuid,
-        md5('user' || tenant || '-' || floor(%(users)s * power(random(), 3)))::uuid,
-        CASE WHEN with_key THEN md5('key' || tenant || '-' || floor(%(keys)s * random()))::uuid END,
-        CASE WHEN NOT with_key THEN md5('client' || tenant)::uuid END,
-        endpoint, model, 'settled', bill,
-        CASE WHEN billed THEN 1500 + floor(1000 * random()) ELSE 0 END,
-        CASE WHEN billed THEN 50 + floor(300 * random()) ELSE 0 END,
-        false, CASE WHEN billed THEN 0.001 + 0.001 * random() ELSE 0 END, 0, 0, created, created + interval '4 s'
-    FROM (
-        SELECT *, bill IN ('once', 'delivered') AS billed, (%(endpoints)s::uuid[])[served] AS endpoint,
-            (ARRAY['large', 'small', 'old'])[served] AS model
-        FROM (
-            SELECT 1 + floor(%(count)s * power(random(), 2))::int AS tenant, random() < 0.8 AS with_key,
-                1 + floor(3 * power(random(), 2))::int AS served,
-                CASE WHEN random() < 0.95 THEN 'once' ELSE (ARRAY['delivered', 'loss', 'none'])[1 + floor(3 * random())]
-                END AS bill,
-                now() - interval '365 days' * (1 - (%(first)s + n) / %(rows)s::float) AS created
-            FROM generate_series(1, %(slice)s) AS n
-        ) drawn
-    ) given
-"""
-_INDEXES = """
-    SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'usage_usagerecord'
-        AND NOT EXISTS (SELECT FROM pg_constraint WHERE conname = indexname)
-"""
 _ALONE = """
     SELECT (created AT TIME ZONE 'UTC')::date, count(*), sum(prompt_tokens + completion_tokens), sum(cost)
     FROM usage_usagerecord WHERE tenant_id = %s AND created > now() - interval '365 days' GROUP BY 1
@@ -79,105 +42,121 @@ _ALONE = """
 
 def tell(servers: Backends) -> dict[str, Any]:
     """Print milliseconds of whole requests, from the address to the last byte, in this process."""
-    print(f"\n{ROWS:,} rows of the ledger, {TENANTS} tenants with {USERS:,} end users each, a year", flush=True)
-    tenants, loaded = _timed(lambda: load(servers))
+    print(f"\n{ROWS:,} rows of the ledger, {year.TENANTS} tenants, a year", flush=True)
+    tenants, loaded = _timed(lambda: year.load(servers, ROWS))
+    print(f"loaded in {loaded:.0f} s", flush=True)
+    before = _most_mib()
     days, rolled = _timed(lambda: rollups.roll_up(seconds=float("inf")))
+    grown = _most_mib() - before
+    print(f"{days:,} days rolled up in {rolled:.0f} s, {ROWS / rolled:,.0f} rows a second, {grown:.0f} MiB", flush=True)
     servers.superuser.execute("VACUUM ANALYZE")
-    sizes = {
-        name: servers.superuser.execute(f"SELECT count(*) FROM {name}").fetchone()[0]  # type: ignore[index]
-        for name in ("usage_dailyusage", "usage_dailyusagebyuser", "usage_dailyuser")
-    }
-    print(f"loaded in {loaded:.0f} s, {days:,} days rolled up in {rolled:.0f} s ({1000 * rolled / days:.0f} ms each)")
+    sizes = {name: _count(servers, f"usage_{name}") for name in ROLL_UPS}
     print("roll-ups: " + ", ".join(f"{count:,} in {name}" for name, count in sizes.items()))
-    biggest = tenants[0]
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
-        _, alone = _timed(lambda: cursor.execute(_ALONE, [biggest.pk]))
+        _, alone = _timed(lambda: cursor.execute(_ALONE, [tenants[0].pk]))
         cursor.execute("RESET statement_timeout")
     print(f"the ledger alone, the biggest tenant's year by day: {1000 * alone:,.0f} ms")
-    figures = measure(biggest)
-    print(f"\n{'milliseconds':44} {'p50':>8} {'p95':>8}")
-    for name, took in figures.items():
-        above = "" if percentile(took, 95) < TARGET_MS else f"  above {TARGET_MS}"
-        print(f"{name:44} {statistics.median(took):8.0f} {percentile(took, 95):8.0f}{above}", flush=True)
+    figures = measure(tenants)
+    tell_figures(figures)
     return {
         "rows": ROWS,
         "rollups": sizes,
-        "ms_a_day_rolled_up": 1000 * rolled / days,
+        "rolled_up_s": rolled,
+        "rolling_up_mib": grown,
         "ledger_alone_ms": 1000 * alone,
         "p50": {name: statistics.median(took) for name, took in figures.items()},
         "p95": {name: percentile(took, 95) for name, took in figures.items()},
     }
 
 
-def load(servers: Backends) -> list[Tenant]:
-    """Tenants, the biggest first."""
-    tenants = [factories.make_tenant(f"usage-{n}", time_zone=ZONES[n % len(ZONES)]) for n in range(TENANTS)]
-    endpoints = [factories.make_endpoint(name=f"usage {name}", model=name) for name in ("large", "small", "old")]
-    _name_programs(servers, tenants)
-    execute = servers.superuser.execute
-    ids = [tenant.pk for tenant in tenants]
-    execute(_PEOPLE, (ids, USERS))
-    indexes = execute(_INDEXES).fetchall()
-    for name, _ in indexes:
-        execute(f"DROP INDEX {name}")
-    given = {"tenants": ids, "endpoints": [each.pk for each in endpoints], "count": TENANTS, "users": USERS}
-    given |= {"assistants": ASSISTANTS, "keys": KEYS, "rows": ROWS}
-    for first in range(0, ROWS, SLICE):
-        execute(_LEDGER, given | {"first": first, "slice": min(SLICE, ROWS - first)})
-        print(f"  {min(first + SLICE, ROWS):,} rows", flush=True)
-    for _, definition in indexes:
-        execute(definition)
-    execute("VACUUM ANALYZE")
-    return tenants
+def tell_figures(figures: dict[str, list[float]]) -> None:
+    print(f"\n{'milliseconds':44} {'p50':>8} {'p95':>8}")
+    for name, took in figures.items():
+        above = "" if percentile(took, 95) < TARGET_MS else f"  above {TARGET_MS}"
+        print(f"{name:44} {statistics.median(took):8.0f} {percentile(took, 95):8.0f}{above}", flush=True)
 
 
-def _name_programs(servers: Backends, tenants: list[Tenant]) -> None:
-    for place, tenant in enumerate(tenants, start=1):
-        prompt = factories.make_prompt(tenant=tenant)
-        for n in range(ASSISTANTS):
-            factories.make_assistant(tenant=tenant, prompt=prompt, id=_id(servers, f"assistant{place}-{n}"))
-        for n in range(KEYS):
-            text = factories.make_key(tenant=tenant, name=f"Program {n}")
-            key = ApiKey.objects.get(key_id=text.split("_")[1])
-            ApiKey.objects.filter(pk=key.pk).update(id=_id(servers, f"key{place}-{n}"))
-
-
-def _id(servers: Backends, text: str) -> Any:
-    return servers.superuser.execute("SELECT md5(%s)::uuid", (text,)).fetchone()[0]  # type: ignore[index]
-
-
-def measure(tenant: Tenant) -> dict[str, list[float]]:
-    """By what is asked, milliseconds."""
-    analyst, operator = (Client(SERVER_NAME="127.0.0.1", raise_request_exception=False) for _ in range(2))
-    backend = "django.contrib.auth.backends.ModelBackend"
-    analyst.force_login(factories.make_member(tenant=tenant, role=Membership.Role.ANALYST), backend=backend)
-    operator.force_login(factories.make_user("usage@example.com", is_superuser=True), backend=backend)
-    program = {"Authorization": f"Bearer {factories.make_key(tenant=tenant)}"}
-    page, today = reverse("admin:usage_overview"), timezone.now().date()
-    year = {"from": str(today - dt.timedelta(days=364)), "to": str(today)}
-    asked: dict[str, Callable[[], Any]] = {}
-    for period in PERIODS:
-        asked[f"page, the biggest tenant, {period}"] = lambda period=period: analyst.get(page, {"period": period})
-    for period in PERIODS:
-        asked[f"page, all tenants, {period}"] = lambda period=period: operator.get(page, {"period": period})
-    for by in ("day", "assistant", "key", "client", "model", "kind", "user"):
-        query = {"group_by": by}
-        asked[f"API, 30 days by {by}"] = lambda query=query: operator.get("/api/v1/usage", query, headers=program)
-        whole = query | year
-        asked[f"API, a year by {by}"] = lambda query=whole: operator.get("/api/v1/usage", query, headers=program)
-    plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+def measure(tenants: list[Tenant], rounds: int = ROUNDS, only: str = "") -> dict[str, list[float]]:
+    """By what is asked, milliseconds; what took more than its budget is no answer and takes forever."""
+    asked = {name: ask for name, ask in (pages(tenants) | reports(tenants[0])).items() if only in name}
     figures: dict[str, list[float]] = {name: [] for name in asked}
+    plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     with override_settings(
         STORAGES={"default": {"BACKEND": "django.core.files.storage.InMemoryStorage"}, "staticfiles": plain}
     ):
-        for number in range(ROUNDS + 1):
+        for number in range(rounds + 1):
             for name, ask in asked.items():
                 answer, seconds = _timed(ask)
                 if number:  # the first fills caches
-                    # What took more than its budget is no answer.
                     figures[name].append(1000 * seconds if answer.status_code == 200 else float("inf"))
     return figures
+
+
+def pages(tenants: list[Tenant]) -> Asked:
+    """The usage page and the ledger's list, of the biggest tenant, of a small one and of all; and tables to take."""
+    operator = client(factories.make_user(f"usage-{time.time_ns()}@example.com", is_superuser=True))
+    analysts = {
+        "the biggest tenant": client(factories.make_member(tenant=tenants[0], role=Membership.Role.ANALYST)),
+        "a small tenant": client(factories.make_member(tenant=tenants[-1], role=Membership.Role.ANALYST)),
+    }
+    page, export = reverse("admin:usage_overview"), reverse("admin:usage_export")
+    ledger = reverse("admin:usage_usagerecord_changelist")
+    asked: Asked = {}
+    for name, person in (analysts | {"all tenants": operator}).items():
+        for period in PERIODS:
+            asked[f"page, {name}, {period}"] = lambda person=person, period=period: person.get(page, {"period": period})
+        for period in ("today", "30", "90"):
+            query = {"period": period}
+            asked[f"ledger, {name}, {period}"] = lambda person=person, query=query: person.get(ledger, query)
+        query = {"period": "90", "bill__exact": "once"}
+        asked[f"ledger, {name}, billed in 90 days"] = lambda person=person, query=query: person.get(ledger, query)
+    for by in ("day", "assistant", "user"):
+        query = {"period": "365", "by": by}
+        asked[f"CSV, the biggest tenant, a year by {by}"] = lambda query=query: analysts["the biggest tenant"].get(
+            export, query
+        )
+    for by in ("tenant", "assistant"):
+        query = {"period": "365", "by": by}
+        asked[f"CSV, all tenants, a year by {by}"] = lambda query=query: operator.get(export, query)
+    return asked
+
+
+def reports(tenant: Tenant) -> Asked:
+    """GET /api/v1/usage."""
+    anybody = Client(SERVER_NAME="127.0.0.1", raise_request_exception=False)
+    program = {"Authorization": f"Bearer {factories.make_key(tenant=tenant)}"}
+    today = timezone.now().date()
+    spans = {
+        "a day": {"from": str(today - dt.timedelta(days=3)), "to": str(today - dt.timedelta(days=3))},
+        "30 days": {},
+        "a year": {"from": str(today - dt.timedelta(days=364)), "to": str(today)},
+    }
+    asked: Asked = {}
+    for span, dates in spans.items():
+        for by in GROUPS:
+            query = {"group_by": by} | dates
+            asked[f"API, {span} by {by}"] = lambda query=query: anybody.get("/api/v1/usage", query, headers=program)
+        query = {"group_by": "model", "user": "person-0"} | dates
+        asked[f"API, {span} of a user by model"] = lambda query=query: anybody.get(
+            "/api/v1/usage", query, headers=program
+        )
+    return asked
+
+
+def client(user: Any) -> Client:
+    person = Client(SERVER_NAME="127.0.0.1", raise_request_exception=False)
+    person.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return person
+
+
+def _count(servers: Backends, table: str) -> int:
+    return int(servers.superuser.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # type: ignore[index]
+
+
+def _most_mib() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

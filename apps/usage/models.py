@@ -11,19 +11,30 @@ from django.utils import timezone
 from apps.tenants.scoping import TenantOwned
 from apps.usage.alert_models import LookedAt, QuotaAlert
 from apps.usage.limit_models import Grant, Plan, PlanLimit, Quota, TenantPlan
-from apps.usage.rollup_models import DailyUsage, DailyUsageByUser, DailyUser, RolledDay
+from apps.usage.rollup_models import (
+    DailyUsageByUser,
+    DailyUse,
+    DailyUser,
+    MonthlyUse,
+    MonthlyUser,
+    RolledDay,
+    RolledMonth,
+)
 
 __all__ = [
-    "DailyUsage",
     "DailyUsageByUser",
+    "DailyUse",
     "DailyUser",
     "Grant",
     "LookedAt",
+    "MonthlyUse",
+    "MonthlyUser",
     "Plan",
     "PlanLimit",
     "Quota",
     "QuotaAlert",
     "RolledDay",
+    "RolledMonth",
     "TenantPlan",
     "UsageRecord",
 ]
@@ -81,6 +92,7 @@ class UsageRecord(TenantOwned):
             BrinIndex(fields=["created"], name="usage_created_brin"),
             BrinIndex(fields=["settled_at"], name="usage_settled_brin"),
             models.Index(fields=["tenant", "-created"], name="usage_tenant_created"),
+            models.Index(fields=["-created"], name="usage_latest"),  # of all tenants, as operators list them
             models.Index(fields=["created"], condition=Q(state="reserved"), name="usage_unsettled"),
             models.Index(
                 fields=["tenant", "created"],

@@ -1,12 +1,13 @@
-"""Adds usage up: closed days from their roll-ups, everything else from the ledger, in one statement, so at one moment.
+"""Adds usage up: closed months and days from their roll-ups, everything else from the ledger, in one statement, so at
+one moment.
 
-The answer equals the ledger's own sum at any time: a day counts as rolled up only while nothing in it has changed.
+The answer equals the ledger's own sum at any time: a span counts as rolled up only while nothing in it has changed.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.models import QuerySet
 
 from apps.tenants.models import EndUser, Tenant
-from apps.usage.models import DailyUsage, DailyUsageByUser, DailyUser, UsageRecord
+from apps.usage.models import RolledDay, UsageRecord
 from apps.usage.naming import OF_TENANTS, names_of
 
 # More groups than this are not told apart; the records themselves can still be read.
@@ -24,9 +25,8 @@ GROUPS = ("day", "assistant", "user", "key", "client", "model", "kind")
 BILLS = tuple(bill.value for bill in UsageRecord.Bill)
 COUNTED = ("requests", "unsettled", *BILLS, "prompt_tokens", "completion_tokens", "pages")
 
-# By what it is added up: a column of both sources. A day of the ledger is no column of it.
+# By what it is added up: a column of the ledger. A day is no column of it.
 _COLUMNS = {
-    "day": "day",
     "assistant": "assistant_id",
     "user": "end_user_id",
     "key": "api_key_id",
@@ -35,6 +35,7 @@ _COLUMNS = {
     "kind": "kind",
     "tenant": "tenant_id",
 }
+_BY_TEXT = ("model", "kind")
 # What a group is called. Of who was deleted the ledger keeps no id and roll-ups do; neither means anybody, so these are
 # looked for.
 _KEYS = {"user": "e.external_id", "key": "k.id", "model": "nullif(u.what, '')"}
@@ -43,27 +44,39 @@ _JOINS = {
     "key": "LEFT JOIN tenants_apikey k ON k.tenant_id = u.tenant_id AND k.id = u.what",
 }
 # PostgreSQL's 4 MB are too few for the sums of some thousand end users: it would sort all rows on disk instead.
-_MEMORY = "SET LOCAL work_mem = '32MB'"
+# And it thinks that days need their rows compiled for, which takes longer than reading them.
+_SETTINGS = "SET LOCAL work_mem = '32MB'; SET LOCAL jit = off"
+# A whole month is one row of a tenant's where it counts as rolled up, and else its days; before a tenant's first use
+# there are none.
 _STATEMENT = """
-    WITH of_ledger AS MATERIALIZED ( -- the days that are not rolled up
-        SELECT t.id AS tenant_id, %(first)s::date + n AS day,
-            usage_day_start(%(first)s::date + n, t.time_zone) AS starts,
-            usage_day_start(%(first)s::date + n + 1, t.time_zone) AS ends
+    WITH pieces AS MATERIALIZED (
+        SELECT t.id AS tenant_id, t.time_zone, p.first, p.last, used.first AS used, m.id IS NOT NULL AS rolled
         FROM tenants_tenant t
-        CROSS JOIN generate_series(0, %(days)s - 1) AS n
+        CROSS JOIN LATERAL (
+            SELECT (min(created) AT TIME ZONE t.time_zone)::date AS first FROM usage_usagerecord WHERE tenant_id = t.id
+        ) used
+        CROSS JOIN unnest(%(firsts)s::date[], %(lasts)s::date[], %(whole)s::boolean[]) AS p(first, last, whole)
+        LEFT JOIN usage_rolledmonth m ON p.whole AND m.tenant_id = t.id AND m.day = p.first AND m.zone = t.time_zone
+        WHERE p.last >= used.first {whose}
+    ),
+    days AS MATERIALIZED (
+        SELECT p.tenant_id, p.first + n AS day, p.time_zone, r.id IS NOT NULL AS rolled
+        FROM pieces p
+        CROSS JOIN LATERAL generate_series(greatest(p.used - p.first, 0), p.last - p.first) AS n
         LEFT JOIN usage_rolledday r
-            ON r.tenant_id = t.id AND r.day = %(first)s::date + n AND r.zone = t.time_zone
-        WHERE r.id IS NULL {whose}
+            ON r.tenant_id = p.tenant_id AND r.day = p.first + n AND r.zone = p.time_zone {of_rolled}
+            AND r.day = ANY(ARRAY( -- and not all that were ever rolled up
+                SELECT q.first + n FROM (SELECT DISTINCT first, last FROM pieces WHERE NOT rolled) q
+                CROSS JOIN LATERAL generate_series(0, q.last - q.first) AS n
+            ))
+        WHERE NOT p.rolled
+    ),
+    of_ledger AS MATERIALIZED (
+        SELECT tenant_id, day, usage_day_start(day, time_zone) AS starts, usage_day_start(day + 1, time_zone) AS ends
+        FROM days WHERE NOT rolled
     ),
     sums AS (
-        SELECT u.tenant_id, {what} AS what, sum(u.requests) AS requests, 0 AS unsettled, sum(u.once) AS once,
-            sum(u.delivered) AS delivered, sum(u.loss) AS loss, sum(u.none) AS none,
-            sum(u.prompt_tokens)::bigint AS prompt_tokens, sum(u.completion_tokens)::bigint AS completion_tokens,
-            sum(u.pages)::bigint AS pages, sum(u.cost) AS cost
-        FROM {daily} u
-        WHERE u.day BETWEEN %(first)s AND %(last)s {only}
-            AND NOT EXISTS (SELECT FROM of_ledger d WHERE d.tenant_id = u.tenant_id AND d.day = u.day)
-        GROUP BY 1, 2
+        {rolled_up}
         UNION ALL
         SELECT d.tenant_id, u.* FROM of_ledger d CROSS JOIN LATERAL (
             SELECT {what_of_ledger}, count(*) FILTER (WHERE {asked}),
@@ -88,6 +101,26 @@ _STATEMENT = """
     FROM sums u {join}
     GROUP BY GROUPING SETS (({groups}), ())
     ORDER BY 3 DESC, {order} LIMIT %(most)s + 1
+"""
+_SUMS = """
+        SELECT {tenant} AS tenant_id, {what} AS what, sum(u.requests) AS requests, 0 AS unsettled, sum(u.once) AS once,
+            sum(u.delivered) AS delivered, sum(u.loss) AS loss, sum(u.none) AS none,
+            sum(u.prompt_tokens)::bigint AS prompt_tokens, sum(u.completion_tokens)::bigint AS completion_tokens,
+            sum(u.pages)::bigint AS pages, sum(u.cost) AS cost
+        FROM {table} u {span}
+        GROUP BY 1, 2
+"""
+# `used`: days and months without any use are rolled up, too.
+_OF_MONTHS = "JOIN pieces p ON p.rolled AND p.tenant_id = u.tenant_id AND p.first = u.day WHERE {used} {only}"
+# That the days are repeated, as an array, is for the index.
+_OF_DAYS = """
+    JOIN days d ON d.rolled AND d.tenant_id = u.tenant_id AND d.day = u.day
+    WHERE {used} AND u.day = ANY(ARRAY(SELECT DISTINCT day FROM days WHERE rolled)) {only}
+"""
+# Every day that counts as rolled up, whether its month does or not.
+_EACH_DAY = """
+    JOIN tenants_tenant t ON t.id = u.tenant_id AND t.time_zone = u.zone
+    WHERE {used} AND u.day BETWEEN %(first)s AND %(last)s {only}
 """
 
 
@@ -118,7 +151,10 @@ def add_up(
     tenant: None for all of them together, each in its own zone, and also by "tenant"; then within across_tenants().
     user: of this end user alone. cost is in the currency of the installation.
     """
-    given: dict[str, Any] = {"first": first, "last": last, "days": (last - first).days + 1, "most": most}
+    given: dict[str, Any] = {"first": first, "last": last, "most": most}
+    # One end user's use is few rows a day, and has no months.
+    given["firsts"], given["lasts"], given["whole"] = zip(*_pieces(first, last, months=not user), strict=True)
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     whose, only = "", ""
     if tenant is not None:
         whose, given["tenant"] = "AND t.id = %(tenant)s", tenant.pk
@@ -126,11 +162,10 @@ def add_up(
     if user and tenant is not None:
         found = EndUser.objects.for_tenant(tenant).filter(external_id=user).values_list("pk", flat=True)
         only, given["user"] = f"{only} AND u.end_user_id = %(user)s", found.first()
-    daily = DailyUsageByUser if user else DailyUser if by == "user" else DailyUsage
-    statement = _statement(by, whose=whose, only=only, daily=daily._meta.db_table)
-    alias = router.db_for_read(DailyUsage) or DEFAULT_DB_ALIAS
+    statement = _statement(by, whose=whose, only=only, of_user=bool(user))
+    alias = router.db_for_read(RolledDay) or DEFAULT_DB_ALIAS
     with transaction.atomic(alias), connections[alias].cursor() as cursor:
-        cursor.execute(_MEMORY)
+        cursor.execute(_SETTINGS)
         cursor.execute(statement, given)
         total, *groups = cursor.fetchall()
     names = names_of(by, [row[0] for row in groups])
@@ -140,21 +175,51 @@ def add_up(
     )
 
 
-def _statement(by: str, *, whose: str, only: str, daily: str) -> str:
+def _pieces(first: dt.date, last: dt.date, *, months: bool) -> Iterator[tuple[dt.date, dt.date, bool]]:
+    """The span cut where months begin: first and last day of each piece, and whether it is a whole month."""
+    while first <= last:
+        following = (first.replace(day=1) + dt.timedelta(days=31)).replace(day=1)
+        end = min(last, following - dt.timedelta(days=1))
+        yield first, end, months and (end - first).days + 1 == (following - first.replace(day=1)).days
+        first = following
+
+
+def _statement(by: str, *, whose: str, only: str, of_user: bool) -> str:
     key = _KEYS.get(by, "u.what")
     of_tenants = by in OF_TENANTS
     return _STATEMENT.format(
         asked="u.kind <> 'ingestion'",  # a step of a document is nobody's request
         whose=whose,
         only=only,
-        daily=daily,
-        what=f"u.{_COLUMNS[by]}",
+        of_rolled=whose.replace("t.id", "r.tenant_id"),  # a constant, for the index
+        rolled_up=_rolled_up(by, only, of_user=of_user),
         what_of_ledger="d.day" if by == "day" else f"u.{_COLUMNS[by]}",
         key=key,
         tenant="u.tenant_id" if of_tenants else "NULL::uuid",
         groups=f"{key}, u.tenant_id" if of_tenants else key,
         join=_JOINS.get(by, ""),
         order="1" if by == "day" else "tokens DESC, requests DESC, 1",
+    )
+
+
+def _rolled_up(by: str, only: str, *, of_user: bool) -> str:
+    """The part of the statement that reads roll-ups: the smallest that tell what is asked."""
+    tenant, what = "u.tenant_id" if by in OF_TENANTS else "NULL::uuid", f"u.{_COLUMNS.get(by, 'day')}"
+    used = "u.used" if by in ("day", "tenant") and not of_user else "true"
+    if of_user:
+        sources = [("usage_dailyusagebyuser", _OF_DAYS)]
+    elif by == "day":
+        sources = [("usage_rolledday", _EACH_DAY)]
+    elif by == "tenant":
+        sources = [("usage_rolledmonth", _OF_MONTHS), ("usage_rolledday", _OF_DAYS)]
+    elif by == "user":
+        sources = [("usage_monthlyuser", _OF_MONTHS), ("usage_dailyuser", _OF_DAYS)]
+    else:
+        sources = [("usage_monthlyuse", _OF_MONTHS), ("usage_dailyuse", _OF_DAYS)]
+        what, only = f"u.{'what' if by in _BY_TEXT else 'what_id'}", f"AND u.by = '{by}' {only}"
+    return "UNION ALL".join(
+        _SUMS.format(tenant=tenant, what=what, table=table, span=span.format(only=only, used=used))
+        for table, span in sources
     )
 
 

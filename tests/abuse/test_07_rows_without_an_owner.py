@@ -26,6 +26,7 @@ NOBODYS = {
     "usage_usagerecord.end_user_id",
     "usage_dailyusagebyuser.end_user_id",
     "usage_dailyuser.end_user_id",
+    "usage_monthlyuser.end_user_id",
     "conversations_idempotencykey.end_user_id",
 }
 

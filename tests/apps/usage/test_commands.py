@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from apps.tenants.models import Tenant
-from apps.usage.models import DailyUsage, RolledDay, UsageRecord
+from apps.usage.models import RolledDay, RolledMonth, UsageRecord
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -90,7 +90,8 @@ def test_bad_arguments_get_a_sentence(tenants: list[Tenant], arguments: list[str
 def test_rolling_up_by_hand(tenants: list[Tenant]) -> None:
     assert "Rolled up" in said("roll_up_usage", "--tenant", "acme")
     assert {row.tenant for row in RolledDay.objects.all()} == {tenants[0]}
-    DailyUsage.objects.update(requests=1000)
+    RolledDay.objects.update(requests=1000)
+    RolledMonth.objects.update(requests=1000)
     assert "1000" in said("usage_report", "--tenant", "acme", *PERIOD)
     assert said("roll_up_usage", *PERIOD) == "Rolled up 62 days.\n"
     assert "1000" not in said("usage_report", *PERIOD)

@@ -23,7 +23,16 @@ from apps.tenants.models import ApiKey, EndUser, Tenant
 from apps.tenants.routing import across_tenants
 from apps.tenants.scoping import tenant_scope
 from apps.usage import rollups
-from apps.usage.models import DailyUsage, DailyUsageByUser, DailyUser, RolledDay, UsageRecord
+from apps.usage.models import (
+    DailyUsageByUser,
+    DailyUse,
+    DailyUser,
+    MonthlyUse,
+    MonthlyUser,
+    RolledDay,
+    RolledMonth,
+    UsageRecord,
+)
 from apps.usage.reports import BILLS, GROUPS, add_up
 from tests import factories
 
@@ -32,6 +41,7 @@ ZONES = ("UTC", "Asia/Tokyo", "America/Los_Angeles", "America/Havana")
 ASSISTANTS = tuple(uuid.UUID(int=n) for n in (1, 2))
 CLIENT = uuid.UUID(int=3)
 DAYS = 12
+WITH_MONTH = 66  # so many that there is always a whole month among them
 Sums = dict[str, Any]
 
 
@@ -98,10 +108,10 @@ def reported(tenant: Tenant, first: dt.date, last: dt.date, by: str, user: str =
     return report.total, groups
 
 
-def assert_equal(tenant: Tenant) -> None:
+def assert_equal(tenant: Tenant, days: int = DAYS) -> None:
     today = timezone.now().astimezone(ZoneInfo(tenant.time_zone)).date()
     for first, last in (
-        (today - dt.timedelta(days=DAYS + 2), today),
+        (today - dt.timedelta(days=days + 2), today),
         (today - dt.timedelta(5), today - dt.timedelta(2)),
     ):
         for by in GROUPS:
@@ -113,13 +123,14 @@ def assert_equal(tenant: Tenant) -> None:
 class Ledger:
     """Two tenants, and what Hypothesis does to their rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, days: int) -> None:
+        self.days = days
         self.tenants = [factories.make_tenant(f"t-{uuid.uuid4().hex[:8]}", time_zone=zone) for zone in ZONES[:2]]
         self.rows: list[UsageRecord] = []
 
     def put(self, data: st.DataObject) -> None:
         tenant = data.draw(st.sampled_from(self.tenants))
-        back = dt.timedelta(hours=data.draw(st.sampled_from(range(DAYS * 24))))
+        back = dt.timedelta(hours=data.draw(st.integers(0, self.days * 24 - 1)))
         fields: dict[str, Any] = {
             "assistant_id": data.draw(st.sampled_from([*ASSISTANTS, None])),
             "oauth_client_id": data.draw(st.sampled_from([CLIENT, None])),
@@ -169,7 +180,7 @@ class Ledger:
         rollups.roll_up()
 
     def roll_up_one_day(self, data: st.DataObject) -> None:
-        day = timezone.now().date() - dt.timedelta(days=data.draw(st.integers(-1, DAYS + 1)))
+        day = timezone.now().date() - dt.timedelta(days=data.draw(st.integers(-1, self.days + 1)))
         rollups.rebuild(data.draw(st.sampled_from(self.tenants)).pk, day, day)
 
     def some(self, data: st.DataObject) -> UsageRecord | None:
@@ -179,20 +190,31 @@ class Ledger:
 DEEDS = ["put"] * 6 + ["roll_up"] * 3 + ["move"] * 2 + ["settle", "forget", "delete", "roll_up_one_day"]
 
 
+def equals_the_ledger(data: st.DataObject, *, days: int, deeds: int) -> None:
+    with transaction.atomic():
+        ledger = Ledger(days)
+        for _ in range(4):
+            ledger.put(data)
+        ledger.roll_up(data)
+        for deed in data.draw(st.lists(st.sampled_from(DEEDS), min_size=3, max_size=deeds)):
+            getattr(ledger, deed)(data)
+        for tenant in ledger.tenants:
+            assert_equal(tenant, days)
+        transaction.set_rollback(True)
+
+
 @pytest.mark.timeout(300)
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_reports_equal_the_ledger_whatever_happens(db: None, data: st.DataObject) -> None:
-    with transaction.atomic():
-        ledger = Ledger()
-        for _ in range(4):
-            ledger.put(data)
-        ledger.roll_up(data)
-        for deed in data.draw(st.lists(st.sampled_from(DEEDS), min_size=3, max_size=20)):
-            getattr(ledger, deed)(data)
-        for tenant in ledger.tenants:
-            assert_equal(tenant)
-        transaction.set_rollback(True)
+    equals_the_ledger(data, days=DAYS, deeds=20)
+
+
+@pytest.mark.timeout(300)
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_so_they_do_over_months(db: None, data: st.DataObject) -> None:
+    equals_the_ledger(data, days=WITH_MONTH, deeds=10)
 
 
 # --- What is rolled up, and when ---
@@ -225,10 +247,12 @@ def test_days_that_are_over_are_read_from_roll_ups_and_today_from_the_ledger(acm
     assert [day for day in rolled(acme) if day < yesterday] == [ago(3).date(), ago(2).date()]
     assert ago(0).date() not in rolled(acme)
     assert total(acme)["requests"] == 4
-    DailyUsage.objects.filter(day=ago(3).date()).update(requests=1000)  # so it is them that are read
+    RolledDay.objects.filter(day=ago(3).date()).update(requests=1000)  # so it is them that are read
     DailyUser.objects.filter(day=ago(3).date()).update(requests=2000)
+    DailyUse.objects.filter(day=ago(3).date(), by="kind").update(requests=3000)
     assert total(acme)["requests"] == 1002
     assert reported(acme, ago(3).date(), ago(0).date(), "user")[0]["requests"] == 2002
+    assert reported(acme, ago(3).date(), ago(0).date(), "kind")[0]["requests"] == 3002
     rollups.rebuild(acme.pk, ago(3).date(), ago(0).date())
     assert total(acme)["requests"] == 4
 
@@ -333,12 +357,97 @@ def test_roll_ups_of_one_tenant_are_not_anothers(acme: Tenant) -> None:
 
 
 def test_a_deleted_tenant_takes_its_roll_ups_along(acme: Tenant) -> None:
-    put(acme, ago(3))
+    put(acme, ago(WITH_MONTH))
     rollups.roll_up()
+    assert MonthlyUse.objects.exists()
+    assert MonthlyUser.objects.exists()
     acme.delete()
-    assert [model.objects.count() for model in (UsageRecord, DailyUsage, DailyUsageByUser, DailyUser, RolledDay)] == [
-        0
-    ] * 5
+    days, months = (DailyUsageByUser, DailyUse, DailyUser, RolledDay), (MonthlyUse, MonthlyUser, RolledMonth)
+    assert [model.objects.count() for model in (UsageRecord, *days, *months)] == [0] * 8
+
+
+# --- Months ---
+
+
+def months(tenant: Tenant) -> list[dt.date]:
+    return list(RolledMonth.objects.for_tenant(tenant).order_by("day").values_list("day", flat=True))
+
+
+def last_month() -> tuple[dt.date, dt.date]:
+    """First and last day of the last month that is wholly over and settled."""
+    last = (timezone.now() - dt.timedelta(days=2)).date().replace(day=1) - dt.timedelta(days=1)
+    return last.replace(day=1), last
+
+
+def noon(day: dt.date) -> dt.datetime:
+    return dt.datetime.combine(day, dt.time(12), dt.UTC)
+
+
+def test_whole_months_are_read_from_their_own_roll_ups(acme: Tenant) -> None:
+    first, last = last_month()
+    alice = factories.make_end_user(tenant=acme, external_id="alice")
+    for day in (first - dt.timedelta(1), first, last, last + dt.timedelta(1)):
+        put(acme, noon(day), model="small", end_user=alice)
+    rollups.roll_up()
+    assert first in months(acme)
+    assert_equal(acme, WITH_MONTH)
+    MonthlyUse.objects.filter(day=first, by="model").update(requests=1000)
+    MonthlyUser.objects.filter(day=first).update(requests=2000)
+    RolledMonth.objects.filter(day=first).update(requests=3000)
+    wide = (first - dt.timedelta(1), last + dt.timedelta(1))
+    assert reported(acme, *wide, "model")[0]["requests"] == 1002
+    assert reported(acme, *wide, "user")[0]["requests"] == 2002
+    with tenant_scope(acme):
+        assert add_up(acme, *wide, "tenant").total["requests"] == 3002
+    # A part of the month is read from its days, and so is what one end user used.
+    assert reported(acme, first, last - dt.timedelta(1), "model")[0]["requests"] == 1
+    assert reported(acme, *wide, "model", "alice")[0]["requests"] == 4
+    rollups.rebuild(acme.pk, first, first)
+    assert reported(acme, *wide, "model")[0]["requests"] == 4
+    assert_equal(acme, WITH_MONTH)
+
+
+def test_a_month_goes_with_its_days_and_comes_back_with_them(acme: Tenant) -> None:
+    first, last = last_month()
+    row = put(acme, noon(first))
+    rollups.roll_up()
+    assert first in months(acme)
+    UsageRecord.objects.filter(pk=row.pk).update(prompt_tokens=1000)
+    assert first not in months(acme)
+    assert_equal(acme, WITH_MONTH)
+    assert not rollups.rebuild_month(acme.pk, first)  # a day of it is not rolled up
+    rollups.roll_up()
+    assert first in months(acme)
+    assert reported(acme, first, last, "model")[0]["prompt_tokens"] == 1000
+
+
+def test_a_month_begins_with_the_first_use_and_is_withdrawn_by_an_earlier_one(acme: Tenant) -> None:
+    first, last = last_month()
+    put(acme, noon(first + dt.timedelta(9)))
+    rollups.roll_up()
+    assert first in months(acme)
+    assert first not in rolled(acme)
+    put(acme, noon(first), model="early")
+    assert first not in months(acme)
+    assert reported(acme, first, last, "model")[1].keys() == {None, "early"}
+    rollups.roll_up()
+    assert first in months(acme)
+    assert_equal(acme, WITH_MONTH)
+
+
+def test_a_month_that_is_not_over_is_not_rolled_up(acme: Tenant) -> None:
+    put(acme, ago(WITH_MONTH))
+    rollups.roll_up()
+    assert timezone.now().date().replace(day=1) not in months(acme)
+
+
+def test_a_month_is_rolled_up_twice_to_the_same(acme: Tenant) -> None:
+    first, last = last_month()
+    put(acme, noon(first), model="small")
+    rollups.roll_up()
+    before = reported(acme, first, last, "model"), MonthlyUse.objects.count(), MonthlyUser.objects.count()
+    assert rollups.rebuild_month(acme.pk, first)
+    assert (reported(acme, first, last, "model"), MonthlyUse.objects.count(), MonthlyUser.objects.count()) == before
 
 
 # --- Others at the same time ---
@@ -367,12 +476,12 @@ def test_a_change_that_is_not_committed_yet_is_not_missed(database: None) -> Non
 
     changing = in_thread(change)
     assert changed.wait(10)
-    rolling = in_thread(lambda: rollups.rebuild_day(acme.pk, ago(3).date()))
+    rolling = in_thread(lambda: rollups.rebuild_days(acme.pk, [ago(3).date()]))
     with pytest.raises(TimeoutError):
         rolling.result(timeout=0.5)
     go_on.set()
     changing.result(10)
-    assert rolling.result(10)
+    assert rolling.result(10) == 1
     assert total(acme)["prompt_tokens"] == 1000
 
 
