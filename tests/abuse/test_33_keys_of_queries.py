@@ -25,7 +25,7 @@ PROBES = (
     "id__in={globex}",
     "fields=digest",
     "select_related=tenant",
-    "q=1) OR 1=1 --",
+    "query=1) OR 1=1 --",
     "_connector=OR 1=1 OR",
     "_negated=1",
 )
@@ -47,6 +47,9 @@ async def test_values_are_values(world: World) -> None:
             query = f"{name}={value.replace(' ', '%20')}".encode()
             answer = await send("GET", "/api/v1/conversations", bearer(world.key), query=query)
             assert json.loads(answer.body)["results"] == [], value
+        query = f"user=ada&q={value.replace(' ', '%20')}".encode()
+        answer = await send("GET", "/api/v1/conversations", bearer(world.key), query=query)
+        assert json.loads(answer.body)["results"] == [], value
 
 
 async def test_json_keys_are_no_columns(world: World) -> None:

@@ -16,6 +16,7 @@ from apps.tenants import rights
 from apps.tenants.models import ApiKey, AuditEntry, EndUser, Membership, Tenant, User
 from apps.usage.models import Grant, Plan, Quota, QuotaAlert, TenantPlan, UsageRecord
 from apps.webhooks.models import Delivery, Webhook
+from apps.widget.models import Widget
 from tests import factories
 from tests.apps.admin_world import World, logged_in, make_world, row_of
 
@@ -29,6 +30,7 @@ TABLE: dict[type, dict[str, str]] = {
     # model: owner, editor, analyst, support
     Assistant: dict(zip(Role, (ALL, ALL, READ, NONE), strict=True)),
     Prompt: dict(zip(Role, (ALL, ALL, READ, NONE), strict=True)),
+    Widget: dict(zip(Role, ("lvc", "lvc", READ, NONE), strict=True)),
     Collection: dict(zip(Role, (ALL, ALL, READ, NONE), strict=True)),
     Document: dict(zip(Role, ("lvd", "lvd", READ, NONE), strict=True)),
     Conversation: dict(zip(Role, (READ, NONE, READ, ONE), strict=True)),

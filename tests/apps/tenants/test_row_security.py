@@ -17,7 +17,7 @@ from apps.tenants.row_security import BindReferences, Protect
 from apps.tenants.scoping import tenant_scope
 from tests.factories import make_key, make_member, make_tenant
 
-MODELS = [*(("conversations", name) for name in ("Conversation", "Message", "Turn", "Feedback"))]
+MODELS = [*(("conversations", name) for name in ("Conversation", "Message", "Turn", "Feedback", "Share", "Merging"))]
 MODELS += [("access", "IdempotencyKey")]
 as_owner = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 CONSTRAINTS = """
