@@ -71,7 +71,8 @@ def test_where_each_tenant_stands_at_its_limits(tenants: list[Tenant]) -> None:
     factories.make_quota(tenant=globex, metric="tokens", window="month", amount=60)
     factories.make_document(tenant=acme, collection=factories.make_collection(tenant=acme))
     now = dt.datetime.now(dt.UTC)
-    UsageRecord.objects.create(tenant=globex, created=now, settled_at=now, state="settled", bill="once", turn_id=uuid.uuid4(), prompt_tokens=30)  # fmt: skip
+    settled = {"state": "settled", "bill": "once", "settled_at": now, "prompt_tokens": 30}
+    UsageRecord.objects.create(tenant=globex, turn_id=uuid.uuid4(), created=now, **settled)
     head, *lines = said("usage_report", "--limits").splitlines()
     assert head.split() == ["tenant", "limit", "of", "whom", "used", "amount", "share", "until"]
     ends = f"{(now.replace(day=1) + dt.timedelta(days=32)).replace(day=1):%F} 00:00"
