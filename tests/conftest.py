@@ -24,6 +24,7 @@ import pytest
 from django.conf import settings
 from django.db import connections
 from django.test import TransactionTestCase, override_settings
+from django.urls import get_resolver
 
 from apps.access import rates
 from local.home import free_port
@@ -37,6 +38,7 @@ LOOPBACK_NAMES = {"localhost"}
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Backends]:
     """A migrated PostgreSQL and an empty Redis of this process's own."""
+    get_resolver().url_patterns  # noqa: B018 - or loading them all would hold up the event loop of the first request
     started = Backends()
     yield started
     started.stop()

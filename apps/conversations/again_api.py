@@ -15,10 +15,9 @@ from apps.access.authentication import Caller
 from apps.access.doors import Door
 from apps.conversations import asking
 from apps.conversations.again import Deed
-from apps.conversations.api import USER
 from apps.conversations.serializers import TurnSerializer
 from apps.conversations.turns_api import answered, wants_stream
-from apps.edge.schema import CONFLICT, ERRORS, IDEMPOTENCY_KEY
+from apps.edge.schema import CONFLICT, ERRORS, IDEMPOTENCY_KEY, USER
 
 ANSWERED: dict[str, Any] = {
     "request": None,

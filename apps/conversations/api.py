@@ -35,9 +35,7 @@ from apps.conversations.serializers import (
     PlacedMessageSerializer,
 )
 from apps.edge.pagination import ByCursor
-from apps.edge.schema import CONFLICT, ERRORS, IDEMPOTENCY_KEY
-
-USER = OpenApiParameter("user", str, description="Your name for an end user: 404 unless it is theirs.")
+from apps.edge.schema import CONFLICT, ERRORS, IDEMPOTENCY_KEY, USER
 
 
 def caller_of(request: Request) -> Caller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -16,7 +17,7 @@ from apps.access.doors import Door, read_body
 from apps.conversations.models import Feedback, Turn
 from apps.conversations.parties import conversation_of, within_reach
 from apps.edge.fields import ModelSerializer, Text
-from apps.edge.schema import ERRORS, IDEMPOTENCY_KEY
+from apps.edge.schema import ERRORS, IDEMPOTENCY_KEY, USER
 from apps.tenants.scoping import unit
 from chatbot.errors import NotFound
 
@@ -24,13 +25,19 @@ from chatbot.errors import NotFound
 class GiveFeedbackSerializer(ModelSerializer[Feedback]):
     """A rating, and why."""
 
+    reasons = serializers.ListField(
+        child=serializers.ChoiceField(Feedback.Reason.choices),
+        required=False,
+        default=list,
+        max_length=len(Feedback.Reason),
+    )
     user = Text(
         max_length=200, required=False, default="", allow_blank=True, help_text="Who says so: must own the answer."
     )
 
     class Meta:
         model = Feedback
-        fields = ("rating", "comment", "user")
+        fields = ("rating", "reasons", "comment", "user")
 
 
 class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
@@ -39,7 +46,7 @@ class FeedbackSerializer(serializers.ModelSerializer[Feedback]):
 
     class Meta:
         model = Feedback
-        fields = ("message", "user", "rating", "comment", "created", "changed")
+        fields = ("message", "user", "rating", "reasons", "comment", "created", "changed")
 
 
 def turn_of(caller: Caller, answer_id: uuid.UUID, user: str = "") -> Turn:
@@ -51,18 +58,27 @@ def turn_of(caller: Caller, answer_id: uuid.UUID, user: str = "") -> Turn:
     return turn
 
 
-def give_feedback(caller: Caller, turn: Turn, *, rating: str, comment: str = "") -> Feedback:
+def give_feedback(
+    caller: Caller, turn: Turn, *, rating: str, reasons: Sequence[str] = (), comment: str = ""
+) -> Feedback:
     """The end user's feedback on a turn's answer, new or instead of their earlier one. Call it as one unit."""
     tenant = caller.tenant
     if turn.conversation_id:  # locked, so that nobody deletes the answer meanwhile
         conversation_of(caller, turn.conversation_id, lock=True)
-    said = {"rating": rating, "comment": comment, "changed": timezone.now()}
+    why = list(dict.fromkeys(reasons))
+    said = {"rating": rating, "reasons": why, "comment": comment, "changed": timezone.now()}
     feedback: Feedback
     of: dict[str, Any] = {"message_id": turn.answer_id, "end_user": turn.end_user}
     feedback, _ = Feedback.objects.for_tenant(tenant).update_or_create(
         **of, defaults=said, create_defaults={**said, "tenant": tenant}
     )
     return feedback
+
+
+def take_back(caller: Caller, answer_id: uuid.UUID, user: str = "") -> None:
+    """Forget the end user's feedback on an answer, if there is any. Raises NotFound. Call it as one unit."""
+    turn = turn_of(caller, answer_id, user)
+    Feedback.objects.for_tenant(caller.tenant).filter(message_id=answer_id, end_user=turn.end_user).delete()
 
 
 def _give(caller: Caller, request: HttpRequest, message_id: uuid.UUID, said: dict[str, Any]) -> HttpResponse:
@@ -75,7 +91,7 @@ def _give(caller: Caller, request: HttpRequest, message_id: uuid.UUID, said: dic
 
 
 class GiveFeedback(Door):
-    scopes = {"POST": "chat:write"}
+    scopes = {"POST": "chat:write", "DELETE": "chat:write"}
 
     @extend_schema(
         operation_id="give_feedback",
@@ -84,7 +100,13 @@ class GiveFeedback(Door):
         responses={200: FeedbackSerializer, **ERRORS},
     )
     async def post(self, request: HttpRequest, caller: Caller, message_id: uuid.UUID) -> HttpResponseBase:
-        """Rate an answer: `up` or `down`, with a comment. Said again, it replaces what the end user said before."""
+        """Rate an answer: `up` or `down`, with reasons and a comment. Said again, it replaces what was said before."""
         serializer = GiveFeedbackSerializer(data=read_body(request))
         serializer.is_valid(raise_exception=True)
         return await unit(_give, caller, request, message_id, serializer.validated_data)
+
+    @extend_schema(operation_id="take_feedback_back", parameters=[USER], responses={204: None, **ERRORS})
+    async def delete(self, request: HttpRequest, caller: Caller, message_id: uuid.UUID) -> HttpResponseBase:
+        """Take the rating of an answer back."""
+        await unit(take_back, caller, message_id, request.GET.get("user", ""))
+        return HttpResponse(status=204)

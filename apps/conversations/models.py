@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -210,9 +211,21 @@ class Feedback(TenantOwned):
         UP = "up", "Helpful"
         DOWN = "down", "Not helpful"
 
+    class Reason(models.TextChoices):
+        CORRECT = "correct", "correct"
+        HELPFUL = "helpful", "helpful"
+        CLEAR = "clear", "easy to understand"
+        WRONG = "wrong", "not correct"
+        UNHELPFUL = "unhelpful", "did not help"
+        SOURCES = "sources", "wrong sources"
+        UNCLEAR = "unclear", "hard to understand"
+
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="feedback")
     end_user = models.ForeignKey(EndUser, on_delete=models.CASCADE, related_name="+")
     rating = models.CharField(max_length=4, choices=Rating)
+    reasons = ArrayField(
+        models.CharField(max_length=20, choices=Reason), default=list, db_default=[], blank=True, size=len(Reason)
+    )
     comment = models.CharField(max_length=2000, blank=True)
     created = models.DateTimeField(default=timezone.now, editable=False)
     changed = models.DateTimeField(default=timezone.now)
@@ -225,3 +238,8 @@ class Feedback(TenantOwned):
 
     def __str__(self) -> str:
         return self.get_rating_display()
+
+    @property
+    def why(self) -> str:
+        """The reasons in words."""
+        return ", ".join(self.Reason(reason).label for reason in self.reasons)

@@ -8,7 +8,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import path
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import serializers
 
 from apps.access import idempotency, rates
@@ -18,14 +18,13 @@ from apps.access.rates import Rate
 from apps.conversations import handoff, sharing
 from apps.conversations.parties import conversation_of
 from apps.edge.fields import Number, Text
-from apps.edge.schema import ERRORS, IDEMPOTENCY_KEY, MEANINGS, ErrorSerializer
+from apps.edge.schema import ERRORS, IDEMPOTENCY_KEY, MEANINGS, USER, ErrorSerializer
 from apps.tenants.scoping import unit
 
 # Of one end user: links are made by hand, and somebody reads each hand-off.
 SHARES = Rate(burst=20, every=30.0)
 HAND_OFFS = Rate(burst=3, every=300.0)
 LONGEST_DAYS = 365
-USER = OpenApiParameter("user", str, description="Your name for an end user: 404 unless it is theirs.")
 OFTEN = {429: OpenApiResponse(ErrorSerializer, MEANINGS[429])}
 
 

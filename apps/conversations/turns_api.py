@@ -16,13 +16,12 @@ from apps.access.authentication import Caller
 from apps.access.doors import Door, read_body
 from apps.access.revocation import watch_over
 from apps.conversations import asking, draining, following, stopping
-from apps.conversations.api import USER
 from apps.conversations.serializers import AskSerializer, PolledTurnSerializer, TurnSerializer
 from apps.edge import ratelimit_headers
 from apps.edge.errors import STATUS_OF_CODE, NotAcceptable, ServiceUnavailable, json_error
 from apps.edge.frames import KEEP_ALIVE, RETRY, pieces, sse
 from apps.edge.request_ids import current_request_id
-from apps.edge.schema import CONFLICT, ERRORS, IDEMPOTENCY_KEY
+from apps.edge.schema import CONFLICT, ERRORS, IDEMPOTENCY_KEY, USER
 from apps.tenants.scoping import unit
 from chatbot.errors import InvalidRequest, NotAuthenticated, NotPermitted
 from chatbot.events import START, Cursor, Event, Failed

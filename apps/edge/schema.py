@@ -52,6 +52,7 @@ ERRORS: dict[int, OpenApiResponse] = {
     status: OpenApiResponse(ErrorSerializer, MEANINGS[status]) for status in (400, 401, 500, 503)
 }
 # A route with it has a status for a key that stands for something else, and tells what is a repeat.
+USER = OpenApiParameter("user", str, description="Your name for an end user: 404 unless it is theirs.")
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     {"type": "string", "maxLength": 200},

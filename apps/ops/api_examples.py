@@ -201,12 +201,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "cursor": "1-3",
         }
     },
-    "GiveFeedbackRequest": {"down": {"rating": "down", "comment": "It is P-42 since 2024."}},
+    "GiveFeedbackRequest": {"down": {"rating": "down", "reasons": ["wrong"], "comment": "It is P-42 since 2024."}},
     "Feedback": {
         "down": {
             "message": ANSWER["id"],
             "user": "customer-17",
             "rating": "down",
+            "reasons": ["wrong"],
             "comment": "It is P-42 since 2024.",
             "created": "2026-03-31T19:02:33.709114Z",
             "changed": "2026-03-31T19:02:33.709114Z",

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from apps.tenants.scoping import TenantOwned
 from apps.usage.limit_models import LimitedUse
-from apps.usage.refusals import WHEN, what, whose
-from chatbot.quota import COST_UNITS
+from apps.usage.refusals import WHEN, shown, what, whose
+from chatbot.quota import COST_UNITS, KEPT
 
 
 class QuotaAlert(TenantOwned):
@@ -74,14 +74,17 @@ class QuotaAlert(TenantOwned):
     def sentence(self) -> str:
         """Who used how much of what."""
         who = whose(self.level) + (f" ({self.known_as})" if self.known_as else "")
-        used, most = self._shown(self.used), self._shown(self.amount)
+        used, most = (shown(self.metric, self._in_its_unit(amount)) for amount in (self.used, self.amount))
         things = what(self.metric, int(self.amount))
-        return f"{who} has used {used} of {most} {things}{WHEN[self.window]} ({self.percent}%)."
+        verb = "keeps" if self.metric in KEPT else "has used"
+        return f"{who} {verb} {used} of {most} {things}{WHEN[self.window]} ({self.percent}%)."
 
     @property
     def consequence(self) -> str:
         if not self.hard:
             return "This limit refuses nothing."
+        if self.metric in KEPT:
+            return "Beyond the limit, nothing is taken in until something is deleted."
         until = f"{timezone.localtime(self.ends, ZoneInfo(self.tenant.time_zone)):%d %b %Y, %H:%M}"
         if self.threshold < self.Threshold.ALL:
             return f"Beyond the limit, more is refused until {until}."
@@ -96,13 +99,13 @@ class QuotaAlert(TenantOwned):
             "used": self._in_its_unit(self.used),
             "amount": self._in_its_unit(self.amount),
             "refuses": self.hard,
-            "begins": f"{self.begins.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "ends": f"{self.ends.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "begins": self._told(self.begins),
+            "ends": self._told(self.ends),
         }
 
-    def _shown(self, amount: Decimal) -> str:
-        shown = self._in_its_unit(amount)
-        return f"{shown:,.2f}" if self.metric == LimitedUse.Metric.COST else f"{shown:,}"
+    def _told(self, moment: dt.datetime) -> str | None:
+        """What is kept has no window."""
+        return None if self.metric in KEPT else f"{moment.astimezone(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
 
     def _in_its_unit(self, amount: Decimal) -> float:
         return float(amount / COST_UNITS) if self.metric == LimitedUse.Metric.COST else int(amount)

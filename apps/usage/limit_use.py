@@ -53,19 +53,23 @@ class Use:
         return self.used / self.limit.amount if self.limit.amount else 1.0
 
 
-def in_use(tenant: Tenant, now: dt.datetime | None = None) -> list[Use]:
+def in_use(
+    tenant: Tenant, now: dt.datetime | None = None, metrics: frozenset[Metric] = ASKED | KEPT | INGESTED
+) -> list[Use]:
     """Each limit of the tenant with its use right now, what is used most first; of those that are of each assistant,
     key or end user by itself, the MOST that use most. Call it in the tenant's scope."""
     now = now or timezone.now()
     found = limits.read(tenant)
     uses = []
     for (level, metric, window), named in found.rules():
+        if metric not in metrics:
+            continue
         begin, until = _period(tenant, window, now)
-        for account, subject, used in _used(tenant, level, cast("Metric", metric), named, (begin, until or now)):
+        for account, subject, used in _used(tenant, level, metric, named, (begin, until or now)):
             # A limit for one of them goes before the one for each.
             uses += [
                 Use(limit, subject, used, until if window not in ("minute", "once") else None)
-                for limit in found.of([(account, subject)], ASKED | KEPT | INGESTED)
+                for limit in found.of([(account, subject)], metrics)
                 if (limit.metric, limit.window) == (metric, window)
             ]
     unique = {(str(use.limit.account), use.limit.name): use for use in uses}

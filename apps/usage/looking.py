@@ -29,9 +29,10 @@ from apps.tenants.scoping import platform_unit, unit
 from apps.usage import alerting, limits, rebuilding
 from apps.usage.alerting import Passed, Told, least_untold
 from apps.usage.counters import Book, Counter, key
+from apps.usage.limit_use import in_use
 from apps.usage.limits import ASKING, accounts_of
 from apps.usage.models import LookedAt, QuotaAlert
-from chatbot.quota import bounds
+from chatbot.quota import INGESTED, KEPT, Window, bounds
 
 log = structlog.get_logger(__name__)
 
@@ -124,10 +125,8 @@ def _have_told() -> None:
 
 async def _look_at(tenant_id: uuid.UUID, since: _Since) -> int:
     book, counters, told = await unit(_open, tenant_id, since)
-    if not counters:
-        return 0
+    passed = await unit(_by_documents, book.tenant, since.now)
     near = await _near(book, [counter for counter in counters if least_untold(counter, told)], told)
-    passed: list[Passed] = []
     for first in range(0, len(near), BATCH):
         some = near[first : first + BATCH]
         running, values = await unit(rebuilding.read, book.tenant, some)
@@ -178,6 +177,17 @@ def _counters(book: Book, ids: Sequence[Any], moment: dt.datetime, now: dt.datet
                 for one in then
                 if (one.account, one.metric, one.window) == (limit.account, limit.metric, limit.window)
             )
+
+
+def _by_documents(tenant: Tenant, now: dt.datetime) -> list[Passed]:
+    """What is kept, told of at most once a month, and what documents used."""
+    passed = []
+    for use in in_use(tenant, now, KEPT | INGESTED):
+        window: Window = "month" if use.limit.metric in KEPT else use.limit.window
+        if use.limit.amount and use.used * 100 >= QuotaAlert.Threshold.MOST * use.limit.amount:
+            begin, end = bounds(window, now, ZoneInfo(tenant.time_zone))
+            passed.append(Passed(Counter(use.limit, "w", begin, end), use.used))
+    return passed
 
 
 async def _near(book: Book, counters: Sequence[Counter], told: Told) -> list[Counter]:

@@ -63,8 +63,7 @@ export function actionsOf(chat: ChatStore): Actions {
       const turn = chat.turnOf(id);
       if (!turn?.answerId) return;
       const path = `messages/${turn.answerId}/feedback`;
-      const said = [reasons.join(", "), comment.trim()].filter(Boolean).join(": ").slice(0, 2000);
-      if (rating) await json("POST", path, { rating, reasons, comment: said });
+      if (rating) await json("POST", path, { rating, reasons, comment: comment.trim().slice(0, 2000) });
       else await json("DELETE", path);
       const entry = chat.book.get(id);
       if (entry) entry.turn = { ...entry.turn, rating };

@@ -39,10 +39,12 @@ export class Widget {
     this.undo.push(watchPolicy(base));
     const target = options.target ?? this.makePlace();
     const root = target.shadowRoot ?? target.attachShadow({ mode: "open" });
-    const before = [...root.childNodes];
+    const before = [...root.children];
+    // Who is pressing the loader's button at this moment wants it open: their click would find it gone.
+    const pressed = before.some((node) => node.matches(":active"));
     this.undo.push(mount(root, this.store, mode));
     for (const node of before) node.remove(); // the loader's button, which the launcher replaces
-    if (mode === "bubble" && this.store.wasOpen()) this.open();
+    if (mode === "bubble" && (pressed || this.store.wasOpen())) this.open();
   }
 
   readonly open = (): void => this.store.actions.open();

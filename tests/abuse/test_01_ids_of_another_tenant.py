@@ -83,7 +83,10 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "v1/models/<path:model>": [("GET", "/v1/models/{assistant}", "")],
     "v1/embeddings": [("POST", "/v1/embeddings", '{"model": "{assistant}", "input": "x"}')],
     "v1/<path:rest>": [("GET", "/v1/files/{document}", "")],
-    "api/v1/messages/<uuid:message_id>/feedback": [("POST", "messages/{message}/feedback", '{"rating": "up"}')],
+    "api/v1/messages/<uuid:message_id>/feedback": [
+        ("POST", "messages/{message}/feedback", '{"rating": "up"}'),
+        ("DELETE", "messages/{message}/feedback", ""),
+    ],
     "api/v1/visitors": [("POST", "visitors", '{"assistant": "{assistant}", "origin": "https://shop.example"}')],
     "api/v1/visitors/renew": [],
     # Names, not ids, and no key: test_19_visitor_tokens.py

@@ -142,6 +142,17 @@ def test_ask_and_open_what_the_answer_rests_on(visitor: BrowserContext, fake: Fa
     assert not watch.complaints
 
 
+def test_a_press_during_which_the_app_comes_opens_it(visitor: BrowserContext, fake: FakeInference) -> None:
+    page, _ = tab(visitor)
+    middle = page.get_by_role("button", name="Chat").bounding_box()
+    assert middle
+    page.mouse.move(middle["x"] + 28, middle["y"] + 28)
+    page.mouse.down()
+    expect(page.get_by_label("Your question")).to_be_visible()
+    page.mouse.up()
+    expect(page.get_by_label("Your question")).to_be_visible()
+
+
 def test_stop_keeps_what_was_said(visitor: BrowserContext, fake: FakeInference) -> None:
     page, watch = tab(visitor)
     open_widget(page)

@@ -28,19 +28,32 @@ async def give(api: Api, message: str, **said: Any) -> Any:
 
 async def test_the_latest_word_counts(world: World, api: Api) -> None:
     message = (await answer_of(world, api))["answer"]["id"]
-    first = await give(api, message, rating="down", comment="Which pump?")
+    first = await give(api, message, rating="down", reasons=["wrong", "sources", "wrong"], comment="Which pump?")
     assert first.status_code == 200
     assert first.json() | {"created": 0, "changed": 0} == {
         "message": message,
         "user": world.conversation.end_user.external_id,
         "rating": "down",
+        "reasons": ["wrong", "sources"],
         "comment": "Which pump?",
         "created": 0,
         "changed": 0,
     }
     second = (await give(api, message, rating="up")).json()
-    assert (second["rating"], second["comment"], second["created"]) == ("up", "", first.json()["created"])
+    assert (second["rating"], second["reasons"], second["comment"]) == ("up", [], "")
+    assert second["created"] == first.json()["created"]
     assert await platform_unit(Feedback.objects.count) == 1
+
+
+async def test_it_is_taken_back_by_whose_answer_it_is(world: World, api: Api) -> None:
+    message = (await answer_of(world, api))["answer"]["id"]
+    await give(api, message, rating="up")
+    path = f"/api/v1/messages/{message}/feedback"
+    assert (await Api(world.outsider_key).delete(path)).status_code == 404
+    assert (await api.delete(f"{path}?user=somebody")).status_code == 404
+    assert await platform_unit(Feedback.objects.count) == 1
+    assert [(await api.delete(path)).status_code for _ in range(2)] == [204, 204]
+    assert await platform_unit(Feedback.objects.count) == 0
 
 
 async def test_many_at_once_are_one(world: World, api: Api) -> None:
@@ -69,6 +82,9 @@ async def test_what_is_not_ones_own_answer_is_a_404(world: World, api: Api) -> N
         ({"rating": "up", "comment": "x" * 2001}, "comment"),
         ({"rating": "up", "comment": "a\0b"}, "comment"),
         ({"rating": "up", "comment": 5}, "comment"),
+        ({"rating": "up", "reasons": ["taste"]}, "reasons.0"),
+        ({"rating": "up", "reasons": "wrong"}, "reasons"),
+        ({"rating": "up", "reasons": ["wrong"] * 8}, "reasons"),
     ],
 )
 async def test_what_is_no_feedback_is_refused(world: World, api: Api, said: dict[str, Any], field: str) -> None:
@@ -78,7 +94,7 @@ async def test_what_is_no_feedback_is_refused(world: World, api: Api, said: dict
 
 async def test_the_conversations_page_shows_it(world: World, api: Api) -> None:
     message = (await answer_of(world, api))["answer"]["id"]
-    await give(api, message, rating="down", comment="Which pump? <b>")
+    await give(api, message, rating="down", reasons=["wrong", "sources"], comment="Which pump? <b>")
 
     def page() -> str:
         client: Client = logged_in(factories.make_member(tenant=world.tenant, role="owner"))
@@ -86,7 +102,7 @@ async def test_the_conversations_page_shows_it(world: World, api: Api) -> None:
         return client.get(url).content.decode()
 
     shown = await platform_unit(page)
-    assert "<strong>Not helpful</strong>Which pump? &lt;b&gt;" in shown
+    assert "<strong>Not helpful: not correct, wrong sources</strong>Which pump? &lt;b&gt;" in shown
 
 
 async def test_it_goes_with_its_conversation(world: World, api: Api) -> None:

@@ -113,6 +113,31 @@ async def test_each_threshold_is_told_once(world: World, api: Api, owner: User) 
     assert sorted(used) == [(80, 8), (100, 10)]
 
 
+async def test_what_is_kept_and_what_documents_used_is_told_of(world: World, owner: User) -> None:
+    await limit(world, metric="documents", window="once", amount=5)
+    await limit(world, metric="pages", window="month", amount=10)
+
+    def upload(count: int, pages: int) -> None:
+        collection = factories.make_collection(tenant=world.tenant, name=f"Of {count}")
+        for _ in range(count):
+            factories.make_document(tenant=world.tenant, collection=collection)
+        settled = {"state": "settled", "bill": "once", "settled_at": timezone.now()}
+        UsageRecord.objects.create(tenant=world.tenant, kind="ingestion", pages=pages, **settled)
+
+    assert await look(world) == []
+    kept = await platform_unit(lambda: factories.Document.objects.for_tenant(world.tenant).count())
+    await platform_unit(upload, 4 - kept, 9)
+    assert await look(world) == [("tenant.documents.once", 80), ("tenant.pages.month", 80)]
+    assert await look(world) == []
+    await platform_unit(upload, 1, 1)
+    assert await look(world) == [("tenant.documents.once", 100), ("tenant.pages.month", 100)]
+    text = "\n".join(message.body for message in mail.outbox)
+    assert "This workspace keeps 4 of 5 documents (80%). Beyond the limit, nothing is taken in until something" in text
+    assert "This workspace has used 9 of 10 pages of documents a month (90%). Beyond the limit, more is refused" in text
+    told = await deliveries(world, lambda row: row.data)
+    assert {row["begins"] is None for row in told if row["limit"] == "tenant.documents.once"} == {True}
+
+
 async def test_what_a_webhook_is_told(world: World, api: Api, owner: User) -> None:
     await limit(world, level="user", amount=5, hard=False)
     await ask(api, 4, user="customer-17")

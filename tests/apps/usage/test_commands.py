@@ -64,6 +64,26 @@ def test_csv_and_json_for_programs(tenants: list[Tenant]) -> None:
     ]
 
 
+def test_where_each_tenant_stands_at_its_limits(tenants: list[Tenant]) -> None:
+    acme, globex = tenants
+    factories.make_quota(tenant=acme, metric="cost", window="month", amount=100)
+    factories.make_quota(tenant=acme, metric="documents", window="once", amount=4)
+    factories.make_quota(tenant=globex, metric="tokens", window="month", amount=60)
+    factories.make_document(tenant=acme, collection=factories.make_collection(tenant=acme))
+    now = dt.datetime.now(dt.UTC)
+    settled = {"state": "settled", "bill": "once", "settled_at": now, "prompt_tokens": 30}
+    UsageRecord.objects.create(tenant=globex, turn_id=uuid.uuid4(), created=now, **settled)
+    head, *lines = said("usage_report", "--limits").splitlines()
+    assert head.split() == ["tenant", "limit", "of", "whom", "used", "amount", "share", "until"]
+    ends = f"{(now.replace(day=1) + dt.timedelta(days=32)).replace(day=1):%F} 00:00"
+    assert [line.split() for line in lines] == [
+        ["acme", "tenant.documents.once", "1", "4", "25%"],
+        ["acme", "tenant.cost.month", "0.00", "100.00", "0%", *ends.split()],
+        ["globex", "tenant.tokens.month", "30", "60", "50%", *ends.split()],
+    ]
+    assert said("usage_report", "--limits", "--tenant", "globex").count("\n") == 2
+
+
 def test_a_period_without_use_has_no_lines(tenants: list[Tenant]) -> None:
     head, kept = said("usage_report", "--tenant", "acme").splitlines()
     assert (head.split()[0], kept) == ("day", "acme keeps 0 documents, 0 bytes")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,12 +17,14 @@ from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
 from apps.usage.export import MAX_ROWS, csv_of, table
 from apps.usage.keeping import kept
+from apps.usage.limit_use import in_use
 from apps.usage.management.days import day
-from apps.usage.refusals import of_bytes
+from apps.usage.refusals import in_its_unit, of_bytes, shown
 from apps.usage.reports import GROUPS, add_up
 
 DEFAULT_DAYS = 30
 MAX_DAYS = 366
+LIMITS = ("tenant", "limit", "of whom", "used", "amount", "share", "until")
 
 
 class Command(BaseCommand):
@@ -38,6 +40,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--to", dest="last", type=day, help="last day, included; today if left out")
         parser.add_argument("--by", choices=("tenant", *GROUPS), default="day", help="what it is added up by")
+        parser.add_argument("--limits", action="store_true", help="instead of a period, what is used of each limit now")
         parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
 
     def handle(self, *, tenant: str | None, by: str, **options: Any) -> None:
@@ -45,6 +48,9 @@ class Command(BaseCommand):
         tenants = [each for each in found if each is not None]
         if tenant and not tenants:
             raise CommandError(f"There is no tenant {tenant!r}.")
+        if options["limits"]:
+            self.stdout.write(_aligned([LIMITS, *(line for each in tenants for line in _limits(each))]), ending="")
+            return
         groups = [group for each in tenants for group in _groups(each, by, options["first"], options["last"])]
         slugs = {each.pk: each.slug for each in tenants}
         if options["format"] == "json":
@@ -64,6 +70,23 @@ class Command(BaseCommand):
 def _tenant(tenant_id: Any) -> Tenant | None:
     with tenant_scope(tenant_id):
         return Tenant.objects.filter(pk=tenant_id).first()
+
+
+def _limits(tenant: Tenant) -> Iterator[Sequence[str]]:
+    """What is used most of comes first."""
+    with tenant_scope(tenant):
+        for use in in_use(tenant):
+            limit, until = use.limit, use.until and use.until.astimezone(ZoneInfo(tenant.time_zone))
+            used, amount = (shown(limit.metric, in_its_unit(limit, each)) for each in (use.used, limit.amount))
+            yield (
+                tenant.slug,
+                limit.name,
+                use.subject,
+                used,
+                amount,
+                f"{use.share:.0%}",
+                f"{until:%F %R}" if until else "",
+            )
 
 
 def _groups(tenant: Tenant, by: str, first: dt.date | None, last: dt.date | None) -> list[dict[str, Any]]:
