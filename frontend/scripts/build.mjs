@@ -3,7 +3,7 @@
  * The same source gives the same bytes, so that what is committed can be compared (scripts/compare.mjs). */
 
 import { createHash } from "node:crypto";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "vite";
@@ -11,6 +11,7 @@ import { ascii } from "./ascii.mjs";
 
 const HERE = dirname(dirname(fileURLToPath(import.meta.url)));
 export const OUT = resolve(HERE, "../static/widget");
+const BUILT_OF = ["preact", "marked", "tailwindcss"];
 const PRODUCTION = { "process.env.NODE_ENV": JSON.stringify("production") };
 
 async function bundle(entry, define = {}) {
@@ -37,6 +38,17 @@ async function bundle(entry, define = {}) {
   return `${ascii(code).trim()}\n`;
 }
 
+/** The notices of what the app is built of, which have to go with it. */
+async function licences() {
+  const texts = await Promise.all(
+    BUILT_OF.map(async (name) => {
+      const text = await readFile(join(HERE, "node_modules", name, "LICENSE"), "utf8");
+      return `${name}\n${"=".repeat(name.length)}\n\n${text.replace(/\r/g, "").trim()}\n`;
+    }),
+  );
+  return texts.join("\n\n");
+}
+
 /** The files of static/widget/ by name. */
 export async function files() {
   const app = await bundle("src/main.ts");
@@ -47,7 +59,7 @@ export async function files() {
     __INTEGRITY__: JSON.stringify(integrity),
   });
   const manifest = `${JSON.stringify({ app: { file, integrity } }, null, 2)}\n`;
-  return { [file]: app, "loader.js": loader, "manifest.json": manifest };
+  return { [file]: app, "loader.js": loader, "manifest.json": manifest, "licences.txt": await licences() };
 }
 
 export async function write(out = OUT) {
