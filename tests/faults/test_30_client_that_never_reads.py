@@ -94,10 +94,12 @@ def waited(process: psutil.Process) -> list[int]:
 
 
 async def held(process: psutil.Process, clients: list[socket.socket]) -> set[int]:
-    """The ports of those clients whose connection the process still has."""
+    """The ports of those clients whose connection the process still has, or has yet to accept: whose it is then,
+    nobody says."""
     ports = {client.getsockname()[1] for client in clients}
-    connections = await asyncio.to_thread(process.net_connections, "tcp4")
-    return ports & {connection.raddr.port for connection in connections if connection.raddr}
+    connections = await asyncio.to_thread(psutil.net_connections, "tcp4")
+    mine = [one for one in connections if one.raddr and one.status == psutil.CONN_ESTABLISHED]
+    return ports & {one.raddr.port for one in mine if one.pid in (process.pid, None) and one.laddr.port not in ports}
 
 
 async def let_go(process: psutil.Process, clients: list[socket.socket]) -> int:

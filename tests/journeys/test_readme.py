@@ -80,6 +80,7 @@ def test_a_websocket_brings_the_same_events(walk: Walk) -> None:
     assert re.findall(r"^\[(.+)\]$", printed, re.MULTILINE) == [
         "ready",
         "limits",
+        "limits",
         "turn.started",
         "sources",
         "turn.finished",
