@@ -154,7 +154,8 @@ export class Transport {
     this.connecting = this.leaving = false;
     clearTimeout(this.timer);
     this.timer = undefined;
-    if (loss.why === "blocked") this.blocked += 1;
+    // A network that is gone says nothing of sockets.
+    if (loss.why === "blocked" && navigator.onLine !== false) this.blocked += 1;
     if (this.wanted) this.later(loss);
     else this.listener.connection("idle", null);
   }

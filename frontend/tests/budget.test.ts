@@ -27,7 +27,7 @@ test("the style sheet is within its budget", () => {
 });
 
 test("names and digests fit what is there, and nothing else is", () => {
-  expect(readdirSync(BUILT).sort()).toEqual([app.file, "loader.js", "manifest.json"].sort());
+  expect(readdirSync(BUILT).sort()).toEqual([app.file, "licences.txt", "loader.js", "manifest.json"].sort());
   expect(app.integrity).toBe(`sha256-${createHash("sha256").update(read(app.file)).digest("base64")}`);
   expect(read("loader.js")).toContain(app.file);
   expect(read("loader.js")).toContain(app.integrity);

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, WebSocketRoute, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, WebSocketRoute, expect
 
 from apps.assistants.models import Assistant
 from apps.conversations.models import Turn
@@ -146,8 +146,14 @@ def test_a_press_during_which_the_app_comes_opens_it(visitor: BrowserContext, fa
     page, _ = tab(visitor)
     middle = page.get_by_role("button", name="Chat").bounding_box()
     assert middle
-    page.mouse.move(middle["x"] + 28, middle["y"] + 28)
+    held: list[Route] = []
+    page.route("**/static/widget/app-*.js", lambda route: held.append(route))  # noqa: PLW0108 - Playwright wants a function
+    with page.expect_request("**/static/widget/app-*.js"):
+        page.mouse.move(middle["x"] + 28, middle["y"] + 28)
     page.mouse.down()
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
     expect(page.get_by_label("Your question")).to_be_visible()
     page.mouse.up()
     expect(page.get_by_label("Your question")).to_be_visible()
