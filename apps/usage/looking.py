@@ -125,7 +125,8 @@ def _have_told() -> None:
 
 async def _look_at(tenant_id: uuid.UUID, since: _Since) -> int:
     book, counters, told = await unit(_open, tenant_id, since)
-    passed = await unit(_by_documents, book.tenant, since.now)
+    of_documents = any(metric in KEPT | INGESTED for (_, metric, _), _ in book.limits.rules())
+    passed = await unit(_by_documents, book.tenant, since.now) if of_documents else []
     near = await _near(book, [counter for counter in counters if least_untold(counter, told)], told)
     for first in range(0, len(near), BATCH):
         some = near[first : first + BATCH]

@@ -9,7 +9,7 @@ const HOSTED = document.getElementById("parley-settings");
 if (HOSTED) showHosted(JSON.parse(HOSTED.textContent ?? "{}"));
 else takeOver();
 
-function showHosted(told: Parameters<typeof sharedStore>[0] & { mode: "page" | "shared" }): void {
+function showHosted(told: Parameters<typeof sharedStore>[0] & { mode: "bubble" | "page" | "shared" }): void {
   const target = document.getElementById("parley")!;
   if (told.mode === "shared") {
     mount(target.attachShadow({ mode: "open" }), sharedStore(told), "shared");
@@ -17,7 +17,9 @@ function showHosted(told: Parameters<typeof sharedStore>[0] & { mode: "page" | "
   }
   const { tenant, assistant } = told.settings;
   const place = { url: location.origin, tenant, assistant };
-  new Widget({ ...place, mode: "page", target, settings: told.settings }, mount);
+  // The admin's preview shows the bubble, which makes its own place.
+  const shown = told.mode === "page" ? { mode: told.mode, target } : {};
+  new Widget({ ...place, ...shown, settings: told.settings }, mount);
 }
 
 function takeOver(): void {

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from django.urls import reverse
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from apps.tenants.models import Membership
 from tests import factories
@@ -58,6 +58,9 @@ def test_a_widget_from_nothing_to_a_page(database: None, web: str, request: pyte
     page.get_by_text("https://shop.example is listed, and to browsers that is another site.").wait_for()
     tag = page.locator("#tag").inner_text()
     assert f'<script src="{web}/widget.js" data-tenant="acme" data-assistant="guide"' in tag
+    preview = page.frame_locator("iframe")
+    expect(preview.get_by_role("button", name="Open chat")).to_be_visible()
+    expect(preview.get_by_label("Your question")).to_have_count(0)  # it shows the bubble, and takes no focus
     assert not inspect(page, watch, "page", PICTURES)
     page.goto(f"{web}/chat/acme/guide/")
     assert not inspect(page, watch, "hosted", PICTURES)
