@@ -16,7 +16,7 @@ from django.utils.decorators import async_only_middleware
 from apps.access import cors
 from apps.access.authentication import address_of, credential_of
 from apps.access.rates import Bucket, Rate, Verdict, network_of, take_all
-from apps.edge import errors, metrics, ratelimit_headers
+from apps.edge import errors, metrics, ratelimit_headers, turnstile
 from apps.edge.errors import ServiceUnavailable
 from apps.edge.ratelimit_headers import Limit
 from chatbot.errors import ParleyError, RateLimited
@@ -85,7 +85,7 @@ def limited(
             refusal = verdict.refusal
         except ServiceUnavailable as unavailable:
             refusal = None if goes_uncounted(request.method or "", request.path) else unavailable
-        response = await (_refuse(request, refusal) if refusal else get_response(request))
+        response = await (_refuse(request, refusal) if refusal else _in_turn(request, get_response))
         if response.status_code == errors.STATUS_OF_CODE["not_authenticated"]:
             await count_failure(address_of(request))
         if request.path.startswith(TOLD):
@@ -93,6 +93,16 @@ def limited(
         return response
 
     return middleware
+
+
+async def _in_turn(
+    request: HttpRequest, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+) -> HttpResponseBase:
+    """The response, once it is this caller's turn. Pages are asked for by people, a few at a time."""
+    if not request.path.startswith(TOLD):
+        return await get_response(request)
+    async with turnstile.passing(presented_by(request) or network_of(address_of(request))):
+        return await get_response(request)
 
 
 async def _refuse(request: HttpRequest, error: ParleyError) -> HttpResponseBase:

@@ -18,6 +18,7 @@ from apps.conversations.parties import assistant_of, start_conversation, user_fo
 from apps.conversations.question import Question
 from apps.conversations.serializers import AgainSerializer, AskSerializer
 from apps.conversations.turn import Opened
+from apps.edge import turnstile
 from apps.edge.ratelimit_headers import Limit
 from apps.edge.request_ids import current_request_id
 from chatbot.errors import InvalidRequest, NotFound
@@ -129,6 +130,7 @@ async def _running(opened: Opened | uuid.UUID) -> Accepted:
     if isinstance(opened, uuid.UUID):
         return Accepted(opened, repeated=True)
     await runner.start(opened)
+    turnstile.step_aside()
     return Accepted(opened.turn_id, repeated=False, standing=opened.standing)
 
 

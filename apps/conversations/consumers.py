@@ -22,6 +22,7 @@ from apps.access.revocation import Watch
 from apps.conversations import asking, draining, following, stopping
 from apps.conversations.again import Deed
 from apps.conversations.browsing import Browser, uuids
+from apps.edge import turnstile
 from apps.edge.errors import ServiceUnavailable, body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.inbound import Pace
@@ -148,8 +149,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         await self._tell_limits()
 
     async def _counted(self, handler: Callable[[dict[str, Any]], Awaitable[None]], data: dict[str, Any]) -> None:
-        await self._count(str(data.get("key")) if data["type"] == "auth" else self.credential)
-        await handler(data)
+        presented = str(data.get("key")) if data["type"] == "auth" else self.credential
+        await self._count(presented)
+        async with turnstile.passing(presented or self.session or self):
+            await handler(data)
 
     async def _count(self, credential: str) -> None:
         """Raises RateLimited for a handshake or a frame that is too much for its address or its credential.

@@ -25,6 +25,7 @@ from apps.conversations.question import Question
 from apps.conversations.repeats import asked_before, claim_of, earlier_of
 from apps.conversations.turn import Opened
 from apps.conversations.writing import Planned, write
+from apps.edge import turnstile
 from apps.edge.errors import ServiceUnavailable
 from apps.inference import gateway
 from apps.inference.models import Endpoint
@@ -129,6 +130,7 @@ async def _open(
                 if not twin:
                     raise
                 twin, found = False, None  # its own first sending may hold what it asks for
+                turnstile.step_aside()
                 await asyncio.sleep(TWIN_SECONDS)
         if found is not None:
             return found
@@ -142,6 +144,7 @@ async def _turn_away(caller: Caller, question: Question, user: str, place: uuid.
     except (QuotaExceeded, RateLimited):
         if not question.idempotency_key:
             raise
+        turnstile.step_aside()
         await asyncio.sleep(TWIN_SECONDS)
         async with transaction(caller.tenant) as connection:
             repeated = await asked_before(connection, caller.tenant, question, user, place)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 from decimal import Decimal
 from typing import Final
 
 from chatbot.errors import ParleyError, QuotaExceeded, RateLimited
 from chatbot.quota import COST_UNITS, KEPT, Amounts, Limit
 
-SOON: Final = 2.0  # seconds after which one of somebody's own questions may have ended
+# Seconds after which one of somebody's own questions may have ended. Spread, so that a crowd which was refused together
+# does not come back together: others would wait behind it.
+SOON: Final = (1.0, 4.0)
 LONG: Final = 86_400.0  # seconds, where waiting alone does not help
 
 _WHOSE = {
@@ -41,7 +44,7 @@ def refusal(limit: Limit, asked: Amounts, *, left: int, wait: float, named: bool
     if wait < 0 or asked.of(limit.metric) > limit.most:
         advice, retry_after = "This question alone asks for more.", LONG
     elif limit.window == "once":
-        advice, retry_after = "Please wait until another one has ended.", SOON
+        advice, retry_after = "Please wait until another one has ended.", _soon()
     else:
         advice, retry_after = "Please try again later.", max(1.0, round(wait, 1))
     kind = RateLimited if limit.window in ("minute", "once") else QuotaExceeded
@@ -57,6 +60,10 @@ def refusal(limit: Limit, asked: Amounts, *, left: int, wait: float, named: bool
             "reset": math.ceil(retry_after),
         },
     )
+
+
+def _soon() -> float:
+    return round(random.uniform(*SOON), 1)  # noqa: S311
 
 
 def words(limit: Limit) -> str:

@@ -51,7 +51,7 @@ class Client:
 
     addresses: tried one after the other, whenever a connection ends; a test may change them. conversation: ask in this
     one, else in a new one. turn: follow this one instead of asking. silence: seconds without a word after which it
-    comes back elsewhere.
+    comes back elsewhere. obeys: whether it waits as long as it is told where it has asked too much.
     kept: what the protocol lets it keep. history: all that it ever saw. state, bill and answer: how the turn should
     end, and what the model says if it says it all.
     """
@@ -66,9 +66,10 @@ class Client:
         conversation: str = "",
         turn: str = "",
         silence: float = 40.0,
+        obeys: bool = True,
     ) -> None:
         self.door, self.asker, self.text, self.silence = door, asker, text, silence
-        self.conversation, self.turn = conversation, turn
+        self.conversation, self.turn, self.obeys = conversation, turn, obeys
         self.addresses = list(addresses)
         self.name = uuid.uuid4().hex  # by which a repeat of the question is known
         self.state, self.bill, self.answer = "finished", "once", ""
@@ -236,7 +237,7 @@ class Client:
 
     def _note_refusal(self, status: int, body: dict[str, Any]) -> None:
         self.refusals.append((status, body.get("code", "")))
-        if status == TOO_MANY:
+        if status == TOO_MANY and self.obeys:
             self._pause = body.get("retry_after") or PATIENT
         else:
             self._pause = min(0.5, body.get("retry_after") or BACKOFF)
