@@ -123,7 +123,7 @@ function Rename({ conversation, onDone }: { conversation: Conversation; onDone: 
         maxLength={200}
         value={title}
         aria-label={t("title")}
-        onChange={(event) => setTitle(event.currentTarget.value)}
+        onInput={(event) => setTitle(event.currentTarget.value)}
       />
       {wrong && <p className="wrong">{wrong}</p>}
       <div className="row end">

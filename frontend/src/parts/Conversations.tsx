@@ -32,7 +32,7 @@ export function Conversations({ state, onChosen }: { state: State; onChosen: () 
           value={words}
           aria-label={t("findConversations")}
           placeholder={t("findConversations")}
-          onChange={(event) => {
+          onInput={(event) => {
             setWords(event.currentTarget.value);
             actions.findConversations(event.currentTarget.value);
           }}

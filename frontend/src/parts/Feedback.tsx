@@ -105,7 +105,7 @@ function Why({ rating, onSend, onCancel }: WhyProps) {
         aria-label={t("comment")}
         placeholder={t("comment")}
         value={comment}
-        onChange={(event) => setComment(event.currentTarget.value)}
+        onInput={(event) => setComment(event.currentTarget.value)}
       />
       <div className="row end">
         <button type="button" className="plain" onClick={onCancel}>

@@ -8,6 +8,7 @@ import { type Card, useAround, useMedia, useWords } from "./context";
 import { HandOff } from "./HandOff";
 import { Header } from "./Header";
 import { Icon } from "./Icon";
+import { isComposing } from "./keys";
 import { Messages } from "./Messages";
 import { Sheet } from "./Sheet";
 import { Passage } from "./Sources";
@@ -36,7 +37,7 @@ export function Panel({ state, id, card, onCardClosed }: PanelProps) {
   }, [takesFocus]);
 
   const onKeyDown = (event: KeyboardEvent<HTMLDivElement>) => {
-    if (event.key === "Escape" && mode === "bubble" && !event.nativeEvent?.isComposing) actions.close();
+    if (event.key === "Escape" && mode === "bubble" && !isComposing(event)) actions.close();
     if (event.key === "Tab" && full) keepWithin(event);
   };
   const name = t("chatWith", { name: settings?.name ?? "" }).trim();

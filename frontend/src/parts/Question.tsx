@@ -70,7 +70,7 @@ function Editor({ text, onDone }: { text: string; onDone: (text: string | null) 
         rows={Math.min(8, value.split("\n").length + 1)}
         aria-label={t("edit")}
         value={value}
-        onChange={(event) => setValue(event.currentTarget.value)}
+        onInput={(event) => setValue(event.currentTarget.value)}
         onKeyDown={(event) => {
           if (event.key === "Escape") {
             event.stopPropagation();
