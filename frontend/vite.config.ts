@@ -25,8 +25,17 @@ const NO_HTML: Plugin = {
   },
 };
 
+/** Parts come with their digests (src/later.ts), and bring no style sheets: Vite's own way of fetching is not needed. */
+const NO_PRELOAD: Plugin = {
+  name: "no-preload",
+  apply: "build",
+  enforce: "pre",
+  load: (id) => (id.includes("vite/preload-helper") ? "export const __vitePreload = (load) => load();" : null),
+};
+
 export default defineConfig({
-  plugins: [tailwindcss(), lexerOnly(), NO_HTML],
+  plugins: [tailwindcss(), lexerOnly(), NO_HTML, NO_PRELOAD],
+  define: { __PARTS__: "null" },
   resolve: { alias: UI === "preact" ? PREACT : [] },
   test: {
     include: ["tests/**/*.test.{ts,tsx}", "src/**/*.test.{ts,tsx}"],
