@@ -1,31 +1,19 @@
 /** How the widget is built and tested. scripts/build.mjs and scripts/package.mjs build with it, `npm run dev` serves. */
 
+import { fileURLToPath } from "node:url";
 import tailwindcss from "@tailwindcss/vite";
 import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
+import { lexerOnly } from "./build/marked.ts";
 
-/** What renders: preact/compat is a tenth of React's size. PARLEY_UI=react builds and tests with React itself. */
+/** What renders: Preact is a tenth of React's size. PARLEY_UI=react builds and tests with React itself. */
 const UI = process.env.PARLEY_UI ?? "preact";
 
+const SHIM = fileURLToPath(new URL("./build/preact.ts", import.meta.url));
 const PREACT = [
-  { find: /^react-dom\/client$/, replacement: "preact/compat/client" },
   { find: /^react\/jsx(-dev)?-runtime$/, replacement: "preact/jsx-runtime" },
-  { find: /^react(-dom)?$/, replacement: "preact/compat" },
+  { find: /^react(-dom(\/client)?)?$/, replacement: SHIM },
 ];
-
-/** Of marked only the lexer is used; its default instance would bring the rest, renderer and all, into the bundle. */
-const LEXER_ONLY: Plugin = {
-  name: "marked-lexer-only",
-  apply: "build",
-  transform(code, id) {
-    if (!id.endsWith("/marked/lib/marked.esm.js")) return null;
-    const start = code.search(/var \w+=new \w+;function \w+\(\w+,\w+\)\{return \w+\.parse\(/);
-    const [, lexer] = code.match(/[{,](\w+) as Lexer,/) ?? [];
-    const [, tokenizer] = code.match(/[{,](\w+) as Tokenizer,/) ?? [];
-    if (start < 0 || !lexer || !tokenizer) throw new Error("marked is built differently now: see LEXER_ONLY.");
-    return { code: `${code.slice(0, start)}export{${lexer} as Lexer,${tokenizer} as Tokenizer};`, map: null };
-  },
-};
 
 /** Nothing here writes HTML; what renders shall not be able to. */
 const NO_HTML: Plugin = {
@@ -37,8 +25,17 @@ const NO_HTML: Plugin = {
   },
 };
 
+/** Parts come with their digests (src/later.ts), and bring no style sheets: Vite's own way of fetching is not needed. */
+const NO_PRELOAD: Plugin = {
+  name: "no-preload",
+  apply: "build",
+  enforce: "pre",
+  load: (id) => (id.includes("vite/preload-helper") ? "export const __vitePreload = (load) => load();" : null),
+};
+
 export default defineConfig({
-  plugins: [tailwindcss(), LEXER_ONLY, NO_HTML],
+  plugins: [tailwindcss(), lexerOnly(), NO_HTML, NO_PRELOAD],
+  define: { __PARTS__: "null" },
   resolve: { alias: UI === "preact" ? PREACT : [] },
   test: {
     include: ["tests/**/*.test.{ts,tsx}", "src/**/*.test.{ts,tsx}"],

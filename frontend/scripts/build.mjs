@@ -1,4 +1,5 @@
-/** Builds static/widget/: the app under a hashed name, the loader that knows name and digest, and the manifest.
+/** Builds static/widget/: the app and its parts under hashed names, the loader that knows name and digest of
+ * the app, and the manifest.
  *
  * The same source gives the same bytes, so that what is committed can be compared (scripts/compare.mjs). */
 
@@ -14,6 +15,7 @@ export const OUT = resolve(HERE, "../static/widget");
 const BUILT_OF = ["preact", "marked", "tailwindcss"];
 const PRODUCTION = { "process.env.NODE_ENV": JSON.stringify("production") };
 
+/** The file of an entry, and of each part that it imports later, by name; "app" is the entry. */
 async function bundle(entry, define = {}) {
   const result = await build({
     root: HERE,
@@ -28,14 +30,41 @@ async function bundle(entry, define = {}) {
       reportCompressedSize: false,
       rolldownOptions: {
         input: join(HERE, entry),
-        output: { format: "es", codeSplitting: false, entryFileNames: "out.js", comments: { legal: false } },
+        output: {
+          format: "es",
+          entryFileNames: "app.js",
+          chunkFileNames: "[name].js",
+          // Whatever the entry needs is one file, also what its parts need as well.
+          codeSplitting: { groups: [{ name: "app", tags: ["$initial"] }] },
+          comments: { legal: false },
+        },
       },
     },
   });
-  const files = [result].flat().flatMap((each) => each.output);
-  if (files.length !== 1) throw new Error(`${entry} became ${files.map((file) => file.fileName)} instead of one file.`);
-  const code = files[0].code.replace(/\/\*! tailwindcss[^*]*\*\//g, "");
-  return `${ascii(code).trim()}\n`;
+  const made = {};
+  for (const { name, isEntry, imports, code } of [result].flat().flatMap((each) => each.output)) {
+    // What another file has to bring first would come without a digest.
+    if (imports?.some((other) => other !== "app.js")) throw new Error(`${name} of ${entry} needs ${imports}.`);
+    made[isEntry ? "app" : name] = `${ascii(code.replace(/\/\*! tailwindcss[^*]*\*\//g, "")).trim()}\n`;
+  }
+  return made;
+}
+
+const digest = (text, as) => createHash("sha256").update(text).digest(as);
+
+/** Files under the name of all their content, since they name each other; and the digest of each, which the app knows of
+ * its parts and the loader of the app. */
+export async function named() {
+  const made = await bundle("src/main.ts", { __PARTS__: "__PARTS__" });
+  const version = digest(Object.values(made).join(), "hex").slice(0, 8);
+  const file = (name) => `${name}-${version}.js`;
+  const called = (code) =>
+    code.replace(/(["'`])\.\/(\w+)\.js\1/g, (whole, _, name) => (name in made ? `"./${file(name)}"` : whole));
+  const { app, ...others } = made;
+  const parts = Object.entries(others).map(([name, code]) => ({ name, file: file(name), code: called(code) }));
+  const digests = parts.map(({ name, file, code }) => [name, [file, `sha256-${digest(code, "base64")}`]]);
+  const code = called(app).replaceAll("__PARTS__", JSON.stringify(Object.fromEntries(digests)));
+  return { app: { file: file("app"), code }, parts };
 }
 
 /** The notices of what the app is built of, which have to go with it. */
@@ -51,15 +80,23 @@ async function licences() {
 
 /** The files of static/widget/ by name. */
 export async function files() {
-  const app = await bundle("src/main.ts");
-  const file = `app-${createHash("sha256").update(app).digest("hex").slice(0, 8)}.js`;
-  const integrity = `sha256-${createHash("sha256").update(app).digest("base64")}`;
+  const { app, parts } = await named();
+  const integrity = `sha256-${digest(app.code, "base64")}`;
   const loader = await bundle("src/loader.ts", {
-    __APP__: JSON.stringify(file),
+    __APP__: JSON.stringify(app.file),
     __INTEGRITY__: JSON.stringify(integrity),
   });
-  const manifest = `${JSON.stringify({ app: { file, integrity } }, null, 2)}\n`;
-  return { [file]: app, "loader.js": loader, "manifest.json": manifest, "licences.txt": await licences() };
+  const manifest = {
+    app: { file: app.file, integrity },
+    parts: Object.fromEntries(parts.map(({ name, file }) => [name, file])),
+  };
+  return {
+    [app.file]: app.code,
+    ...Object.fromEntries(parts.map(({ file, code }) => [file, code])),
+    "loader.js": loader.app,
+    "manifest.json": `${JSON.stringify(manifest, null, 2)}\n`,
+    "licences.txt": await licences(),
+  };
 }
 
 export async function write(out = OUT) {

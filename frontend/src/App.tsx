@@ -2,11 +2,14 @@
 import { useCallback, useEffect, useId, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import { flushSync } from "react-dom";
 import { createRoot } from "react-dom/client";
-import { Announcer, useSpoken } from "./parts/Announcer";
 import { Around, type Card, type Mode, type Surroundings } from "./parts/context";
 import { Launcher } from "./parts/Launcher";
+import { Late } from "./parts/Later";
 import { Panel } from "./parts/Panel";
-import { speak } from "./strings";
+import { reading } from "./parts/parts";
+import { Spoken, useSpoken } from "./parts/Spoken";
+import { adopt, undress } from "./sheets";
+import { knows, learn, speak } from "./strings";
 import css from "./styles.css?inline";
 import { look } from "./theme";
 import type { State, Store, Theme } from "./types";
@@ -18,26 +21,28 @@ const PLAIN: Theme = { primary: "#2f5bd8", radius: 16, font: "", logo: "", posit
 /** Show `store` in `root`; an element gets a shadow root. Call what it returns to take everything away again. */
 export function mount(root: ShadowRoot | HTMLElement, store: Store, mode: Mode): () => void {
   const shadow = root instanceof ShadowRoot ? root : (root.shadowRoot ?? root.attachShadow({ mode: "open" }));
-  const sheet = new CSSStyleSheet();
-  sheet.replaceSync(css);
-  shadow.adoptedStyleSheets = [...shadow.adoptedStyleSheets, sheet];
+  adopt(shadow, css);
   const place = document.createElement("div");
   shadow.append(place);
   const app = createRoot(place);
   // At once, so that the loader's button and ours are never both there or both gone.
-  flushSync(() => app.render(<App store={store} mode={mode} />));
+  flushSync(() => app.render(<App store={store} mode={mode} root={shadow} />));
   return () => {
     app.unmount();
     place.remove();
-    shadow.adoptedStyleSheets = shadow.adoptedStyleSheets.filter((one) => one !== sheet);
+    undress(shadow);
   };
 }
 
-export function App({ store, mode }: { store: Store; mode: Mode }) {
-  const state = useSyncExternalStore(store.subscribe, store.getState, store.getState);
+export function App({ store, mode, root }: { store: Store; mode: Mode; root: ShadowRoot }) {
+  const known = useSyncExternalStore(store.subscribe, store.getState, store.getState);
+  const locale = known.settings?.locale ?? navigator.language;
+  const speaks = useLanguage(locale);
+  // Settings without their words would be shown in English for a moment.
+  const state = speaks ? known : { ...known, settings: null };
   const { settings } = state;
   const id = useId();
-  const speech = useMemo(() => speak(settings?.locale ?? navigator.language, settings?.strings ?? {}), [settings]);
+  const speech = useMemo(() => speak(locale, settings?.strings ?? {}), [settings, locale, speaks]);
   const [lines, say] = useSpoken();
   const [card, show, closeCard] = useCard();
   // A panel that stood open when the page came leaves the focus where the page has it.
@@ -45,8 +50,8 @@ export function App({ store, mode }: { store: Store; mode: Mode }) {
   if (!state.open) standing.current = false;
   const takesFocus = !standing.current;
   const around = useMemo<Surroundings>(
-    () => ({ actions: store.actions, speech, mode, settings, show, say, takesFocus }),
-    [store, speech, mode, settings, show, say, takesFocus],
+    () => ({ actions: store.actions, speech, mode, settings, show, say, takesFocus, root }),
+    [store, speech, mode, settings, show, say, takesFocus, root],
   );
   const theme = settings?.theme ?? PLAIN;
   const style = useMemo(() => look(theme).properties, [theme]);
@@ -72,10 +77,28 @@ export function App({ store, mode }: { store: Store; mode: Mode }) {
       >
         {shown && <Panel state={state} id={id} card={card} onCardClosed={closeCard} />}
         {mode === "bubble" && <Launcher open={state.open} id={id} />}
-        <Announcer state={state} lines={lines} />
+        {(shown || state.turns.length > 0) && (
+          <Late part={reading} meanwhile={<span />}>
+            {({ Announcer }) => <Announcer state={state} />}
+          </Late>
+        )}
+        <Spoken lines={lines} />
       </div>
     </Around.Provider>
   );
+}
+
+/** Whether the words of a language are here, or cannot be had. */
+function useLanguage(locale: string): boolean {
+  const [learnt, setLearnt] = useState("");
+  useEffect(() => {
+    let wanted = true;
+    learn(locale).then(() => wanted && setLearnt(locale));
+    return () => {
+      wanted = false;
+    };
+  }, [locale]);
+  return learnt === locale || knows(locale);
 }
 
 /** The operator means the right and left of the screen; everything within goes by the direction of the script. */

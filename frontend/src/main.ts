@@ -1,7 +1,8 @@
 /** The app: takes over from the loader, or shows the hosted page on which it finds itself. */
 
 import { mount } from "./App";
-import { sharedStore } from "./shared";
+import { hosted } from "./parts/parts";
+import type { Shared } from "./shared";
 import type { Stub } from "./stub";
 import { Widget } from "./widget";
 
@@ -9,10 +10,11 @@ const HOSTED = document.getElementById("parley-settings");
 if (HOSTED) showHosted(JSON.parse(HOSTED.textContent ?? "{}"));
 else takeOver();
 
-function showHosted(told: Parameters<typeof sharedStore>[0] & { mode: "bubble" | "page" | "shared" }): void {
+function showHosted(told: Shared & { mode: "bubble" | "page" | "shared" }): void {
   const target = document.getElementById("parley")!;
   if (told.mode === "shared") {
-    mount(target.attachShadow({ mode: "open" }), sharedStore(told), "shared");
+    const root = target.attachShadow({ mode: "open" });
+    hosted.bring().then(({ sharedStore }) => mount(root, sharedStore(told), "shared"));
     return;
   }
   const { tenant, assistant } = told.settings;

@@ -1,6 +1,5 @@
 /** The widget's words: by key, in the reader's language, with the operator's own wording before ours. */
-import { ar } from "./words/ar";
-import { de } from "./words/de";
+import { type Later, later } from "./later";
 import { en } from "./words/en";
 
 export type Key = keyof typeof en;
@@ -9,7 +8,25 @@ export type Words = Record<Key, string> & Partial<Record<Plural<Key>, string>>;
 /** Keys that `t` takes: those of en.ts, and the plural ones without their form. */
 export type Name = Key | "wait" | "sources";
 
-const LANGUAGES: Record<string, Words> = { en, de, ar };
+/** English is always there; the others are fetched. */
+const LANGUAGES: Record<string, Later<Words>> = {
+  de: later("de", async () => (await import("./words/de")).de),
+  ar: later("ar", async () => (await import("./words/ar")).ar),
+};
+
+function languageOf(locale: string): Later<Words> | undefined {
+  return LANGUAGES[supported(locale).split("-")[0]!.toLowerCase()];
+}
+
+/** Whether the words of a language are here. */
+export function knows(locale: string): boolean {
+  return languageOf(locale)?.here !== null;
+}
+
+/** Fetches the words of a language. Where they cannot be had, it stays English. */
+export async function learn(locale: string): Promise<void> {
+  await languageOf(locale)?.bring().catch(() => null);
+}
 
 export interface Speech {
   t(name: Name, values?: Record<string, string | number>): string;
@@ -25,7 +42,7 @@ export interface Speech {
 
 export function speak(locale: string, own: Partial<Record<string, string>>): Speech {
   const tag = supported(locale);
-  const words: Partial<Record<string, string>> = LANGUAGES[tag.split("-")[0]!.toLowerCase()] ?? en;
+  const words: Partial<Record<string, string>> = languageOf(locale)?.here ?? en;
   const plurals = new Intl.PluralRules(tag);
   const numbers = new Intl.NumberFormat(tag);
 

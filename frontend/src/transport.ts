@@ -1,14 +1,17 @@
 /** Keeps a line to Parley while one is wanted: over a socket, or over event streams where sockets do not come up. */
 
 import type { Api } from "./api";
+import { later } from "./later";
 import type { Line, Loss } from "./line";
 import { complain, REFUSED, Refusal, SUSPENDED, UNREACHABLE } from "./problems";
 import { openSocket } from "./socket";
-import { openStreams } from "./streams";
 import { backoff } from "./timing";
 import type { Problem, State } from "./types";
 import type { Visit } from "./visit";
 import type { Frame, Outgoing } from "./wire";
+
+/** Most networks let sockets through. */
+const streams = later("streams", () => import("./streams"));
 
 export interface Listener {
   up(): void; // a line: what is not confirmed is to be sent again, what runs to be resumed
@@ -107,14 +110,15 @@ export class Transport {
       this.connecting = false;
       return this.refused(error);
     }
+    const blocked = this.blocked >= BLOCKED_BEFORE_STREAMS;
+    const openStreams = blocked && (await streams.bring().catch(() => null))?.openStreams;
     if (generation !== this.generation) return;
-    const streams = this.blocked >= BLOCKED_BEFORE_STREAMS;
     const heard = {
       up: () => this.came(opened),
       frame: (frame: Frame) => this.hear(opened, frame),
       down: (loss: Loss) => this.fell(opened, loss),
     };
-    const opened: Line = streams ? openStreams(this.api, heard) : openSocket(this.api.base, token, heard);
+    const opened: Line = openStreams ? openStreams(this.api, heard) : openSocket(this.api.base, token, heard);
     this.opening = opened;
   }
 

@@ -1,9 +1,11 @@
 /** Words, numbers and times by language. */
 import { expect, test } from "vitest";
-import { speak } from "../src/strings";
+import { learn, speak } from "../src/strings";
 import { ar } from "../src/words/ar";
 import { de } from "../src/words/de";
 import { en } from "../src/words/en";
+
+await Promise.all([learn("de"), learn("ar")]);
 
 const holes = (text: string) => [...new Set(text.match(/\{\w+\}/g) ?? [])].sort();
 

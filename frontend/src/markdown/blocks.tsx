@@ -1,7 +1,7 @@
 /** Blocks of an answer as elements. A block, an item and a row that did not change are not rendered again. */
 import { memo, type ReactNode, useState } from "react";
 import { useWords } from "../parts/context";
-import { Icon } from "../parts/Icon";
+import { AnswerIcon } from "../parts/AnswerIcon";
 import { type Cite, deeper, type Reader, renderInline, tooDeep } from "./inline";
 import type { Token, Tokens } from "./lex";
 
@@ -114,7 +114,7 @@ function CodeBlock({ text, lang }: { text: string; lang: string }) {
       <div className="code-bar">
         <span>{name}</span>
         <button type="button" className="quiet" onClick={copy} aria-label={t("copyCode")}>
-          <Icon name={copied ? "check" : "copy"} />
+          <AnswerIcon name={copied ? "check" : "copy"} />
           <span aria-hidden="true">{t(copied ? "copied" : "copy")}</span>
         </button>
       </div>

@@ -1,26 +1,11 @@
-/** The live region. It is there from the start, since readers watch only what they have seen empty. */
-import { useEffect, useRef, useState } from "react";
+/** Tells those who listen how an answer goes on. */
+import { useEffect, useRef } from "react";
 import type { State, Turn } from "../types";
 import { sentences } from "./announce";
 import { useAround } from "./context";
 import { isBusy, problemOf, statusOf } from "./turns";
 
-const KEPT = 4;
-
-/** Sentences to say, oldest first, each with its own key. */
-export function useSpoken(): [{ id: number; text: string }[], (sentence: string) => void] {
-  const [lines, setLines] = useState<{ id: number; text: string }[]>([]);
-  const count = useRef(0);
-  const say = useRef((text: string) => {
-    if (!text) return;
-    count.current += 1;
-    const line = { id: count.current, text };
-    setLines((before) => [...before.slice(1 - KEPT), line]);
-  });
-  return [lines, say.current];
-}
-
-export function Announcer({ state, lines }: { state: State; lines: { id: number; text: string }[] }) {
+export function Announcer({ state }: { state: State }) {
   const { speech, say, settings } = useAround();
   const turn = state.turns.at(-1);
   const heard = useRef({ turn: turn?.asked, next: turn?.answer.length ?? 0, busy: false });
@@ -44,13 +29,7 @@ export function Announcer({ state, lines }: { state: State; lines: { id: number;
     if (state.connection === "offline") say(speech.t("offline"));
   }, [state.connection, say, speech]);
 
-  return (
-    <div className="unseen" aria-live="polite" aria-atomic="false" aria-relevant="additions">
-      {lines.map((line) => (
-        <p key={line.id}>{line.text}</p>
-      ))}
-    </div>
-  );
+  return null;
 }
 
 function ending(turn: Turn, speech: ReturnType<typeof useAround>["speech"]): string {

@@ -4,6 +4,7 @@ import { Markdown } from "../markdown/Markdown";
 import type { Turn } from "../types";
 import { useAround, useWords } from "./context";
 import { Feedback } from "./Feedback";
+import { AnswerIcon } from "./AnswerIcon";
 import { Icon } from "./Icon";
 import { Chip, SourceList } from "./Sources";
 import { Trouble } from "./Trouble";
@@ -87,7 +88,7 @@ function Deeds({ turn, siblings, locked }: AnswerProps) {
           title={t("copy")}
           onClick={copy}
         >
-          <Icon name={copied ? "check" : "copy"} />
+          <AnswerIcon name={copied ? "check" : "copy"} />
         </button>
       )}
       {!locked && turn.state !== "failed" && (
@@ -103,7 +104,7 @@ function Deeds({ turn, siblings, locked }: AnswerProps) {
       )}
       {!locked && canResume(turn) && (
         <button type="button" className="quiet small" onClick={() => actions.resume(turn.id)}>
-          <Icon name="forward" />
+          <AnswerIcon name="forward" />
           {t("resume")}
         </button>
       )}
@@ -131,7 +132,7 @@ function Branches({ turn, siblings }: { turn: string; siblings: string[] }) {
         onClick={() => go(-1)}
       >
         <span className="turned">
-          <Icon name="chevron" />
+          <AnswerIcon name="chevron" />
         </span>
       </button>
       <span aria-hidden="true">
@@ -144,7 +145,7 @@ function Branches({ turn, siblings }: { turn: string; siblings: string[] }) {
         aria-disabled={at >= siblings.length - 1}
         onClick={() => go(1)}
       >
-        <Icon name="chevron" />
+        <AnswerIcon name="chevron" />
       </button>
     </div>
   );

@@ -57,7 +57,7 @@ export function Composer({ state }: { state: State }) {
           placeholder={t("placeholder")}
           aria-label={t("question")}
           enterKeyHint="send"
-          onChange={(event) => actions.setDraft(event.currentTarget.value)}
+          onInput={(event) => actions.setDraft(event.currentTarget.value)}
           onKeyDown={(event) => {
             if (!isSend(event)) return;
             event.preventDefault();

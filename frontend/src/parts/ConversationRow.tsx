@@ -2,7 +2,7 @@
 import { type KeyboardEvent, useEffect, useId, useRef, useState } from "react";
 import type { Conversation } from "../types";
 import { useAround, useWords } from "./context";
-import { Icon } from "./Icon";
+import { Drawing } from "./Icon";
 
 interface RowProps {
   conversation: Conversation;
@@ -53,7 +53,7 @@ export function ConversationRow({ conversation, day, current, onChosen }: RowPro
           aria-controls={doing ? id : undefined}
           onClick={() => setDoing(doing ? "" : "menu")}
         >
-          <Icon name="more" />
+          <Drawing name="more" path="M5 12h.01M12 12h.01M19 12h.01" />
         </button>
       </div>
       {doing && (
@@ -123,7 +123,7 @@ function Rename({ conversation, onDone }: { conversation: Conversation; onDone: 
         maxLength={200}
         value={title}
         aria-label={t("title")}
-        onChange={(event) => setTitle(event.currentTarget.value)}
+        onInput={(event) => setTitle(event.currentTarget.value)}
       />
       {wrong && <p className="wrong">{wrong}</p>}
       <div className="row end">

@@ -3,7 +3,7 @@ import { useState } from "react";
 import type { State } from "../types";
 import { ConversationRow } from "./ConversationRow";
 import { useAround, useWords } from "./context";
-import { Icon } from "./Icon";
+import { Drawing, Icon } from "./Icon";
 
 export function Conversations({ state, onChosen }: { state: State; onChosen: () => void }) {
   const { actions, speech } = useAround();
@@ -25,14 +25,14 @@ export function Conversations({ state, onChosen }: { state: State; onChosen: () 
         {t("newConversation")}
       </button>
       <div className="find">
-        <Icon name="search" />
+        <Drawing name="search" path="M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14Zm5-2 4 4" />
         <input
           type="search"
           dir="auto"
           value={words}
           aria-label={t("findConversations")}
           placeholder={t("findConversations")}
-          onChange={(event) => {
+          onInput={(event) => {
             setWords(event.currentTarget.value);
             actions.findConversations(event.currentTarget.value);
           }}

@@ -74,7 +74,7 @@ function ByForm() {
         value={email}
         aria-invalid={wrong !== ""}
         aria-describedby={wrong ? `${id}-wrong` : undefined}
-        onChange={(event) => setEmail(event.currentTarget.value)}
+        onInput={(event) => setEmail(event.currentTarget.value)}
       />
       {wrong && (
         <p id={`${id}-wrong`} className="wrong" role="alert">
@@ -88,7 +88,7 @@ function ByForm() {
         dir="auto"
         maxLength={2000}
         value={note}
-        onChange={(event) => setNote(event.currentTarget.value)}
+        onInput={(event) => setNote(event.currentTarget.value)}
       />
       <button type="submit" className="primary" disabled={state === "sending"}>
         {t("sendHandOff")}

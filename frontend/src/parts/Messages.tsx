@@ -1,9 +1,10 @@
 /** The conversation, or how to begin one. */
 import type { State } from "../types";
-import { Answer } from "./Answer";
 import { useAround, useWords } from "./context";
 import { Logo } from "./Header";
 import { Icon } from "./Icon";
+import { Late } from "./Later";
+import { reading } from "./parts";
 import { Question } from "./Question";
 import { isBusy } from "./turns";
 import { useFollow } from "./useFollow";
@@ -23,7 +24,9 @@ export function Messages({ state }: { state: State }) {
           {state.turns.map((turn, index) => (
             <div key={`${index}:${turn.asked}`} className="turn">
               <Question turn={turn} locked={locked} />
-              <Answer turn={turn} siblings={state.siblings[turn.id]} locked={locked} />
+              <Late part={reading} meanwhile={<p className="raw">{turn.answer}</p>}>
+                {({ Answer }) => <Answer turn={turn} siblings={state.siblings[turn.id]} locked={locked} />}
+              </Late>
             </div>
           ))}
         </div>

@@ -1,16 +1,14 @@
 /** The panel of the bubble, or the whole of a page. */
-import { type KeyboardEvent, useEffect, useRef, useState } from "react";
+import { type KeyboardEvent, useEffect, useRef } from "react";
 import type { State } from "../types";
 import { Composer } from "./Composer";
-import { Consent } from "./Consent";
-import { Conversations } from "./Conversations";
 import { type Card, useAround, useMedia, useWords } from "./context";
-import { HandOff } from "./HandOff";
 import { Header } from "./Header";
 import { Icon } from "./Icon";
+import { isComposing } from "./keys";
+import { Late } from "./Later";
 import { Messages } from "./Messages";
-import { Sheet } from "./Sheet";
-import { Passage } from "./Sources";
+import { hosted, reading } from "./parts";
 import { Trouble } from "./Trouble";
 
 export const FULL_SCREEN = "(max-width: 480px), (max-height: 480px)";
@@ -29,6 +27,8 @@ export function Panel({ state, id, card, onCardClosed }: PanelProps) {
   const t = useWords();
   const full = useMedia(FULL_SCREEN) && mode === "bubble";
   const panel = useRef<HTMLDivElement>(null);
+  // Whoever opens it is going to read.
+  useEffect(() => void reading.bring().catch(() => null), []);
   useEffect(() => {
     // The composer takes the focus where there is one that wants it, or else the panel itself.
     const root = panel.current?.getRootNode() as ShadowRoot | undefined;
@@ -36,15 +36,19 @@ export function Panel({ state, id, card, onCardClosed }: PanelProps) {
   }, [takesFocus]);
 
   const onKeyDown = (event: KeyboardEvent<HTMLDivElement>) => {
-    if (event.key === "Escape" && mode === "bubble" && !event.nativeEvent?.isComposing) actions.close();
+    if (event.key === "Escape" && mode === "bubble" && !isComposing(event)) actions.close();
     if (event.key === "Tab" && full) keepWithin(event);
   };
   const name = t("chatWith", { name: settings?.name ?? "" }).trim();
   if (mode !== "bubble") {
     return (
-      <Page state={state}>
-        {(menu) => <Inside state={state} card={card} onCardClosed={onCardClosed} onMenu={menu} />}
-      </Page>
+      <Late part={hosted}>
+        {({ Page }) => (
+          <Page state={state}>
+            {(menu) => <Inside state={state} card={card} onCardClosed={onCardClosed} onMenu={menu} />}
+          </Page>
+        )}
+      </Late>
     );
   }
   return (
@@ -73,40 +77,6 @@ function keepWithin(event: KeyboardEvent<HTMLDivElement>) {
   if (active !== end && active !== event.currentTarget) return;
   event.preventDefault();
   (event.shiftKey ? all.at(-1) : all[0])?.focus();
-}
-
-function Page({ state, children }: { state: State; children: (menu: (() => void) | null) => React.ReactNode }) {
-  const { mode } = useAround();
-  const [menu, setMenu] = useState(false);
-  const narrow = useMedia("(max-width: 800px)");
-  const list = mode === "page" && (!narrow || menu);
-  const drawer = list && narrow;
-  const page = useRef<HTMLDivElement>(null);
-  const was = useRef(drawer);
-  useEffect(() => {
-    // The focus goes along: into the drawer, and back to the button that opened it.
-    if (was.current !== drawer) page.current?.querySelector<HTMLElement>(drawer ? ".aside button" : ".menu")?.focus();
-    was.current = drawer;
-  }, [drawer]);
-  return (
-    // biome-ignore lint/a11y/noStaticElementInteractions: Escape closes the list from wherever the focus is
-    <div
-      ref={page}
-      className="page"
-      data-list={list || undefined}
-      onKeyDown={(event) => {
-        if (event.key === "Escape") setMenu(false);
-      }}
-    >
-      {list && <Conversations state={state} onChosen={() => setMenu(false)} />}
-      {drawer && (
-        <button type="button" className="scrim" tabIndex={-1} aria-hidden="true" onClick={() => setMenu(false)} />
-      )}
-      <main className="panel" inert={drawer}>
-        {children(mode === "page" && narrow ? () => setMenu(!menu) : null)}
-      </main>
-    </div>
-  );
 }
 
 interface InsideProps extends Omit<PanelProps, "id"> {
@@ -138,20 +108,11 @@ function Inside({ state, card, onCardClosed, onMenu }: InsideProps) {
           </div>
         )}
         {!settings && !refused && <Loading />}
-        {settings && needsConsent && <Consent consent={needsConsent} />}
+        {settings && needsConsent && <Late part={reading}>{({ Consent }) => <Consent consent={needsConsent} />}</Late>}
         {settings && !needsConsent && <Messages state={state} />}
         {settings && !needsConsent && !refused && mode !== "shared" && <Composer state={state} />}
       </div>
-      {card?.kind === "passage" && (
-        <Sheet title={t("source", { n: card.source.n, title: "" }).replace(/[:\s]+$/, "")} onClose={onCardClosed}>
-          <Passage source={card.source} />
-        </Sheet>
-      )}
-      {card?.kind === "handoff" && settings?.handoff && (
-        <Sheet title={t("handOff")} onClose={onCardClosed}>
-          <HandOff way={settings.handoff} question={state.turns.at(-1)?.question ?? state.draft} />
-        </Sheet>
-      )}
+      {card && <Late part={reading}>{({ Cards }) => <Cards card={card} state={state} onClosed={onCardClosed} />}</Late>}
     </>
   );
 }

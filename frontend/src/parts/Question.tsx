@@ -1,9 +1,10 @@
-/** What the reader asked, and the same to be asked better. */
+/** What the reader asked. */
 import { useEffect, useRef, useState } from "react";
 import type { Turn } from "../types";
 import { useAround, useWords } from "./context";
 import { Icon } from "./Icon";
-import { isSend } from "./keys";
+import { Late } from "./Later";
+import { extras } from "./parts";
 import { isBusy } from "./turns";
 
 export function Question({ turn, locked }: { turn: Turn; locked: boolean }) {
@@ -22,7 +23,7 @@ export function Question({ turn, locked }: { turn: Turn; locked: boolean }) {
       setEditing(false);
       if (text?.trim()) actions.edit(turn.id, text.trim());
     };
-    return <Editor text={turn.question} onDone={done} />;
+    return <Late part={extras}>{({ Editor }) => <Editor text={turn.question} onDone={done} />}</Late>;
   }
   return (
     <div className="question">
@@ -44,51 +45,5 @@ export function Question({ turn, locked }: { turn: Turn; locked: boolean }) {
         </button>
       )}
     </div>
-  );
-}
-
-function Editor({ text, onDone }: { text: string; onDone: (text: string | null) => void }) {
-  const t = useWords();
-  const [value, setValue] = useState(text);
-  const area = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
-    area.current?.focus();
-    area.current?.setSelectionRange(text.length, text.length);
-  }, [text]);
-  return (
-    <form
-      className="editor"
-      onSubmit={(event) => {
-        event.preventDefault();
-        onDone(value);
-      }}
-    >
-      <h2 className="unseen">{t("edit")}</h2>
-      <textarea
-        ref={area}
-        dir="auto"
-        rows={Math.min(8, value.split("\n").length + 1)}
-        aria-label={t("edit")}
-        value={value}
-        onChange={(event) => setValue(event.currentTarget.value)}
-        onKeyDown={(event) => {
-          if (event.key === "Escape") {
-            event.stopPropagation();
-            onDone(null);
-          } else if (isSend(event)) {
-            event.preventDefault();
-            onDone(value);
-          }
-        }}
-      />
-      <div className="row end">
-        <button type="button" className="plain" onClick={() => onDone(null)}>
-          {t("cancel")}
-        </button>
-        <button type="submit" className="primary" disabled={!value.trim()}>
-          {t("save")}
-        </button>
-      </div>
-    </form>
   );
 }

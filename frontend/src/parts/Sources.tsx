@@ -1,7 +1,6 @@
-/** Numbers of sources, the list below an answer, and the passage that a number stands for. */
+/** Numbers of sources, and the list below an answer. */
 import type { Source } from "../types";
 import { useAround, useWords } from "./context";
-import { Icon } from "./Icon";
 
 export function Chip({ source }: { source: Source }) {
   const { show } = useAround();
@@ -41,26 +40,5 @@ export function SourceList({ sources, wide }: { sources: Source[]; wide: boolean
         ))}
       </ul>
     </div>
-  );
-}
-
-export function Passage({ source }: { source: Source }) {
-  const t = useWords();
-  return (
-    <>
-      <p className="origin" dir="auto">
-        <Icon name="page" />
-        <strong>{source.title}</strong>
-      </p>
-      {(source.heading.length > 0 || source.page !== null) && (
-        <p className="path" dir="auto">
-          {[...source.heading, ...(source.page === null ? [] : [t("page", { n: source.page })])].join(" \u203a ")}
-        </p>
-      )}
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrollable regions take the focus */}
-      <blockquote className="passage" dir="auto" tabIndex={0}>
-        {source.text}
-      </blockquote>
-    </>
   );
 }

@@ -14,6 +14,7 @@ export interface Surroundings {
   show(card: Card): void;
   say(sentence: string): void; // to those who listen instead of looking
   takesFocus: boolean; // whether what appears may take the focus
+  root: ShadowRoot | null;
 }
 
 export const Around = createContext<Surroundings>({
@@ -24,6 +25,7 @@ export const Around = createContext<Surroundings>({
   show: () => undefined,
   say: () => undefined,
   takesFocus: false,
+  root: null,
 });
 
 export const useAround = (): Surroundings => useContext(Around);
