@@ -32,6 +32,7 @@ from apps.tenants.scoping import unit
 from chatbot.errors import NotAuthenticated
 
 PREFIX = "parleyv_"
+UNNAMED = "visitor:"  # what the external ids of visitors begin with whom nobody named
 SCOPES = frozenset({"chat:read", "chat:write"})
 LIFE = 900  # seconds that a token lives at most
 SHORTEST = 60
@@ -78,7 +79,7 @@ class Token(NamedTuple):
 
 def anonymous() -> str:
     """The external id of a visitor whom nobody named, which nobody can guess."""
-    return f"visitor:{uuid.uuid4()}"
+    return f"{UNNAMED}{uuid.uuid4()}"
 
 
 async def mint(visit: Visit) -> Token:
@@ -93,8 +94,21 @@ async def mint(visit: Visit) -> Token:
         pipe = (await redis()).pipeline(transaction=False)
         pipe.set(_name(text), _written(visit, expires), px=math.ceil((expires - now) * 1000))
         pipe.set(_name_of_origin(visit.origin), 1, ex=ORIGIN_KNOWN)
+        if visit.visitor.startswith(UNNAMED):
+            tokens = _tokens_of(visit.tenant_id, visit.visitor)
+            pipe.zremrangebyscore(tokens, 0, now)
+            pipe.zadd(tokens, {_name(text): expires})
+            pipe.expire(tokens, LIFE)
         await pipe.execute()
     return Token(text, datetime.datetime.fromtimestamp(expires, datetime.UTC), left * 2 // 3)
+
+
+async def end(tenant_id: uuid.UUID, visitor: str) -> None:
+    """Refuse the tokens of a visitor whom nobody named from now on. Raises ServiceUnavailable without Redis."""
+    with reachable():
+        client = await redis()
+        tokens = _tokens_of(tenant_id, visitor)
+        await client.delete(tokens, *await client.zrange(tokens, 0, -1))
 
 
 async def visit_of(text: str) -> tuple[Visit, datetime.datetime] | None:
@@ -210,6 +224,10 @@ async def knows(origin: str) -> bool:
 def _name(text: str) -> str:
     """Whoever reads Redis finds no token in it: the digest needs the pepper, and does not lead back."""
     return f"visitor:{hmac.digest(settings.PARLEY_KEY_PEPPER.encode(), text.encode(), 'sha256').hex()}"
+
+
+def _tokens_of(tenant_id: uuid.UUID, visitor: str) -> str:
+    return f"tokens-of:{tenant_id}:{visitor}"
 
 
 def _name_of_origin(origin: str) -> str:

@@ -77,7 +77,7 @@ class Conversations(TenantView, generics.ListAPIView[Conversation]):
             rows = rows.filter(assistant__slug=assistant)
         if words := self.request.query_params.get("q"):
             rows = finding.with_words(rows, caller_of(self.request), words, user=user or "")
-        return rows.select_related("assistant", "end_user")
+        return rows.select_related("assistant", "end_user").prefetch_related("shares")
 
     @extend_schema(
         parameters=[

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
+
+from asgiref.sync import async_to_sync
+from django.db import transaction
 
 from apps.access import identities, tickets, visitors
 from apps.access.models import IdempotencyKey
 from apps.access.tickets import Ticket
 from apps.conversations.models import Conversation, Feedback, Merging, Turn
 from apps.conversations.parties import end_user_of
-from apps.tenants import audit
+from apps.tenants import audit, taking_back
 from apps.tenants.models import EndUser, Tenant
 from apps.widget.entrance import Place
 from apps.widget.models import Widget
@@ -51,6 +55,9 @@ def _merge(tenant: Tenant, visitor: str, person: EndUser, address: str) -> None:
     rows = EndUser.objects.for_tenant(tenant).select_for_update()
     end_user_of(tenant, visitor)
     anonymous: EndUser = rows.get(external_id=visitor)
+    # Also where it was done before: Redis may have been away then. The page's other tabs renew, and are the person.
+    transaction.on_commit(partial(async_to_sync(visitors.end), tenant.pk, visitor), robust=True)
+    taking_back.announce(f"visitor:{tenant.pk}:{visitor}")
     if Merging.objects.for_tenant(tenant).filter(visitor=anonymous).exists():
         return
     Merging.objects.create(tenant=tenant, visitor=anonymous, into=person)

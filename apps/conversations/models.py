@@ -33,6 +33,12 @@ class Conversation(TenantOwned):
     def __str__(self) -> str:
         return self.title or "Untitled conversation"
 
+    @property
+    def shared(self) -> bool:
+        """Whether a link shows it to whoever has one."""
+        now = timezone.now()
+        return any(share.expires_at is None or share.expires_at > now for share in self.shares.all())
+
 
 class Message(TenantOwned):
     """Something said, in a conversation, or in a turn that has none. A stored message never changes."""

@@ -69,10 +69,11 @@ class AssistantSerializer(serializers.ModelSerializer[Assistant]):
 class ConversationSerializer(ModelSerializer[Conversation]):
     assistant = serializers.SlugRelatedField[Assistant](slug_field="slug", read_only=True)
     user = serializers.CharField(source="end_user.external_id", read_only=True)
+    shared = serializers.BooleanField(read_only=True, help_text="Whether a link shows it to whoever has one.")
 
     class Meta:
         model = Conversation
-        fields = ("id", "assistant", "user", "title", "created", "active_at")
+        fields = ("id", "assistant", "user", "title", "shared", "created", "active_at")
         read_only_fields = ("id", "created", "active_at")
 
 

@@ -64,6 +64,7 @@ CONVERSATION = {
     "assistant": "guide",
     "user": "customer-17",
     "title": "Which seal fits?",
+    "shared": False,
     "created": "2026-03-31T18:57:42.083171Z",
     "active_at": "2026-03-31T18:59:10.530262Z",
 }

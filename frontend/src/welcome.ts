@@ -27,7 +27,11 @@ export async function explainSilence(place: Place): Promise<Refusal> {
   const probe = fetch(`${place.base}/healthz/live`, { mode: "no-cors", cache: "no-store" });
   return probe.then(
     () => unwelcome(place),
-    () => new Refusal(UNREACHABLE),
+    async () => {
+      // Of its policy a page hears a little later than that the request failed.
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return forbidden.has(place.base) ? new Refusal(REFUSED) : new Refusal(UNREACHABLE);
+    },
   );
 }
 
@@ -39,12 +43,15 @@ export function unwelcome({ base, tenant, assistant }: Place): Refusal {
   return new Refusal(REFUSED, 401);
 }
 
+const forbidden = new Set<string>();
+
 /** The page's own policy is an obstacle that only its developer can see and remove. */
 export function watchPolicy(base: string): () => void {
   const look = (event: SecurityPolicyViolationEvent) => {
     if (!event.blockedURI.replace(/^ws/, "http").startsWith(base)) return;
+    forbidden.add(base);
     complain(
-      `this page's Content-Security-Policy forbids ${event.blockedURI}. ` +
+      `this page's Content-Security-Policy forbids requests to ${base}. ` +
         `Allow ${base} and ${base.replace(/^http/, "ws")} in ${event.effectiveDirective} (docs/widget.md).`,
     );
   };

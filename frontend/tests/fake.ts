@@ -53,6 +53,7 @@ export class FakeParley {
   settings = { ...SETTINGS };
   /** What goes wrong: each is looked at when its time comes. */
   blockSockets = false;
+  refusedSockets = 0;
   refuseVisits = false;
   swallow = 0; // so many questions arrive, and their socket dies before a word comes back
   refuseAsks: Record<string, unknown>[] = [];
@@ -67,7 +68,10 @@ export class FakeParley {
   async start(port = 0): Promise<this> {
     this.server = createServer((request, response) => void this.answer(request, response));
     this.server.on("upgrade", (request, socket, head) => {
-      if (this.blockSockets) return socket.destroy();
+      if (this.blockSockets) {
+        this.refusedSockets += 1;
+        return socket.destroy();
+      }
       this.upgrading.handleUpgrade(request, socket, head, (opened) => this.talk(opened));
     });
     await new Promise<void>((resolve) => this.server.listen(port, "127.0.0.1", resolve));

@@ -285,6 +285,26 @@ describe("losing the line", () => {
   });
 });
 
+test("without a network nothing is learnt of sockets: answers come over one again", async () => {
+  const store = open();
+  parley.finish(await ask(store, "One?"), { text: "1" });
+  await finished(store, "1");
+  Object.assign(navigator, { onLine: false });
+  parley.blockSockets = true;
+  parley.cut();
+  // Each attempt fails as one to a blocked socket does: more of them than it takes to give sockets up.
+  await until(() => parley.refusedSockets >= 3);
+  Object.assign(navigator, { onLine: true });
+  parley.blockSockets = false;
+  window.dispatchEvent(new Event("online"));
+  store.actions.ask("Two?");
+  await until(() => parley.turns.length === 2);
+  expect(parley.sockets.size).toBe(1);
+  parley.finish(parley.last, { text: "2" });
+  await finished(store, "2");
+  expect(complaints).toEqual([]);
+});
+
 describe("where sockets are blocked", () => {
   beforeEach(() => {
     parley.blockSockets = true;

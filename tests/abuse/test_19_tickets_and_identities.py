@@ -19,6 +19,7 @@ from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.apps.access.visiting import OTHER, PAGE, SHOP, Page, change
 from tests.apps.conversations.conftest import World
+from tests.apps.conversations.test_websocket import Socket
 from tests.apps.widget.dressed import SECRET, dress, identity
 
 UNSIGNED = jwt.encode({"sub": "customer-17", "exp": int(time.time()) + 300}, None, algorithm="none")
@@ -250,8 +251,8 @@ async def test_what_an_anonymous_visitor_said_becomes_the_identified_ones(shop: 
     anonymous = await who(before["token"])
     told = await entered(ticket=before["ticket"], identity=identity())
     assert await conversations_of(told) == [conversation]
-    assert await conversations_of(before) == []
-    assert (await Page(token=before["token"]).get(f"/api/v1/conversations/{conversation}")).status_code == 404
+    for path in ("", f"/{conversation}"):
+        assert (await Page(token=before["token"]).get(f"/api/v1/conversations{path}")).status_code == 401
 
     def owners() -> set[str]:
         rows = [*Conversation.objects.filter(pk=conversation), *Turn.objects.all(), *Feedback.objects.all()]
@@ -266,14 +267,37 @@ async def test_it_happens_once(shop: World) -> None:
     """The old ticket, replayed with another identity or alone, gives nothing away."""
     before = await entered()
     await begin(shop, before)
+    anonymous = await who(before["token"])
     mine = await entered(ticket=before["ticket"], identity=identity())
     for _ in range(2):
         again = await entered(ticket=before["ticket"], identity=identity("customer-18"))
         assert await conversations_of(again) == []
     alone = await entered(ticket=before["ticket"])
-    assert await who(alone["token"]) != await who(before["token"])
+    assert await who(alone["token"]) != anonymous
     assert len(await conversations_of(mine)) == 1
     assert await platform_unit(Merging.objects.count) == 1
+
+
+async def test_tokens_of_who_has_a_name_now_are_refused(shop: World) -> None:
+    """Of every tab, renewed ones too, and at once on a socket: the widget then comes back as the person."""
+    before, bystander = await entered(), await entered()
+    await begin(shop, before)
+    tab = await entered(ticket=before["ticket"])
+    renewed = (await Page(token=before["token"]).say("visitors/renew")).json()
+    socket = Socket(Origin=SHOP)
+    await socket.connect()
+    await socket.say(type="auth", key=tab["token"])
+    assert (await socket.hear())["type"] == "ready"
+    await entered(ticket=before["ticket"], identity=identity())
+    for told in (before, tab, renewed):
+        page = Page(token=told["token"])
+        for response in (await page.get("/api/v1/conversations"), await page.say("visitors/renew")):
+            assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
+    sent = await socket.receive_output(5)
+    while sent["type"] != "websocket.close":
+        sent = await socket.receive_output(5)
+    assert sent["code"] == 4401
+    assert await conversations_of(bystander) == []
 
 
 async def test_a_crowd_merges_it_once(shop: World) -> None:

@@ -2,17 +2,25 @@
 import { useState } from "react";
 import type { State } from "../types";
 import { ConversationRow } from "./ConversationRow";
-import { useAround, useWords } from "./context";
+import { NARROW, useAround, useMedia, useWords } from "./context";
 import { Drawing, Icon } from "./Icon";
 
 export function Conversations({ state, onChosen }: { state: State; onChosen: () => void }) {
   const { actions, speech } = useAround();
   const t = useWords();
   const [words, setWords] = useState("");
+  // As a drawer it lies above the conversation, which rests meanwhile.
+  const drawer = useMedia(NARROW);
+  const Place = drawer ? "div" : "nav";
   const now = Date.now();
   let day = "";
   return (
-    <nav className="aside" aria-label={t("conversations")}>
+    <Place
+      className="aside"
+      aria-label={t("conversations")}
+      role={drawer ? "dialog" : undefined}
+      aria-modal={drawer || undefined}
+    >
       <button
         type="button"
         className="plain new"
@@ -55,6 +63,6 @@ export function Conversations({ state, onChosen }: { state: State; onChosen: () 
           );
         })}
       </ul>
-    </nav>
+    </Place>
   );
 }

@@ -2,12 +2,12 @@
 import { type ReactNode, useEffect, useRef, useState } from "react";
 import type { State } from "../types";
 import { Conversations } from "./Conversations";
-import { useAround, useMedia } from "./context";
+import { NARROW, useAround, useMedia } from "./context";
 
 export function Page({ state, children }: { state: State; children: (menu: (() => void) | null) => ReactNode }) {
   const { mode } = useAround();
   const [menu, setMenu] = useState(false);
-  const narrow = useMedia("(max-width: 800px)");
+  const narrow = useMedia(NARROW);
   const list = mode === "page" && (!narrow || menu);
   const drawer = list && narrow;
   const page = useRef<HTMLDivElement>(null);

@@ -29,7 +29,8 @@ export function Question({ turn, locked }: { turn: Turn; locked: boolean }) {
     <div className="question">
       {/* biome-ignore lint/a11y/useSemanticElements: questions are jumped between as headings, and look like what was said */}
       <p dir="auto" role="heading" aria-level={2}>
-        <span className="unseen">{t("you")}: </span>
+        {/* bdi: the direction is that of what was asked */}
+        <bdi className="unseen">{t("you")}: </bdi>
         {turn.question}
       </p>
       {!locked && !isBusy(turn) && (

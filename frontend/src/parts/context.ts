@@ -43,6 +43,9 @@ export function useNow(moment: number | undefined): number {
   return now;
 }
 
+/** The hosted page has no room for its list beside the conversation. */
+export const NARROW = "(max-width: 800px)";
+
 /** Whether a media query holds. */
 export function useMedia(query: string): boolean {
   const [holds, setHolds] = useState(() => matchMedia(query).matches);

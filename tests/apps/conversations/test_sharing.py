@@ -76,6 +76,24 @@ async def test_a_link_shows_questions_answers_and_citations(world: World, api: A
     ]  # fmt: skip
 
 
+async def test_the_conversation_says_whether_it_is_shared(world: World, api: Api) -> None:
+    await ask(world, api, "first?", "One.")
+    place = world.turns[:-6]
+
+    async def said() -> list[bool]:
+        listed = (await api.get("/api/v1/conversations")).json()["results"]
+        return [(await api.get(place)).json()["shared"], *(row["shared"] for row in listed)]
+
+    assert await said() == [False, False]
+    await share(world, api, days=1)
+    assert await said() == [True, True]
+    await platform_unit(lambda: Share.objects.update(expires_at=timezone.now()))
+    assert await said() == [False, False]
+    await share(world, api)
+    await api.patch(place, {"shared": False}, content_type="application/json")
+    assert await said() == [True, True]
+
+
 async def test_search_engines_are_told_to_leave_it(world: World, api: Api) -> None:
     await ask(world, api, "pump?", "Prime it.")
     response = await opened((await share(world, api)).json()["url"])
