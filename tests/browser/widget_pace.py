@@ -1,7 +1,7 @@
 """How fast the widget is in Chromium: `python -m tests.browser.widget_pace`, with nothing else at work on the machine.
 
-How long until its panel is painted, the work of each frame and of each token while an answer of 5,000 tokens comes at 100
-in a second, and how far it moves the page around it.
+How long until its panel is painted, the work of each frame and of each token while an answer of 5,000 tokens comes at
+100 in a second, and how far it moves the page around it.
 """
 
 from __future__ import annotations
