@@ -63,7 +63,6 @@ def test_a_long_answer_costs_as_much_for_each_token_at_its_end(page: Page) -> No
     frames = sorted(pace.frames)
     assert frames[len(frames) // 2] < 50
     assert pace.shifts["outside"] == 0
-    assert pace.shifts["all"] < 0.1
     answer = page.locator(".answer .prose").last
     assert answer.locator("table").count() > 10
     assert answer.locator("strong").count() > 10
