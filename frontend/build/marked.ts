@@ -1,7 +1,7 @@
 /** What answers need of `marked`: its lexer, without HTML, reference definitions, extensions and old dialects.
  *
  * marked is one file with everything in it, of which a bundler can leave nothing out. So it is built from its own source,
- * which it brings in its source map, with the settings of src/markdown/lex.ts filled in; its grammar is taken as the
+ * which it brings in its source map, with its usual settings filled in; its grammar is taken as the
  * regular expressions that it amounts to. tests/lexer.test.ts compares the outcome with marked as it is. */
 
 import { readFileSync } from "node:fs";
@@ -109,7 +109,7 @@ export function lexerOnly(): Plugin {
       if (!id.startsWith(PREFIX)) return null;
       const name = id.slice(PREFIX.length);
       if (name === INDEX) {
-        return 'export { _Lexer as Lexer } from "./Lexer.ts"; export { _Tokenizer as Tokenizer } from "./Tokenizer.ts";';
+        return 'export { _Lexer as Lexer } from "./Lexer.ts";';
       }
       const source = files.get(name)!;
       return transformWithOxc(name === "rules.ts" ? grammar(source) : edited(name, source), name, { sourcemap: false });

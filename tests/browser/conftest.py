@@ -6,7 +6,6 @@ refuses to query.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,11 +16,10 @@ from django.contrib.sessions.backends.db import SessionStore
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from apps.tenants.models import User
+from tests.browser.chromium import CHROMIUM, FLAGS
 from tests.conftest import serving
 from tests.environment import ROOT, Backends
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 SCREENSHOTS = ROOT / "var" / "screenshots"
 
 
