@@ -80,7 +80,27 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
         return dict(FailureSerializer(document).data) if document.failure_code else None
 
 
-FILE = f"{', '.join(LABELS.values())}; in a multipart form."
+class RefusalSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ArrivalSerializer(serializers.Serializer[Any]):
+    """What became of one file: its document, which may have been there already, or why it was refused."""
+
+    file_name = serializers.CharField(source="name")
+    added = serializers.BooleanField(help_text="False where the same bytes were there already, and where refused.")
+    document = DocumentSerializer(allow_null=True)
+    refusal = RefusalSerializer(allow_null=True)
+
+
+class ArrivalsSerializer(serializers.Serializer[Any]):
+    """Of a request with several files or a ZIP."""
+
+    results = ArrivalSerializer(many=True)
+
+
+FILE = f"{', '.join(LABELS.values())}; in a multipart form. Several such parts, or a ZIP, are answered by a list."
 TEXT = "Markdown or plain text."
 URL = "An address that begins with https:// or http://, of a public host; fetched in the background."
 
