@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from apps.edge.fields import ModelSerializer, Number, Text
 from apps.knowledge.models import TITLE_CHARS, URL_CHARS, Collection, Document
-from chatbot.errors import InvalidRequest
+from chatbot.errors import InvalidRequest, ParleyError
 from chatbot.formats import LABELS
 
 
@@ -81,8 +81,13 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
 
 
 class RefusalSerializer(serializers.Serializer[Any]):
+    """Why a file was not taken."""
+
     code = serializers.CharField()
-    message = serializers.CharField()
+    message = serializers.SerializerMethodField()
+
+    def get_message(self, error: ParleyError) -> str:
+        return " ".join(error.fields.values()) if error.fields else error.message
 
 
 class ArrivalSerializer(serializers.Serializer[Any]):
@@ -109,7 +114,7 @@ class UploadSerializer(serializers.Serializer[Any]):
     """A document by its file, its text or its address."""
 
     collection = Text(max_length=64, help_text="Slug or id.")
-    file = serializers.FileField(required=False, help_text=FILE)
+    file = serializers.FileField(required=False, allow_empty_file=True, help_text=FILE)
     text = Text(required=False, trim_whitespace=False, help_text=TEXT)
     url = Text(max_length=URL_CHARS, required=False, help_text=URL)
     title = Text(max_length=TITLE_CHARS, required=False, default="", allow_blank=True)

@@ -60,6 +60,12 @@ def test_each_file_becomes_a_document(acme: Tenant, client: Client) -> None:
     assert {document.file_name for document in Document.objects.all()} == {"a.md", "b.txt"}
 
 
+def test_an_empty_file_is_refused_by_itself(client: Client) -> None:
+    answer = send(client, ("a.md", b"Text of a."), ("b.md", b""))
+    assert told(answer) == [("a.md", True, None), ("b.md", False, "invalid_request")]
+    assert answer.json()["results"][1]["refusal"]["message"] == "The file is empty."
+
+
 def test_a_zip_becomes_its_readable_files(acme: Tenant, client: Client) -> None:
     archive = zipped(
         ("guide.md", b"Text of the guide."),
