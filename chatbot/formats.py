@@ -24,6 +24,10 @@ _OOXML = "application/vnd.openxmlformats-officedocument"
 DOCX = f"{_OOXML}.wordprocessingml.document"
 PPTX = f"{_OOXML}.presentationml.presentation"
 XLSX = f"{_OOXML}.spreadsheetml.sheet"
+PNG = "image/png"
+JPEG = "image/jpeg"
+WEBP = "image/webp"
+TIFF = "image/tiff"
 SUFFIXES = {
     ".pdf": PDF,
     ".docx": DOCX,
@@ -42,6 +46,12 @@ SUFFIXES = {
     ".text": TEXT,
     ".log": TEXT,
     ".rst": TEXT,
+    ".png": PNG,
+    ".jpg": JPEG,
+    ".jpeg": JPEG,
+    ".webp": WEBP,
+    ".tif": TIFF,
+    ".tiff": TIFF,
 }
 LABELS = {
     PDF: "PDF",
@@ -55,12 +65,24 @@ LABELS = {
     TSV: "TSV",
     MARKDOWN: "Markdown",
     TEXT: "Text",
+    PNG: "PNG",
+    JPEG: "JPEG",
+    WEBP: "WebP",
+    TIFF: "TIFF",
 }
 
 _OTHER_NAMES = {"application/xhtml+xml": HTML, "text/x-markdown": MARKDOWN, "application/csv": CSV}
 _HEAD = 4096  # bytes by which text is told from all else
 # What a zipped document holds and no other does. The main part's own name varies: Word online writes document2.xml.
 _INNER = {DOCX: "word/", PPTX: "ppt/", XLSX: "xl/", EPUB: "META-INF/container.xml"}
+_BEGINNINGS = {
+    # Readers accept a PDF's header anywhere in its first 1024 bytes.
+    PDF: re.compile(rb".{0,1019}%PDF-", re.DOTALL),
+    PNG: re.compile(rb"\x89PNG\r\n\x1a\n"),
+    JPEG: re.compile(rb"\xff\xd8\xff"),
+    WEBP: re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
+    TIFF: re.compile(rb"II\*\0|MM\0\*"),
+}
 _PAGE = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
 _OLE = bytes.fromhex("D0CF11E0A1B11AE1")  # of the formats before 2007, and of newer ones with a password
 _OLD = {".doc": ".docx", ".dot": ".docx", ".xls": ".xlsx", ".ppt": ".pptx", ".pps": ".pptx", ".rtf": ".docx"}
@@ -84,10 +106,9 @@ def detect(name: str, content: IO[bytes]) -> str:
     head = content.read(_HEAD)
     if media_type in _INNER:
         _check_archive(media_type, head, content)
-    elif media_type == PDF:
-        # Readers accept a PDF's header anywhere in its first 1024 bytes.
-        if b"%PDF-" not in head[:1024]:
-            raise UnsupportedType("The file is named as a PDF, but is something else.")
+    elif media_type in _BEGINNINGS:
+        if not _BEGINNINGS[media_type].match(head):
+            raise UnsupportedType(f"The file is named as {LABELS[media_type]}, but is something else.")
     elif head.startswith(b"%PDF-") or _CONTROL.search(decoded(head)):
         raise UnsupportedType(f"The file is named as text ({suffix}), but is something else.")
     return media_type

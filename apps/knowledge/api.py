@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict
 from typing import Any, cast
 
+from django.core.files.base import File
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import path
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    PolymorphicProxySerializer,
+    extend_schema,
+)
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,7 +29,6 @@ from apps.access.authentication import Caller
 from apps.access.doors import Door, TenantView, read_body
 from apps.edge.parsers import BoundedJSONParser
 from apps.edge.schema import ERRORS, IDEMPOTENCY_KEY, MISSING, UPLOADS
-from apps.knowledge import storage
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
 from apps.knowledge.events_api import DocumentEvents
 from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
@@ -28,6 +36,7 @@ from apps.knowledge.models import Collection, Document
 from apps.knowledge.parsers import UploadParser, refuse_unmeasured
 from apps.knowledge.search import search
 from apps.knowledge.serializers import (
+    ArrivalsSerializer,
     CollectionChangeSerializer,
     CollectionSerializer,
     DocumentSerializer,
@@ -36,6 +45,7 @@ from apps.knowledge.serializers import (
     SearchSerializer,
     UploadSerializer,
 )
+from apps.knowledge.several import add_several, is_several
 from apps.knowledge.sources import add_source, replace_source
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope, unit
@@ -70,6 +80,14 @@ ACCEPTED = {
     **ERRORS,
     **MISSING,
     **UPLOADS,
+}
+ADDED = {
+    **ACCEPTED,
+    202: OpenApiResponse(
+        PolymorphicProxySerializer("Added", [DocumentSerializer, ArrivalsSerializer], resource_type_field_name=None),
+        "Stored; ask for it again to follow its ingestion.",
+        examples=[QUEUED],
+    ),
 }
 
 
@@ -189,24 +207,34 @@ class Documents(TenantView, generics.ListAPIView[Document]):
     @extend_schema(
         request={"multipart/form-data": UploadSerializer, "application/json": UploadSerializer},
         parameters=[IDEMPOTENCY_KEY],
-        responses=ACCEPTED,
+        responses=ADDED,
     )
     def post(self, request: Request) -> HttpResponse:
-        """Add a document: a file in a multipart form; or as JSON a text, or the address to fetch it from."""
+        """Add a document: a file in a multipart form; or as JSON a text, or the address to fetch it from.
+
+        Several files, or a ZIP of them, become a document each: the answer lists what became of every one.
+        """
         refuse_unmeasured(request)
         sent = valid(UploadSerializer(data=request.data))
         tenant = tenant_of(request)
         with tenant_scope(tenant):
             collection = find_collection(tenant, sent["collection"])
 
+        files = request.FILES.getlist("file")
+        if is_several(files) and sent["title"]:
+            raise InvalidRequest(fields={"title": "Several files cannot have one title. Leave it out."})
+
         def add() -> idempotency.Answer:
+            if is_several(files):
+                arrivals = add_several(tenant, collection, files)
+                return status.HTTP_202_ACCEPTED, ArrivalsSerializer({"results": arrivals}).data
             if url := sent.get("url"):
                 document, added = add_source(tenant, collection, url=url, title=sent["title"])
             else:
                 document, added = add_document(tenant, collection, title=sent["title"], **content_of(sent))
             return status.HTTP_202_ACCEPTED if added else status.HTTP_200_OK, DocumentSerializer(document).data
 
-        return idempotency.once_across(request, caller_of(request), asked_for(sent), add)
+        return idempotency.once_across(request, caller_of(request), asked_for(sent, files), add)
 
 
 class OneDocument(TenantView):
@@ -278,11 +306,18 @@ def content_of(sent: dict[str, Any]) -> dict[str, Any]:
     return {"name": "", "content": sent["text"].encode()}
 
 
-def asked_for(sent: dict[str, Any]) -> dict[str, Any]:
-    """What an upload asks for, with its file by name and digest."""
-    if file := sent.get("file"):
-        return {**sent, "file": [file.name, storage.measure(file).sha256]}
-    return sent
+def asked_for(sent: dict[str, Any], files: Sequence[File[bytes]]) -> dict[str, Any]:
+    """What an upload asks for, with its files by name and digest."""
+    named = [part for file in files for part in (file.name, _digest(file))]
+    return {**sent, "file": named} if named else sent
+
+
+def _digest(file: File[bytes]) -> str:
+    """Refuses nothing: each file is judged by itself."""
+    digest = hashlib.sha256()
+    for part in file.chunks():
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def shown(document: Document, code: int = status.HTTP_200_OK) -> Response:

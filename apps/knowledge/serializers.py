@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from apps.edge.fields import ModelSerializer, Number, Text
 from apps.knowledge.models import TITLE_CHARS, URL_CHARS, Collection, Document
-from chatbot.errors import InvalidRequest
+from chatbot.errors import InvalidRequest, ParleyError
 from chatbot.formats import LABELS
 
 
@@ -80,7 +80,32 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
         return dict(FailureSerializer(document).data) if document.failure_code else None
 
 
-FILE = f"{', '.join(LABELS.values())}; in a multipart form."
+class RefusalSerializer(serializers.Serializer[Any]):
+    """Why a file was not taken."""
+
+    code = serializers.CharField()
+    message = serializers.SerializerMethodField()
+
+    def get_message(self, error: ParleyError) -> str:
+        return " ".join(error.fields.values()) if error.fields else error.message
+
+
+class ArrivalSerializer(serializers.Serializer[Any]):
+    """What became of one file: its document, which may have been there already, or why it was refused."""
+
+    file_name = serializers.CharField(source="name")
+    added = serializers.BooleanField(help_text="False where the same bytes were there already, and where refused.")
+    document = DocumentSerializer(allow_null=True)
+    refusal = RefusalSerializer(allow_null=True)
+
+
+class ArrivalsSerializer(serializers.Serializer[Any]):
+    """Of a request with several files or a ZIP."""
+
+    results = ArrivalSerializer(many=True)
+
+
+FILE = f"{', '.join(LABELS.values())}; in a multipart form. Several such parts, or a ZIP, are answered by a list."
 TEXT = "Markdown or plain text."
 URL = "An address that begins with https:// or http://, of a public host; fetched in the background."
 
@@ -89,7 +114,7 @@ class UploadSerializer(serializers.Serializer[Any]):
     """A document by its file, its text or its address."""
 
     collection = Text(max_length=64, help_text="Slug or id.")
-    file = serializers.FileField(required=False, help_text=FILE)
+    file = serializers.FileField(required=False, allow_empty_file=True, help_text=FILE)
     text = Text(required=False, trim_whitespace=False, help_text=TEXT)
     url = Text(max_length=URL_CHARS, required=False, help_text=URL)
     title = Text(max_length=TITLE_CHARS, required=False, default="", allow_blank=True)

@@ -25,7 +25,7 @@ _TOO_MUCH = f"The file unpacks to more than {UNPACKED_BYTES >> 20} MB of text."
 
 def listing(file: IO[bytes]) -> list[zipfile.ZipInfo]:
     """The parts of text and how large they say they are; nothing is unpacked. Raises Unreadable and TooMuch."""
-    _check_length(file)
+    check_length(file)
     try:
         with zipfile.ZipFile(file) as archive:
             infos = [info for info in archive.infolist() if _is_text(info.filename)]
@@ -76,7 +76,7 @@ def _is_text(name: str) -> bool:
     return name.lower().endswith(_TEXT) and ".." not in path.parts and not path.is_absolute() and "\\" not in name
 
 
-def _check_length(file: IO[bytes]) -> None:
+def check_length(file: IO[bytes]) -> None:
     """zipfile reads the list of parts whole, however long: look at what the end of the file says of it first."""
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - _LONGEST_COMMENT - _END_BYTES - _LOCATOR_BYTES))

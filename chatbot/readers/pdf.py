@@ -60,14 +60,16 @@ def warm_up() -> None:
 
 
 def read(data: bytes) -> tuple[Pages, str | None]:
-    """(page number from 1, Markdown) of each page with text, and the document's title. Raises Unreadable."""
+    """(page number from 1, Markdown) of each page, empty where it holds no text, and the document's title.
+
+    Raises Unreadable.
+    """
     paged = PageConfig(extract_pages=True)
     plain = _parsed(data, ExtractionConfig(use_cache=False, pages=paged))
     pages = {page["page_number"]: _lines(page["content"]) for page in plain.pages}
-    if not any(pages.values()):
-        raise Unreadable("This PDF holds no text. Scanned pages need text recognition (OCR), which is not available.")
+    scanned = {number for number, lines in pages.items() if not lines}
     headings: list[_Heading] = []
-    if len(pages) <= STRUCTURED_PAGES:
+    if len(scanned) < len(pages) <= STRUCTURED_PAGES:
         structured = ExtractionConfig(
             use_cache=False, pages=paged, output_format="markdown", include_document_structure=True
         )
@@ -79,8 +81,9 @@ def read(data: bytes) -> tuple[Pages, str | None]:
     text = without_furniture(pages, large)
     # Labels and cards repeat what a book would have as its header.
     pages = text if any(map(any, text.values())) else pages
+    marked = [(number, _markdown(lines)) for number, lines in _marked_pages(pages, by_page)]
     return (
-        [(number, content) for number, lines in _marked_pages(pages, by_page) if (content := _markdown(lines))],
+        [(number, content) for number, content in marked if content or number in scanned],
         worthy_title(plain.metadata.get("title")),
     )
 

@@ -165,7 +165,7 @@ def test_a_pdf_without_text_says_so(tmp_path: Path) -> None:
     canvas = new_canvas(str(tmp_path / "file"))
     canvas.rect(10, 10, 100, 100, fill=1)
     canvas.save()
-    with pytest.raises(ExtractionFailed, match="no text"):
+    with pytest.raises(ExtractionFailed, match="No text was found"):
         extract(tmp_path / "file", PDF)
 
 

@@ -80,11 +80,11 @@ def test_what_is_read(name: str, content: bytes, media_type: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.pdf", WORD, "named as a PDF"),
-        ("a.pdf", ELF, "named as a PDF"),
-        ("a.pdf", b"<html>", "named as a PDF"),
-        ("a.pdf", b"", "named as a PDF"),
-        ("a.pdf", b" " * 1024 + b"%PDF-1.7", "named as a PDF"),
+        ("a.pdf", WORD, "named as PDF"),
+        ("a.pdf", ELF, "named as PDF"),
+        ("a.pdf", b"<html>", "named as PDF"),
+        ("a.pdf", b"", "named as PDF"),
+        ("a.pdf", b" " * 1024 + b"%PDF-1.7", "named as PDF"),
         ("a.txt", WORD, "named as text"),
         ("a.md", ELF, "named as text"),
         ("a.txt", b"%PDF-1.7\n", "named as text"),
@@ -165,7 +165,8 @@ def test_detect_knows_or_refuses(name: str, content: bytes) -> None:
         ("", "text/plain", b"", ".txt"),
         ("", "", b"%PDF-1.7", ".pdf"),
         ("", "", b"<!-- x -->\n<!DOCTYPE html>", ".html"),
-        ("photo.png", "image/png", b"\x89PNG", ""),
+        ("photo.png", "image/png", b"\x89PNG", ".png"),
+        ("film.mp4", "video/mp4", b"\0\0", ""),
         ("", "", b"words", ""),
     ],
 )

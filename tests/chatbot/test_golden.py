@@ -15,7 +15,7 @@ import pytest
 
 from chatbot.chunking import split
 from chatbot.extraction import Extracted, extract
-from chatbot.formats import MARKDOWN, PDF, SUFFIXES, TEXT, detect
+from chatbot.formats import JPEG, MARKDOWN, PDF, PNG, SUFFIXES, TEXT, TIFF, WEBP, detect
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted(path for path in GOLDEN.glob("*/*") if path.suffix != ".md")
@@ -51,9 +51,9 @@ def test_extraction(case: Path, tmp_path: Path) -> None:
 
 
 def test_every_format_is_here() -> None:
-    # PDF, Markdown and text have tests of their own in test_extraction.py.
+    # PDF, Markdown and text have tests of their own in test_extraction.py, images in test_scans.py.
     here = {SUFFIXES[f".{case.parent.name}"] for case in CASES}
-    assert here | {PDF, MARKDOWN, TEXT} == set(SUFFIXES.values())
+    assert here | {PDF, MARKDOWN, TEXT, PNG, JPEG, WEBP, TIFF} == set(SUFFIXES.values())
 
 
 def test_passages_know_their_headings_and_slides(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / ".git").mkdir()
     (folder / "guide.md").write_text("# Guide\n\nReplace the rubber seal.")
     (folder / "deep" / "faq.txt").write_text("Rinse the impeller.")
-    (folder / "deep" / "photo.png").write_bytes(b"\x89PNG")
+    (folder / "deep" / "film.mp4").write_bytes(b"\x89PNG")
     (folder / ".git" / "notes.md").write_text("Hidden.")
     return folder
 
@@ -83,13 +83,13 @@ def test_what_cannot_be_ingested_is_told_and_fails_the_command(
         call_command(
             "ingest",
             str(folder),
-            str(folder / "deep" / "photo.png"),
+            str(folder / "deep" / "film.mp4"),
             "--tenant=acme",
             "--collection=manuals",
             stdout=io.StringIO(),
             stderr=err,
         )
-    assert "photo.png: Files of this kind cannot be read" in err.getvalue()
+    assert "film.mp4: Files of this kind cannot be read" in err.getvalue()
     assert "broken: failed." in err.getvalue()
     assert Document.objects.filter(status="ready").count() == 2
 
