@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.fakes.inference import Reply
-from tests.faults.ingesting import Works, kill, manual, sheet
+from tests.faults.ingesting import Works, kill, manual
 
 pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
@@ -36,16 +36,3 @@ async def test_another_goes_on_from_the_last_stored_batch(works: Works) -> None:
     assert not kept & set(again), "what was stored is embedded a second time"
     assert len(again) == len(set(again)), "nobody died any more"
     works.is_whole(document, kept | set(again))
-
-
-async def test_while_its_file_is_read(works: Works) -> None:
-    """The reader of the file dies with its worker."""
-    worker = works.worker()
-    works.beat()
-    document = await works.upload(sheet(60_000), "sheet.csv")
-    reader = await works.reading(worker)
-    kill(worker)
-    reader.wait(10)
-    works.worker()
-    await works.becomes(document, "ready", "embedding", seconds=200)
-    assert works.count("usage_usagerecord", "document_id = %s AND pages > 0", document) == 1
