@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from config import admin, api, logins, oauth, operators
+from config import admin, api, logins, oauth, operators, storage
 from config.contradictions import refuse_contradictions
 from config.databases import database, owning, pooled
 from config.env import (
@@ -328,7 +328,17 @@ CACHES = {
 CHANNEL_LAYERS: dict[str, Any] = {}  # tokens never cross a channel layer
 
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": storage.backend(
+        url(
+            "PARLEY_STORAGE_URL",
+            "An S3-compatible bucket for uploaded files, instead of `PARLEY_HOME`:"
+            " `s3://KEY:SECRET@BUCKET/PREFIX?endpoint=https://HOST&region=NAME` (deployment.md). Without key and secret"
+            " they are looked for where AWS programs look.",
+            schemes=("s3",),
+            default="",
+            says="the disk",
+        )
+    ),
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }
 MEDIA_ROOT = PARLEY_HOME / "media"
@@ -358,6 +368,8 @@ CELERY_BEAT_SCHEDULE = {
     # Both repair what a lost task or a dead process left behind.
     "resend-documents": {"task": "knowledge.resend_documents", "schedule": 30.0},
     "close-abandoned-turns": {"task": "conversations.close_abandoned_turns", "schedule": 30.0},
+    "forget-quotations": {"task": "conversations.forget_quotations", "schedule": 20.0},
+    "forget-deleted": {"task": "knowledge.forget_deleted", "schedule": 20.0},
     "sweep-reservations": {"task": "usage.sweep_reservations", "schedule": 20.0},
     "look-at-limits": {"task": "usage.look_at_limits", "schedule": 30.0},
     "prune-quota-alerts": {"task": "usage.prune_alerts", "schedule": 86_400.0},

@@ -41,7 +41,8 @@ class Conversation(TenantOwned):
 
 
 class Message(TenantOwned):
-    """Something said, in a conversation, or in a turn that has none. A stored message never changes."""
+    """Something said, in a conversation, or in a turn that has none. A stored message never changes, but that it stops
+    quoting documents that are deleted."""
 
     class Role(models.TextChoices):
         USER = "user", "User"

@@ -11,7 +11,7 @@ from celery import shared_task
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from apps.conversations import turn
+from apps.conversations import forgetting, turn
 from apps.conversations.models import Turn
 from apps.edge.errors import ServiceUnavailable
 from apps.tenants import lookups
@@ -56,3 +56,9 @@ def _close(row: Turn) -> bool:
     return turn.close_turn(
         row.tenant, row.pk, row.epoch, outcome, conversation_id=row.conversation_id, answer_id=uuid.uuid4()
     )
+
+
+@shared_task(name="conversations.forget_quotations")
+def forget_quotations() -> None:
+    """Let answers stop quoting documents that were deleted."""
+    forgetting.forget_quotations()

@@ -8,7 +8,15 @@ from typing import Any, cast
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    JsonResponse,
+)
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.csrf import csrf_protect
@@ -108,11 +116,13 @@ def statuses(admin: TenantAdmin, request: HttpRequest) -> JsonResponse:
     return JsonResponse({"documents": [status_json(document) for document in found]})
 
 
-def download(admin: TenantAdmin, request: HttpRequest, object_id: str) -> FileResponse:
+def download(admin: TenantAdmin, request: HttpRequest, object_id: str) -> HttpResponseBase:
     """The bytes as they were uploaded, always as a file to keep: a browser must never open them in our origin."""
     document: Document = admin.row(request, object_id)
     if not document.stored:
         raise Http404("It was not fetched yet.")
+    if link := storage.link(document):
+        return HttpResponseRedirect(link)
     name = document.file_name or f"{document.title}.txt"
     response = FileResponse(
         default_storage.open(document.stored), as_attachment=True, filename=name, content_type=document.media_type

@@ -6,10 +6,11 @@ import uuid
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection
+from django.db.models import QuerySet
 from django.utils.text import slugify
 
 from apps.inference.models import Endpoint
-from apps.knowledge import storage
+from apps.knowledge import forgetting, storage
 from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex
 from apps.tenants.models import Tenant, slug_validator
 from apps.tenants.scoping import tenant_scope
@@ -67,12 +68,11 @@ def delete_collection(tenant: Tenant, collection: Collection) -> None:
     with tenant_scope(tenant):
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [DELETE_TIMEOUT])
+        storage.in_turn(tenant)
         # Locked, so that nobody adds a document or a passage between the deletions below.
         if not Collection.objects.for_tenant(tenant).select_for_update().filter(pk=collection.pk).first():
             return
-        documents = Document.objects.for_tenant(tenant).filter(collection=collection)
-        stored = list(documents.select_for_update().values_list("stored", flat=True))
+        documents: QuerySet[Document] = Document.objects.for_tenant(tenant).filter(collection=collection)
+        forgetting.bury(tenant, documents.select_for_update().only("stored"))
         Chunk.objects.for_tenant(tenant).filter(collection=collection).discard()
         collection.delete()
-        for name in stored:
-            storage.discard_after_commit(name)

@@ -11,7 +11,7 @@ from django.core.files.base import File
 from django.db import IntegrityError
 from django.utils import timezone
 
-from apps.knowledge import lease, storage
+from apps.knowledge import forgetting, lease, storage
 from apps.knowledge.models import Chunk, Document
 from apps.tenants.scoping import unit
 from apps.usage import keeping
@@ -59,7 +59,7 @@ async def _keep(document: Document, fetched: Fetched, content: IO[bytes]) -> boo
     if measured.sha256 == document.sha256:
         return False
     await unit(_refuse_beyond, document, measured.size, exactly=False)
-    stored = await asyncio.to_thread(storage.keep, document.tenant, file)
+    stored = await asyncio.to_thread(storage.keep, document.tenant, file, measured.sha256)
     fields = {
         "file_name": storage.safe_name(fetched.name),
         "media_type": media_type,
@@ -100,11 +100,14 @@ def _refuse_beyond(document: Document, size: int, *, exactly: bool) -> None:
 
 
 def _exchange(document: Document, fields: dict[str, Any]) -> None:
-    old = document.stored
+    storage.in_turn(document.tenant)
+    own = fields["stored"]
+    fields["stored"] = storage.known_as(document.tenant, fields["sha256"], own)
     _refuse_beyond(document, fields["size"], exactly=True)
     lease.write(document, **fields)
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=False).discard()
-    storage.discard_after_commit(old)
+    for name in {document.stored, own} - {fields["stored"]}:
+        forgetting.let_go(document.tenant, name)
     for field, value in fields.items():
         setattr(document, field, value)
 

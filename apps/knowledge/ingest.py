@@ -11,7 +11,7 @@ from django.core.files.base import ContentFile, File
 from django.db import IntegrityError
 from django.utils import timezone
 
-from apps.knowledge import pipeline, queue, storage
+from apps.knowledge import forgetting, pipeline, queue, storage
 from apps.knowledge.models import TITLE_CHARS, Chunk, Collection, Document
 from apps.tenants.models import Tenant, User
 from apps.tenants.scoping import tenant_scope
@@ -49,8 +49,10 @@ def add_document(
     with tenant_scope(tenant):  # before anything is stored
         keeping.refuse_beyond(tenant, collection.pk, exactly=False, documents=1, bytes=measured.size)
     try:
-        with storage.keeping(tenant, content) as stored, tenant_scope(tenant):
+        with storage.keeping(tenant, content, measured.sha256) as own, tenant_scope(tenant):
+            storage.in_turn(tenant)
             keeping.refuse_beyond(tenant, collection.pk, exactly=True, documents=1, bytes=measured.size)
+            stored = storage.known_as(tenant, measured.sha256, own)
             document = Document.objects.create(
                 tenant=tenant,
                 collection=collection,
@@ -62,6 +64,8 @@ def add_document(
                 stored=stored,
                 created_by=created_by,
             )
+            if stored != own:
+                forgetting.let_go(tenant, own)
             queue.send_due(tenant.pk)
     except IntegrityError as error:
         # Somebody was quicker with the same bytes, or the collection is gone.
@@ -88,10 +92,12 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
     with tenant_scope(tenant):
         keeping.refuse_beyond(tenant, document.collection_id, exactly=False, **more)
     try:
-        with storage.keeping(tenant, content) as stored, tenant_scope(tenant):
+        with storage.keeping(tenant, content, measured.sha256) as own, tenant_scope(tenant):
+            storage.in_turn(tenant)
             keeping.refuse_beyond(tenant, document.collection_id, exactly=True, **more)
             current = locked(tenant, document)
-            old = current.stored
+            stored = storage.known_as(tenant, measured.sha256, own)
+            unneeded = {current.stored, own} - {stored}
             if storage.is_own_title(current):
                 current.title = storage.title_of(name)
             current.source_url, current.to_fetch, current.fetched_at, current.etag = "", False, None, ""
@@ -101,7 +107,8 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
             current.save()
             # A worker may be at the old bytes: it notices that its lease is gone before it writes anything.
             Chunk.objects.for_tenant(tenant).filter(document=current, live=False).discard()
-            storage.discard_after_commit(old)
+            for name in unneeded:
+                forgetting.let_go(tenant, name)
             queue.send_due(tenant.pk)
     except IntegrityError as error:
         raise InvalidRequest(fields={"file": "Another document of this collection has the same content."}) from error
@@ -128,15 +135,17 @@ def retry_document(tenant: Tenant, document: Document) -> None:
 
 
 def delete_document(tenant: Tenant, document: Document) -> None:
-    """Delete it with its passages and then its bytes; a worker that is at it stops and writes nothing more."""
+    """Delete it with its passages, and then all that is left of it; a worker that is at it stops and writes nothing
+    more."""
     with tenant_scope(tenant):
+        storage.in_turn(tenant)
         try:
             current = locked(tenant, document)
         except NotFound:
             return
         Chunk.objects.for_tenant(tenant).filter(document=current).discard()
+        forgetting.bury(tenant, [current])
         current.delete()
-        storage.discard_after_commit(current.stored)
 
 
 def ingest(tenant_id: uuid.UUID | str, document_id: uuid.UUID | str) -> None:

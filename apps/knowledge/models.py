@@ -138,6 +138,9 @@ class Document(TenantOwned):
         ordering = ("-created",)
         indexes = [
             models.Index(fields=["tenant", "collection", "-created"], name="document_listing"),
+            # Whether bytes are there already, and whether any other document has them.
+            models.Index(fields=["tenant", "sha256"], name="document_by_digest"),
+            models.Index(fields=["tenant", "stored"], name="document_by_bytes"),
             models.Index(
                 fields=["next_attempt_at"], condition=~Q(status__in=["ready", "failed"]), name="document_unfinished"
             ),
@@ -174,6 +177,24 @@ class Document(TenantOwned):
 
     def __str__(self) -> str:
         return self.title
+
+
+class Tombstone(TenantOwned):
+    """What is left to forget of a document that was deleted, or of bytes that a document has no longer: see forgetting.
+
+    `stored` names the bytes in the storage, until they are gone. `quoted`: answers may still quote the document.
+    """
+
+    document_id = models.UUIDField(null=True, editable=False)
+    stored = models.CharField(max_length=300, blank=True, editable=False)
+    quoted = models.BooleanField(default=False, editable=False)
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("created",)
+
+    def __str__(self) -> str:
+        return str(self.document_id or self.stored)
 
 
 class ChunkQuerySet(TenantQuerySet["Chunk"]):

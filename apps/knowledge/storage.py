@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import uuid
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
-from django.db import transaction
+from django.db import connection
 
 from apps.knowledge.models import TITLE_CHARS, Document
 from apps.tenants.models import Tenant
@@ -68,26 +68,27 @@ def is_own_title(document: Document) -> bool:
     return document.title in {title_of(document.file_name), address} - {""}
 
 
-def keep(tenant: Tenant, content: File[bytes]) -> str:
+def keep(tenant: Tenant, content: File[bytes], sha256: str) -> str:
     """Store the bytes and return their name in the storage. Raises StorageFull, leaving nothing behind.
 
-    Every call stores under a new name, also for bytes that are there already: names shared between documents would
-    need a lock from here until the row is written, lest a deletion elsewhere takes the bytes away in between.
+    Every call stores under a new name that begins with their digest, also for bytes that are there already: whether
+    they are is certain only in_turn(), when the row is written, and nothing is sent to a storage in a transaction.
     """
-    name = f"documents/{tenant.pk}/{uuid.uuid4().hex}"
+    name = f"documents/{tenant.pk}/{sha256}.{secrets.token_hex(4)}"
     try:
         return default_storage.save(name, content)
     except OSError as error:
-        discard(name)
+        with suppress(OSError):  # what refused the bytes may refuse this, too
+            discard(name)
         if error.errno in NO_ROOM:
             raise StorageFull from error
         raise
 
 
 @contextmanager
-def keeping(tenant: Tenant, content: File[bytes]) -> Iterator[str]:
+def keeping(tenant: Tenant, content: File[bytes], sha256: str) -> Iterator[str]:
     """keep(), for a row that the block writes: the bytes go again where it does not."""
-    stored = keep(tenant, content)
+    stored = keep(tenant, content, sha256)
     try:
         yield stored
     except BaseException:
@@ -96,15 +97,28 @@ def keeping(tenant: Tenant, content: File[bytes]) -> Iterator[str]:
 
 
 def discard(stored: str) -> None:
-    """Delete bytes that no row names any more; a document that was not fetched yet names none."""
+    """Delete bytes that no row names; a document that was not fetched yet names none."""
     if stored:
         default_storage.delete(stored)
 
 
-def discard_after_commit(stored: str) -> None:
-    """Delete bytes once this transaction has committed, which a failure to delete does not undo."""
+def in_turn(tenant: Tenant) -> None:
+    """Before a transaction of the tenant locks rows and changes which bytes they name: until it has committed, no
+    other one counts on bytes that this one lets go, or lets go what this one counts on."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(1431519562, hashtext(%s))", [str(tenant.pk)])
 
-    def discarding() -> None:  # a function with a name: Django wants to log one, and partial() has none
-        discard(stored)
 
-    transaction.on_commit(discarding, robust=True)
+def known_as(tenant: Tenant, sha256: str, stored: str) -> str:
+    """The name that a row is to have for bytes that were just stored: the one of the same bytes, where the tenant has
+    them already. Call it in_turn()."""
+    rows = Document.objects.for_tenant(tenant).filter(sha256=sha256).exclude(stored="")
+    same: str | None = rows.values_list("stored", flat=True).first()
+    return stored if same is None else same
+
+
+def link(document: Document) -> str | None:
+    """Where a bucket itself hands out the bytes for a short while; None where they are on our disk."""
+    make = getattr(default_storage, "link", None)
+    name = document.file_name or f"{document.title}.txt"
+    return make(document.stored, name) if make else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from apps.knowledge import forgetting, queue, waiting
 from apps.knowledge import ingest as documents
-from apps.knowledge import queue, waiting
 
 
 @shared_task(name=queue.INGEST_TASK)
@@ -21,3 +21,9 @@ def resend_documents() -> None:
         waiting.wake(tenant_id)
     for tenant_id in queue.tenants_waiting():
         queue.send_due(tenant_id)
+
+
+@shared_task(name="knowledge.forget_deleted")
+def forget_deleted() -> None:
+    """Delete the bytes of deleted documents whose deletion was cut short."""
+    forgetting.forget_all()

@@ -17,6 +17,7 @@ from local.home import free_port
 from tests.environment import HOME, ROOT
 from tests.faults.client import Asker
 from tests.faults.endpoints import endpoints_changed, spare_endpoint
+from tests.faults.ingesting import Works
 from tests.faults.stores import Stores
 from tests.faults.world import World
 from tests.journeys.conftest import Model, model_process
@@ -111,3 +112,15 @@ def beginning_again(world: World) -> Iterator[None]:
     yield
     if world.stores.postgres.answers():
         world.stores.postgres.rows(rows, "vllm")
+
+
+@pytest.fixture
+async def works(world: World) -> AsyncIterator[Works]:
+    """A replica that takes documents; workers and beat are started by the row."""
+    world.model.forget()
+    made = Works(world)
+    try:
+        await made.open()
+        yield made
+    finally:
+        made.close()

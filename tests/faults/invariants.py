@@ -70,7 +70,8 @@ def _every_question_ended_once(world: World) -> None:
     turns = {turn: rest for turn, *rest in world.stores.postgres.rows(_TURNS)}
     assert clients.keys() <= turns.keys(), f"lost: {clients.keys() - turns.keys()}"
     bills = defaultdict(list)
-    for turn, bill in world.stores.postgres.rows("SELECT turn_id::text, bill FROM usage_usagerecord"):
+    ledger = "SELECT turn_id::text, bill FROM usage_usagerecord WHERE kind <> 'ingestion'"
+    for turn, bill in world.stores.postgres.rows(ledger):
         bills[turn].append(bill)
     assert bills.keys() == turns.keys()
     for turn, (slug, state, question, _, error) in turns.items():

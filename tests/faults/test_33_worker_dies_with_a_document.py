@@ -1,0 +1,38 @@
+"""Row 33: a worker dies (kill -9) in the middle of a document. Another one goes on from the last stored batch within
+two minutes; nothing is half visible meanwhile, and all is paid for once."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.fakes.inference import Reply
+from tests.faults.ingesting import Works, kill, manual
+
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
+
+
+async def test_another_goes_on_from_the_last_stored_batch(works: Works) -> None:
+    canary = works.world.askers[0].canary
+    works.world.model.script(Reply(kind="embedding", first_delay=0.5, always=True))
+    dies = works.worker()
+    works.beat()
+    document = await works.upload(manual(60, canary))
+    batches = works.world.moment(1, 4)
+    await works.until(lambda: works.progress(document) >= 8 * batches)
+    kill(dies)
+    died = time.monotonic()
+    done = works.progress(document)
+    kept = set(works.embedded(canary)[:done])
+    assert not [text for text in await works.found("valve rotor gauge") if canary in text and "valve" in text]
+    assert works.count("knowledge_chunk", "document_id = %s AND live", document) == 0
+    works.world.model.forget()
+    works.worker()
+    assert (await works.look(document))["status"] == "embedding"
+    await works.becomes(document, "ready", seconds=200)
+    works.world.took(time.monotonic() - died, promised=120)
+    again = works.embedded(canary)
+    assert not kept & set(again), "what was stored is embedded a second time"
+    assert len(again) == len(set(again)), "nobody died any more"
+    works.is_whole(document, kept | set(again))
