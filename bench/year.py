@@ -71,6 +71,13 @@ _INDEXES = """
     SELECT indexname, indexdef, conname FROM pg_indexes LEFT JOIN pg_constraint ON conname = indexname
     WHERE tablename = 'usage_usagerecord' AND coalesce(contype, '') <> 'p'
 """
+# Whatever is lost is loaded again. In 64 MB an index of ten million rows is sorted on disk many times over.
+_FOR_LOADING = ("ALTER TABLE usage_usagerecord SET UNLOGGED", "SET maintenance_work_mem = '1GB'")
+# Test clusters have a policy more than production, which is asked for each row (tests/all_tenants.py).
+_TESTS_POLICIES = """
+    SELECT polrelid::regclass::text FROM pg_policy
+    WHERE polname = 'tests' AND polrelid::regclass::text ~ '^(usage_|tenants_enduser|tenants_apikey)'
+"""
 
 
 def load(servers: Backends, rows: int) -> list[Tenant]:
@@ -84,6 +91,8 @@ def load(servers: Backends, rows: int) -> list[Tenant]:
     given = {"tenants": ids, "endpoints": [each.pk for each in endpoints], "models": list(MODELS), "rows": rows}
     given |= {"count": TENANTS, "big": BIG, "users": USERS, "users_of_big": USERS_OF_BIG}
     given |= {"assistants": ASSISTANTS, "keys": KEYS}
+    for setting in _FOR_LOADING:
+        execute(setting)
     # Each row would go into each index at a place of its own; made afterwards they are sorted once.
     indexes = [(name, text) for name, text, constraint in execute(_INDEXES).fetchall() if not constraint]
     for name, _ in indexes:
@@ -93,6 +102,8 @@ def load(servers: Backends, rows: int) -> list[Tenant]:
         print(f"  {min(first + SLICE, rows):,} rows", flush=True)
     for _, definition in indexes:
         execute(definition)
+    for (table,) in execute(_TESTS_POLICIES).fetchall():
+        execute(f"DROP POLICY tests ON {table}")
     execute("VACUUM ANALYZE")
     return tenants
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -21,12 +21,13 @@ from apps.tenants.admin_acting import acting_of
 from apps.tenants.admin_words import number
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
-from apps.usage.export import MAX_ROWS, csv_of, file_name, table
+from apps.usage import download
 from apps.usage.forecast import Forecast, first_day_needed, forecast
 from apps.usage.keeping import kept
 from apps.usage.naming import OF_TENANTS, names_of
 from apps.usage.refusals import of_bytes
-from apps.usage.reports import add_up
+from apps.usage.reports import add_up, add_up_by
+from apps.usage.top_users import who_used_most
 
 URL = "admin:usage_overview"
 PERIODS = {
@@ -54,7 +55,7 @@ CONSUMERS = (
     ("Models", "model", "No model answered"),
     ("Assistants", "assistant", "No assistant"),
     ("API keys", "key", "No key, or a deleted one"),
-    ("End users", "user", "Nobody named, or deleted"),
+    ("End users", "user", ""),
 )
 _DAY = dt.timedelta(days=1)
 
@@ -121,13 +122,7 @@ def overview_page(admin: Any, request: HttpRequest) -> HttpResponse:
         "total": total,
         "cost": money(total["cost"]),
         "chart": json.dumps(_chart(shown, days, measure)),
-        "consumers": [
-            (title, _consumers(tenant, period, by, none, total["total_tokens"]))
-            for title, by, none in CONSUMERS
-            if _is_told(by, tenant)
-        ]
-        if total["requests"]
-        else [],
+        "consumers": _consumers(tenant, period, total["total_tokens"]) if total["requests"] else [],
         "forecast": _in_words(forecast(days, period.now)),
         "month": f"{period.now:%B}",
         "zone": tenant.time_zone if tenant else "in each tenant's own zone",
@@ -137,7 +132,7 @@ def overview_page(admin: Any, request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "admin/usage/overview.html", context)
 
 
-def export_page(admin: Any, request: HttpRequest) -> HttpResponse:
+def export_page(admin: Any, request: HttpRequest) -> HttpResponseBase:
     """The same period as CSV, by whatever is asked for."""
     if not admin.has_view_permission(request):
         raise PermissionDenied
@@ -146,14 +141,7 @@ def export_page(admin: Any, request: HttpRequest) -> HttpResponse:
     if by not in EXPORTS or not _is_told(by, tenant):
         raise BadRequest
     period = _period(request)
-    groups = add_up(tenant, period.first, period.last, by, most=MAX_ROWS).groups
-    whose = (
-        names_of("tenant", {group["tenant_id"] for group in groups}) if tenant is None and by in OF_TENANTS else None
-    )
-    name = file_name(period.first, period.last, by)
-    response = HttpResponse(csv_of(table(groups, by, whose)), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
+    return download.as_csv(tenant, period.first, period.last, by)
 
 
 def money(amount: Decimal) -> str:
@@ -235,20 +223,34 @@ def _chart(shown: list[dt.date], days: dict[dt.date, dict[str, Any]], measure: s
     }
 
 
-def _consumers(tenant: Tenant | None, period: Period, by: str, none: str, tokens: int) -> list[Consumer]:
-    groups = add_up(tenant, period.first, period.last, by, most=MOST).groups
-    tells = tenant is None and by in OF_TENANTS and by != "tenant"
-    whose = names_of("tenant", {group["tenant_id"] for group in groups}) if tells else {}
+def _consumers(tenant: Tenant | None, period: Period, tokens: int) -> list[tuple[str, list[Consumer]]]:
+    """By title; tokens: of the whole period."""
+    told = [(title, by, none) for title, by, none in CONSUMERS if _is_told(by, tenant)]
+    days = period.first, period.last
+    reports = add_up_by(tenant, *days, [by for _, by, _ in told if by != "user"], most=MOST)
+    found = {by: report.groups for by, report in reports.items()}
+    if tenant:
+        found["user"] = who_used_most(tenant, *days, MOST)
+    whose: dict[str, str] = {}
+    if tenant is None:
+        groups = [group for by, groups in found.items() if by != "tenant" for group in groups]
+        whose = names_of("tenant", {group["tenant_id"] for group in groups})
     return [
-        Consumer(
-            name=_name(group, by, none),
-            tenant=whose.get(group["tenant_id"], ""),
-            tokens=number(group["total_tokens"]),
-            requests=number(group["requests"]),
-            cost=money(group["cost"]),
-            share=100 * group["total_tokens"] / tokens if tokens else 0,
+        (
+            title,
+            [
+                Consumer(
+                    name=_name(group, by, none),
+                    tenant=whose.get(str(group["tenant_id"]), "") if whose and by != "tenant" else "",
+                    tokens=number(group["total_tokens"]),
+                    requests=number(group["requests"]),
+                    cost=money(group["cost"]),
+                    share=100 * group["total_tokens"] / tokens if tokens else 0,
+                )
+                for group in found[by]
+            ],
         )
-        for group in groups
+        for title, by, none in told
     ]
 
 

@@ -88,6 +88,8 @@ class QuotaAlert(TenantOwned):
         until = f"{timezone.localtime(self.ends, ZoneInfo(self.tenant.time_zone)):%d %b %Y, %H:%M}"
         if self.threshold < self.Threshold.ALL:
             return f"Beyond the limit, more is refused until {until}."
+        if self.used < self.amount:
+            return f"Questions that need more than is left are refused until {until}."
         return f"More is refused until {until}."
 
     @property

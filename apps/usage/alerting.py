@@ -31,10 +31,15 @@ Told = Mapping[tuple[Any, ...], Sequence[tuple[int, int]]]
 
 
 class Passed(NamedTuple):
-    """More than the least threshold of a limit is used, in the counter's window."""
+    """More than the least threshold of a limit is used, in the counter's window. refused: and a question was, since it
+    asked for more than was left. Then there is as little to be had as where all is used."""
 
     counter: Counter
     used: int
+    refused: bool = False
+
+    def passes(self, threshold: int) -> bool:
+        return self.used * 100 >= threshold * self.counter.limit.amount or self.refused
 
 
 def told_of(tenant: Tenant, counters: Sequence[Counter]) -> Told:
@@ -42,7 +47,8 @@ def told_of(tenant: Tenant, counters: Sequence[Counter]) -> Told:
     rows = QuotaAlert.objects.for_tenant(tenant).filter(ends__in={counter.end for counter in counters})
     for row in rows:
         of = row.level, row.subject, row.metric, row.window, row.begins
-        told.setdefault(of, []).append((row.threshold, int(row.used)))
+        # Of a limit that refused it was told that all of it is used, though less was.
+        told.setdefault(of, []).append((row.threshold, max(int(row.used), row.threshold * int(row.amount) // 100)))
     return told
 
 
@@ -63,18 +69,14 @@ def promise(tenant: Tenant, passed: Sequence[Passed]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_LOCK, [str(tenant.pk)])
         [(_, now)] = cursor.fetchall()
-    told = told_of(tenant, [counter for counter, _ in passed])
+    told = told_of(tenant, [each.counter for each in passed])
     names = _names(tenant, passed)
     known = set(_told_of_many(tenant, passed))
     rows: list[QuotaAlert] = []
-    for counter, used in passed:
-        news = [
-            each
-            for each in QuotaAlert.Threshold.values
-            if used * 100 >= each * counter.limit.amount and _is_news(counter, each, told)
-        ]
+    for one in passed:
+        news = [each for each in QuotaAlert.Threshold.values if one.passes(each) and _is_news(one.counter, each, told)]
         for threshold in news:
-            row = _row(tenant, counter, threshold, used)
+            row = _row(tenant, one.counter, threshold, one.used)
             row.known_as, row.created, row.told = names.get(row.subject, row.subject), now, threshold == news[-1]
             if row.told and tenant.is_active and _kind(row) not in known:
                 row.mail_at = now if settings.PARLEY_MAIL else None
@@ -117,12 +119,12 @@ def _kind(row: QuotaAlert) -> tuple[Any, ...]:
 
 def _told_of_many(tenant: Tenant, passed: Sequence[Passed]) -> Iterator[tuple[Any, ...]]:
     rows = QuotaAlert.objects.for_tenant(tenant).filter(level__in=OF_MANY, told=True)
-    return map(_kind, rows.filter(ends__in={counter.end for counter, _ in passed}))
+    return map(_kind, rows.filter(ends__in={each.counter.end for each in passed}))
 
 
 def _names(tenant: Tenant, passed: Sequence[Passed]) -> dict[str, str]:
     """What a tenant calls its end users."""
-    ids = {counter.limit.account.subject for counter, _ in passed if counter.limit.account.level in OF_MANY}
+    ids = {each.counter.limit.account.subject for each in passed if each.counter.limit.account.level in OF_MANY}
     rows = EndUser.objects.for_tenant(tenant).filter(pk__in=ids).values_list("pk", "external_id")
     return {str(pk): external_id for pk, external_id in rows}
 

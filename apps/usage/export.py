@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from apps.usage.reports import BILLS
+from apps.usage.report_statement import BILLS
 
 # More than a page shows; spreadsheets end at about a million rows.
 MAX_ROWS = 100_000
@@ -17,18 +16,19 @@ _SUMS = ("requests", "unsettled", *BILLS, "prompt_tokens", "completion_tokens", 
 _FORMULA = tuple("=+-@＝＋－＠\t\r\n")
 
 
-def table(
-    groups: Iterable[dict[str, Any]], by: str, tenants: Mapping[uuid.UUID, str] | None = None
-) -> Iterable[list[str]]:
-    """A head, and a line for each group. Money has no currency, for Parley knows of none.
+def head(by: str, tenants: Mapping[str, str] | None = None) -> list[str]:
+    return [by, "name", *(["tenant"] if tenants is not None else []), *_SUMS]
 
-    tenants: the names of those that the groups are of, where there are several.
+
+def table(groups: Iterable[dict[str, Any]], tenants: Mapping[str, str] | None = None) -> Iterator[list[str]]:
+    """A line for each group, below head(). Money has no currency, for Parley knows of none.
+
+    tenants: the names, by id, of those that the groups are of, where there are several.
     """
-    yield [by, "name", *(["tenant"] if tenants is not None else []), *_SUMS]
     for group in groups:
         sums = group | group["bills"]
         numbers = (f"{sums[name]:f}" if name == "cost" else str(sums[name]) for name in _SUMS)
-        whose = [tenants.get(group["tenant_id"], "")] if tenants is not None else []
+        whose = [tenants.get(str(group["tenant_id"]), "")] if tenants is not None else []
         yield [group["key"] or "", group["name"] or "", *whose, *numbers]
 
 
@@ -43,7 +43,3 @@ def cell(text: str) -> str:
     """The text, marked as such where a spreadsheet would take it for a formula: people name keys, and end users and
     models are named by others."""
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
-
-
-def file_name(first: Any, last: Any, by: str) -> str:
-    return f"usage-{first}-to-{last}-by-{by}.csv"

@@ -5,37 +5,29 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final, cast
 from zoneinfo import ZoneInfo
 
 from django.apps import apps
-from django.db.models import Count, F, Q, QuerySet, Sum
-from django.db.models.functions import Coalesce
+from django.db import connection
 from django.utils import timezone
 
 from apps.tenants.models import Tenant
 from apps.usage import ingesting, limits
 from apps.usage.keeping import kept
 from apps.usage.limits import ASKING
-from apps.usage.models import UsageRecord
-from chatbot.quota import ASKED, INGESTED, KEPT, Account, Limit, Metric, Window, bounds, cost_units
+from apps.usage.rebuilding import COLUMNS, used, whole
+from chatbot.quota import ASKED, INGESTED, KEPT, Account, Limit, Metric, Window, bounds
 
 MOST: Final = 20  # of those that one limit is of, each by itself: the ones that use most of it
-_COLUMNS = {
-    "assistant": "assistant_id",
-    "key": "api_key_id",
-    "client": "oauth_client_id",
-    "user": "end_user_id",
-    "visitor": "end_user_id",
-}
-_COUNTS = Q(state="reserved") | Q(bill__in=["once", "delivered"])
-_SUMS: dict[str, Any] = {
-    "requests": Count("pk"),
-    "turns": Count("pk"),
-    "tokens": Coalesce(Sum(F("prompt_tokens") + F("completion_tokens") + F("reserved_tokens")), 0),
-    "cost": Sum(F("cost") + F("reserved_cost")),
-}
+_OF_ALL = "SELECT {used} FROM usage_usagerecord u WHERE u.tenant_id = %(tenant)s AND {rows}"
+_OF_EACH = """
+    SELECT u.{column}, {subject}, {used} FROM usage_usagerecord u
+    LEFT JOIN tenants_enduser e ON e.tenant_id = u.tenant_id AND e.id = u.end_user_id
+    WHERE u.tenant_id = %(tenant)s AND {rows} AND u.{column} IS NOT NULL
+    GROUP BY 1, 2 ORDER BY 3 DESC LIMIT %(most)s
+"""
+_PEOPLE = {"user": "e.external_id NOT LIKE 'visitor:%%'", "visitor": "e.external_id LIKE 'visitor:%%'"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +57,10 @@ def in_use(
         if metric not in metrics:
             continue
         begin, until = _period(tenant, window, now)
-        for account, subject, used in _used(tenant, level, metric, named, (begin, until or now)):
+        for account, subject, amount in _used(tenant, level, metric, named, (begin, until or now)):
             # A limit for one of them goes before the one for each.
             uses += [
-                Use(limit, subject, used, until if window not in ("minute", "once") else None)
+                Use(limit, subject, amount, until if window not in ("minute", "once") else None)
                 for limit in found.of([(account, subject)], metrics)
                 if (limit.metric, limit.window) == (metric, window)
             ]
@@ -97,45 +89,34 @@ def _used(
         ]
     if metric in INGESTED:
         return [(Account("tenant"), "", ingesting.used(tenant, metric, begin or end, end))]
-    rows = UsageRecord.objects.for_tenant(tenant).exclude(kind="ingestion").filter(_COUNTS)
-    if begin is None:  # what runs right now
-        rows = rows.filter(state="reserved", turn_id__isnull=False)
-    else:
-        rows = rows.filter(created__gte=begin, created__lte=end)
-    if level == "tenant":
-        return [(Account("tenant"), "", _whole(metric, rows.aggregate(used=_SUMS[metric])["used"]))]
-    if level == "scope":
-        used = _whole(metric, rows.aggregate(used=_SUMS[metric])["used"])
-        return [(Account("scope", ASKING), ASKING, used)] if named in ("", ASKING) else []
-    return _by_account(rows, level, metric, named)
-
-
-def _by_account(rows: QuerySet[UsageRecord], level: str, metric: Metric, named: str) -> list[tuple[Account, str, int]]:
-    column = _COLUMNS[level]
-    subject = "end_user__external_id" if column == "end_user_id" else column
-    if column == "end_user_id":
-        visitors = Q(end_user__external_id__startswith="visitor:")
-        rows = rows.filter(visitors if level == "visitor" else ~visitors)
-    elif named and not _is_id(named):
+    # What was asked in the window, or what runs right now.
+    of_window = "u.created >= %(begin)s AND u.created <= %(end)s"
+    rows = of_window if begin else "u.state = 'reserved' AND u.turn_id IS NOT NULL"
+    given = {"tenant": tenant.pk, "begin": begin, "end": end, "named": named, "most": MOST}
+    if column := COLUMNS.get(level):
+        subject = "e.external_id" if level in _PEOPLE else f"u.{column}::text"
+        conditions = [rows, _PEOPLE.get(level, "true"), f"{subject} = %(named)s" if named else "true"]
+        query = _OF_EACH.format(
+            column=column, subject=subject, used=used(metric, "true"), rows=" AND ".join(conditions)
+        )
+        found = _read(query, given)
+        return [(Account(level, str(pk)), name, whole(metric, amount)) for pk, name, amount in found if amount]
+    if level == "scope" and named not in ("", ASKING):
         return []
-    if named:
-        rows = rows.filter(**{subject: named})
-    found = (
-        rows.filter(**{f"{column}__isnull": False}).order_by().values_list(column, subject).annotate(used=_SUMS[metric])
-    )
-    return [
-        (Account(level, str(pk)), str(subject), _whole(metric, used))
-        for pk, subject, used in found.order_by("-used")[:MOST]
-    ]
+    [(amount,)] = _read(_OF_ALL.format(used=used(metric, "true"), rows=rows), given)
+    account = Account("scope", ASKING) if level == "scope" else Account("tenant")
+    return [(account, account.subject, whole(metric, amount))]
+
+
+def _read(query: str, given: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, given)
+        return list(cursor.fetchall())
 
 
 def _collections(tenant: Tenant) -> list[str]:
     rows = apps.get_model("knowledge.Collection")._default_manager.filter(tenant=tenant)
     return [str(pk) for pk in rows.values_list("pk", flat=True)[:1_000]]
-
-
-def _whole(metric: Metric, used: Any) -> int:
-    return cost_units(used or Decimal(0)) if metric == "cost" else int(used or 0)
 
 
 def _is_id(text: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,13 +26,13 @@ from apps.edge.shared_state import redis
 from apps.tenants import lookups
 from apps.tenants.models import EndUser, Tenant
 from apps.tenants.scoping import platform_unit, unit
-from apps.usage import alerting, limits, rebuilding
+from apps.usage import alerting, limits, rebuilding, scripts
 from apps.usage.alerting import Passed, Told, least_untold
 from apps.usage.counters import Book, Counter, key
 from apps.usage.limit_use import in_use
 from apps.usage.limits import ASKING, accounts_of
 from apps.usage.models import LookedAt, QuotaAlert
-from chatbot.quota import INGESTED, KEPT, Window, bounds
+from chatbot.quota import INGESTED, KEPT, Account, Window, bounds
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,7 @@ WINDOWS: Final = frozenset({"hour", "day", "month"})
 COUNTED: Final = frozenset({"requests", "tokens", "cost"})  # what the ledger counts
 # By which clocks of workers may differ that settle turns of dead processes.
 OVERLAP: Final = dt.timedelta(minutes=15)
+_Refused = dict[uuid.UUID, dict[str, dt.datetime]]  # by tenant, counters' names and when they last refused
 BATCH: Final = 50  # counters in one statement
 _LOOKING = "usage:looking"
 # Whose use has grown, and in which quarter of an hour: no zone's hour, day or month begins within one.
@@ -76,9 +77,11 @@ async def look() -> int:
     try:
         since = await platform_unit(_since)
         whole, found = True, 0
-        for (tenant_id,) in await platform_unit(lookups.call, "tenants_to_look_at", since.used, since.changed):
+        refused = await _refused(since)
+        using = await platform_unit(lookups.call, "tenants_to_look_at", since.used, since.changed)
+        for tenant_id in dict.fromkeys([*(each for (each,) in using), *refused]):
             try:
-                found += await _look_at(tenant_id, since)
+                found += await _look_at(tenant_id, since, refused.get(tenant_id, {}))
             except (DatabaseError, OSError):
                 # The next look begins where this one did, and tells of nothing twice.
                 whole = False
@@ -123,24 +126,50 @@ def _have_told() -> None:
         broker.send(TELL_TASK, str(tenant_id), expires=LOOK_SECONDS)
 
 
-async def _look_at(tenant_id: uuid.UUID, since: _Since) -> int:
-    book, counters, told = await unit(_open, tenant_id, since)
+async def _refused(since: _Since) -> _Refused:
+    """Which counters refused a question of late. What Redis has lost is not told of: it is told again at the next."""
+    try:
+        found: Any = await (await redis()).zrangebyscore(
+            scripts.REFUSED, since.used.timestamp(), "+inf", withscores=True
+        )
+    except (RedisError, OSError):
+        return {}
+    refused: _Refused = {}
+    for member, moment in found:
+        tenant_id, _, name = member.partition("|")
+        refused.setdefault(uuid.UUID(tenant_id), {})[name] = dt.datetime.fromtimestamp(moment, dt.UTC)
+    return refused
+
+
+async def _look_at(tenant_id: uuid.UUID, since: _Since, refused: Mapping[str, dt.datetime]) -> int:
+    opened = await unit(_open, tenant_id, since, refused)
+    if opened is None:
+        return 0
+    book, counters, told = opened
     of_documents = any(metric in KEPT | INGESTED for (_, metric, _), _ in book.limits.rules())
     passed = await unit(_by_documents, book.tenant, since.now) if of_documents else []
-    near = await _near(book, [counter for counter in counters if least_untold(counter, told)], told)
+    untold = [counter for counter in counters if least_untold(counter, told)]
+    near = [
+        *(counter for counter in untold if counter.name in refused),
+        *await _near(book, [counter for counter in untold if counter.name not in refused], told),
+    ]
     for first in range(0, len(near), BATCH):
         some = near[first : first + BATCH]
         running, values = await unit(rebuilding.read, book.tenant, some)
         for counter, value in zip(some, values, strict=True):
             used = value - _reserved(counter, running)
             if used * 100 >= QuotaAlert.Threshold.MOST * counter.limit.amount:
-                passed.append(Passed(counter, used))
+                passed.append(Passed(counter, used, refused=counter.name in refused))
     return await unit(alerting.promise, book.tenant, passed) if passed else 0
 
 
-def _open(tenant_id: uuid.UUID, since: _Since) -> tuple[Book, list[Counter], Told]:
-    """A tenant's limits, the counters of those whose use has grown, and what was told of them."""
-    tenant = Tenant.objects.get(pk=tenant_id)
+def _open(
+    tenant_id: uuid.UUID, since: _Since, refused: Mapping[str, dt.datetime]
+) -> tuple[Book, list[Counter], Told] | None:
+    """A tenant's limits, the counters of those whose use has grown or who were refused, and what was told of them."""
+    tenant = Tenant.objects.filter(pk=tenant_id).first()
+    if tenant is None:
+        return None
     month, _ = bounds("month", since.now, ZoneInfo(tenant.time_zone))
     book = Book(tenant, limits.read(tenant, granted_since=since.used - alerting.KEPT))
     given: dict[str, Any] = {"tenant": tenant_id, "since": since.used, "now": since.now, "month": month}
@@ -150,7 +179,22 @@ def _open(tenant_id: uuid.UUID, since: _Since) -> tuple[Book, list[Counter], Tol
             cursor.execute(query, given)
             for *ids, moment in cursor.fetchall():
                 found |= dict.fromkeys(_counters(book, ids, moment, since.now))
+    found |= dict.fromkeys(_that_refused(book, refused, since.now))
     return book, list(found), alerting.told_of(tenant, list(found))
+
+
+def _that_refused(book: Book, refused: Mapping[str, dt.datetime], now: dt.datetime) -> Iterator[Counter]:
+    """The counters of these names, of limits that still hold."""
+    accounts = {name: Account(*name.partition("|")[0].partition(":")[::2]) for name in refused}
+    ids = {account.subject for account in accounts.values() if account.level in alerting.OF_MANY}
+    people = EndUser.objects.for_tenant(book.tenant).filter(pk__in=ids).values_list("pk", "external_id")
+    known_as = {str(pk): external_id for pk, external_id in people}
+    for name, moment in refused.items():
+        account = accounts[name]
+        for limit in book.limits.of([(account, known_as.get(account.subject, account.subject))], at=now):
+            counter = book.counter(limit, moment)
+            if counter.name == name and counter.kind == "w" and counter.end > now and limit.hard:
+                yield counter
 
 
 def _counters(book: Book, ids: Sequence[Any], moment: dt.datetime, now: dt.datetime) -> Iterator[Counter]:

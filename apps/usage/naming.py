@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,12 +20,12 @@ _MODELS = {
 OF_TENANTS = frozenset({*_MODELS, "user"})
 
 
-def names_of(by: str, ids: Iterable[Any]) -> dict[uuid.UUID, str]:
-    """The names of those that still are."""
+def names_of(by: str, ids: Iterable[Any]) -> dict[str, str]:
+    """The names of those that still are, by their ids as text."""
     if by not in _MODELS:
         return {}
-    rows = apps.get_model(_MODELS[by])._default_manager.filter(pk__in=[each for each in ids if each])
-    return dict(rows.values_list("pk", "name"))
+    rows = apps.get_model(_MODELS[by])._default_manager.filter(pk__in={each for each in ids if each})
+    return {str(pk): name for pk, name in rows.values_list("pk", "name")}
 
 
 def offered(tenant: Tenant, by: str) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,14 +18,14 @@ from apps.tenants.scoping import unit
 from apps.usage import scripts
 from apps.usage.counters import Book, Counter, charges, key
 from apps.usage.limits import ASKING, accounts_of
-from chatbot.quota import COST_UNITS, Account, Amounts
+from chatbot.quota import COST_UNITS, Account, Amounts, Metric, cost_units
 
 log = structlog.get_logger(__name__)
 
 KEPT_SECONDS = 3600  # that a counter outlives its window
 
 # By level, how the ledger tells that a row is an account's.
-_COLUMNS = {
+COLUMNS = {
     "assistant": "assistant_id",
     "key": "api_key_id",
     "client": "oauth_client_id",
@@ -32,12 +33,12 @@ _COLUMNS = {
     "visitor": "end_user_id",
 }
 # What was used, and what may still be by those that run. What was not billed costs nothing.
-_COUNTS = "(state = 'reserved' OR bill IN ('once', 'delivered'))"
-_TOKENS, _COST = "prompt_tokens + completion_tokens + reserved_tokens", "cost + reserved_cost"
-_SUMS = {
-    "requests": f"count(*) FILTER (WHERE {_COUNTS} AND {{0}})",
-    "tokens": f"coalesce(sum({_TOKENS}) FILTER (WHERE {_COUNTS} AND {{0}}), 0)",
-    "cost": f"coalesce(sum({_COST}) FILTER (WHERE {_COUNTS} AND {{0}}), 0)",
+_COUNTS = "u.kind <> 'ingestion' AND (u.state = 'reserved' OR u.bill IN ('once', 'delivered'))"
+_USED = {
+    "requests": "1",
+    "turns": "1",
+    "tokens": "u.prompt_tokens + u.completion_tokens + u.reserved_tokens",
+    "cost": "u.cost + u.reserved_cost",
 }
 # One statement sees one state of the ledger: what runs is counted in the sums, or its end is.
 _READ = """
@@ -51,8 +52,18 @@ _READ = """
         FROM usage_usagerecord u LEFT JOIN tenants_enduser e ON e.id = u.end_user_id
         WHERE u.tenant_id = %s AND u.state = 'reserved'
     ), {0}
-    FROM usage_usagerecord WHERE tenant_id = %s AND kind <> 'ingestion' AND created >= %s
+    FROM usage_usagerecord u WHERE u.tenant_id = %s AND u.created >= %s
 """
+
+
+def used(metric: Metric, condition: str) -> str:
+    """SQL for how much of a limit was used by those rows of the ledger, as `u`, that a condition holds for."""
+    return f"coalesce(sum({_USED[metric]}) FILTER (WHERE {_COUNTS} AND {condition}), 0)"
+
+
+def whole(metric: Metric, used: Any) -> int:
+    """The same in the limit's units."""
+    return cost_units(Decimal(used)) if metric == "cost" else int(used)
 
 
 class Running(NamedTuple):
@@ -87,7 +98,7 @@ def read(tenant: Tenant, counters: Sequence[Counter]) -> tuple[list[Running], li
     sums, values = [], []
     for counter in counters:
         condition, arguments = _condition(counter)
-        sums.append(_SUMS[counter.limit.metric].format(condition))
+        sums.append(used(counter.limit.metric, condition))
         values += arguments
     earliest = min((counter.begin for counter in counters), default=dt.datetime.now(dt.UTC))
     with connection.cursor() as cursor:
@@ -95,22 +106,18 @@ def read(tenant: Tenant, counters: Sequence[Counter]) -> tuple[list[Running], li
         row: Any = cursor.fetchone()
     found = orjson.loads(row[0]) if isinstance(row[0], str) else row[0]
     return [_running(tenant, one) for one in found], [
-        _whole(counter, value) for counter, value in zip(counters, row[1:], strict=False)
+        whole(counter.limit.metric, value) for counter, value in zip(counters, row[1:], strict=False)
     ]
 
 
 def _condition(counter: Counter) -> tuple[str, list[Any]]:
     account = counter.limit.account
-    period, arguments = "created >= %s AND created < %s", [counter.begin, counter.end]
+    period, arguments = "u.created >= %s AND u.created < %s", [counter.begin, counter.end]
     if account.level == "scope":
         return (period if account.subject == ASKING else "false AND " + period), arguments
-    if column := _COLUMNS.get(account.level):
-        return f"{period} AND {column} = %s", [*arguments, account.subject]
+    if column := COLUMNS.get(account.level):
+        return f"{period} AND u.{column} = %s", [*arguments, account.subject]
     return period, arguments
-
-
-def _whole(counter: Counter, value: Any) -> int:
-    return int(value * COST_UNITS) if counter.limit.metric == "cost" else int(value)
 
 
 def _running(tenant: Tenant, row: dict[str, Any]) -> Running:

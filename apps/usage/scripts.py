@@ -9,6 +9,7 @@ and each counter is rebuilt from the ledger before it is believed. The prefix is
     {prefix}:{since}:open             hash: reservation -> what it has charged
     {prefix}:{since}:{kind}:{…}       a counter (w), a minute's bucket (g), the turns at once (c)
     quota:open                        sorted set: all tenants' reservations, by their moment
+    quota:refused                     sorted set: windows' counters that refused a question, by the last moment
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from __future__ import annotations
 from apps.edge.shared_state import Script
 
 OPEN = "quota:open"
+REFUSED = "quota:refused"
+MOST_REFUSED = 10_000  # of which it is remembered
 DAY = 86_400  # seconds that what is left of a generation is kept
 
 _COMMON = """
@@ -43,7 +46,7 @@ end
 local limits, missing, no = {}, {}, nil
 for at = 4, #ARGV, 8 do
     local limit = {
-        kind = ARGV[at], key = prefix .. ':' .. since .. ':' .. ARGV[at] .. ':' .. ARGV[at + 1],
+        kind = ARGV[at], name = ARGV[at + 1], key = prefix .. ':' .. since .. ':' .. ARGV[at] .. ':' .. ARGV[at + 1],
         amount = tonumber(ARGV[at + 2]), burst = tonumber(ARGV[at + 3]), asked = tonumber(ARGV[at + 4]),
         ends = tonumber(ARGV[at + 6]), metric = string.match(ARGV[at + 1], '|(%a+)'),
     }
@@ -84,7 +87,17 @@ local function standing()
     end
     return table.concat(told, ' ')
 end
-if no then return {'no', moment(now), no.index, whole(math.max(no.left, 0)), moment(no.wait), standing()} end
+if no then
+    -- A question that asks for more than there ever is says nothing of how much was used.
+    local reached = limits[no.index]
+    if reached.kind == 'w' and reached.asked <= reached.amount then
+        redis.call('ZADD', 'quota:refused', moment(now), ARGV[3] .. '|' .. reached.name)
+        redis.call('ZREMRANGEBYRANK', 'quota:refused', 0, """
+    + str(-MOST_REFUSED - 1)
+    + """)
+    end
+    return {'no', moment(now), no.index, whole(math.max(no.left, 0)), moment(no.wait), standing()}
+end
 if id == '' then return {'free'} end
 local charged = {}
 for _, limit in ipairs(limits) do

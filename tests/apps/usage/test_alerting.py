@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import json
 import re
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,36 @@ async def test_what_is_only_reserved_is_not_told(world: World, api: Api, owner: 
     [row] = await platform_unit(lambda: list(UsageRecord.objects.all()))
     await platform_unit(Quota.objects.update, amount=(row.prompt_tokens + row.completion_tokens) * 1.2 // 1)
     limits.forget()
+    assert await look(world) == [("tenant.tokens.day", 80)]
+
+
+async def used(world: World, tokens: int) -> None:
+    settled = {"state": "settled", "bill": "once", "settled_at": timezone.now()}
+    await platform_unit(
+        lambda: UsageRecord.objects.create(tenant=world.tenant, turn_id=uuid.uuid4(), prompt_tokens=tokens, **settled)
+    )
+
+
+async def test_a_limit_that_refused_a_question_is_told_of_as_used_up(world: World, api: Api, owner: User) -> None:
+    """In tokens all of it is hardly ever used: a question that needs more than is left is refused before."""
+    await limit(world, metric="tokens", amount=1_000_000)
+    await used(world, 999_990)
+    assert await look(world) == [("tenant.tokens.day", 80)]
+    assert await ask(api, max_tokens=150) == [429]
+    # Also long after anything was used.
+    await platform_unit(UsageRecord.objects.update, settled_at=timezone.now() - dt.timedelta(hours=1))
+    assert await look(world) == [("tenant.tokens.day", 100)]
+    assert "Questions that need more than is left are refused until" in str(mail.outbox[-1].body)
+    assert await ask(api, max_tokens=150) == [429]
+    assert await look(world) == []
+
+
+async def test_a_question_that_asks_for_more_than_there_ever_is_uses_nothing_up(
+    world: World, api: Api, owner: User
+) -> None:
+    await limit(world, metric="tokens", amount=100)
+    await used(world, 90)
+    assert await ask(api, max_tokens=150) == [429]
     assert await look(world) == [("tenant.tokens.day", 80)]
 
 

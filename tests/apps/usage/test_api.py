@@ -17,6 +17,7 @@ from django.utils import timezone
 from apps.tenants.models import ApiKey, EndUser, Tenant
 from apps.usage.models import UsageRecord
 from tests import factories
+from tests.apps.usage.downloads import text_of
 
 pytestmark = pytest.mark.django_db
 TOKYO = ZoneInfo("Asia/Tokyo")
@@ -166,7 +167,7 @@ def test_csv(client: Client, tenant: Tenant, query: dict[str, str], accept: str)
     assert response.headers["Content-Disposition"] == (
         'attachment; filename="usage-2026-03-01-to-2026-03-05-by-day.csv"'
     )
-    assert response.text.splitlines() == [
+    assert text_of(response).splitlines() == [
         "day,name,requests,unsettled,once,delivered,loss,none,prompt_tokens,completion_tokens,total_tokens,pages,cost",
         "2026-03-01,,1,0,1,0,0,0,10,5,15,0,0.25000000",
         "2026-03-02,,1,0,0,0,1,0,0,0,0,0,0.00000000",
@@ -182,7 +183,7 @@ def test_no_name_becomes_a_formula(client: Client, tenant: Tenant, name: str) ->
     ApiKey.objects.filter(tenant=tenant).update(name=name)
     used(tenant, timezone.now(), api_key=ApiKey.objects.get(tenant=tenant))
     for by, column in (("user", 0), ("key", 1)):
-        answer = client.get("/api/v1/usage", {"format": "csv", "group_by": by}).content.decode()
+        answer = text_of(client.get("/api/v1/usage", {"format": "csv", "group_by": by}))
         _, *lines = csv.reader(io.StringIO(answer, newline=""))
         (cell,) = [line[column] for line in lines if line[column]]
         assert cell == (name if name.startswith("a") else f"'{name}")

@@ -21,6 +21,7 @@ from apps.usage.admin_overview import money
 from apps.usage.models import UsageRecord
 from tests import factories
 from tests.apps.admin_world import World, logged_in, make_world
+from tests.apps.usage.downloads import text_of
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -47,7 +48,7 @@ def names(response: Any) -> dict[str, list[str]]:
 def exported(client: Client, **query: str) -> list[list[str]]:
     response = client.get(reverse("admin:usage_export"), query)
     assert (response.status_code, response.headers["Content-Type"]) == (200, "text/csv; charset=utf-8")
-    return list(csv.reader(io.StringIO(response.content.decode(), newline="")))
+    return list(csv.reader(io.StringIO(text_of(response), newline="")))
 
 
 def move(days: int) -> None:

@@ -33,7 +33,9 @@ from apps.usage.models import (
     RolledMonth,
     UsageRecord,
 )
-from apps.usage.reports import BILLS, GROUPS, add_up
+from apps.usage.report_statement import BILLS
+from apps.usage.reports import GROUPS, add_up
+from apps.usage.top_users import who_used_most
 from tests import factories
 
 # One whose days begin a day early, one late, one that is set back at midnight, so that it has two of them.
@@ -118,6 +120,18 @@ def assert_equal(tenant: Tenant, days: int = DAYS) -> None:
             assert reported(tenant, first, last, by) == counted(tenant, first, last, by), by
         for by in ("day", "assistant"):
             assert reported(tenant, first, last, by, "alice") == counted(tenant, first, last, by, "alice")
+        assert_who_used_most(tenant, first, last, 1, looked_at=1)
+        assert_who_used_most(tenant, first, last, 2, looked_at=2)
+
+
+def assert_who_used_most(tenant: Tenant, first: dt.date, last: dt.date, most: int, *, looked_at: int) -> None:
+    """The same people as by counting all of them, whether or not those that were looked at suffice."""
+    _, everybody = counted(tenant, first, last, "user")
+    named = [(name, sums) for name, sums in everybody.items() if name is not None]
+    named.sort(key=lambda each: (-each[1]["total_tokens"], -each[1]["requests"], each[0]))
+    with tenant_scope(tenant):
+        found = who_used_most(tenant, first, last, most, looked_at=looked_at)
+    assert [(each["key"], {name: each[name] for name in plain_sums([])}) for each in found] == named[:most]
 
 
 class Ledger:
@@ -139,7 +153,7 @@ class Ledger:
             "pages": data.draw(st.integers(0, 3)),
             "cost": Decimal(data.draw(st.integers(0, 10**9))) / 10**8,
         }
-        if name := data.draw(st.sampled_from(["alice", "bob", ""])):
+        if name := data.draw(st.sampled_from(["alice", "bob", "carol", ""])):
             fields["end_user"], _ = EndUser.objects.get_or_create(tenant=tenant, external_id=name)
         if data.draw(st.booleans()):
             fields["api_key"] = ApiKey.objects.filter(tenant=tenant).first() or self.key(tenant)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from apps.tenants import lookups
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
-from apps.usage.export import MAX_ROWS, csv_of, table
+from apps.usage.export import MAX_ROWS, csv_of, head, table
 from apps.usage.keeping import kept
 from apps.usage.limit_use import in_use
 from apps.usage.management.days import day
@@ -52,13 +52,13 @@ class Command(BaseCommand):
             self.stdout.write(_aligned([LIMITS, *(line for each in tenants for line in _limits(each))]), ending="")
             return
         groups = [group for each in tenants for group in _groups(each, by, options["first"], options["last"])]
-        slugs = {each.pk: each.slug for each in tenants}
+        slugs = {str(each.pk): each.slug for each in tenants}
         if options["format"] == "json":
-            told = [{"tenant": slugs[group.pop("tenant_id")], **group} for group in groups]
+            told = [{"tenant": slugs[str(group.pop("tenant_id"))], **group} for group in groups]
             self.stdout.write(json.dumps(told, default=str, indent=2))
             return
-        lines = table(groups, by, slugs)
-        text = csv_of(lines) if options["format"] == "csv" else _aligned([*lines])
+        lines = [head(by, slugs), *table(groups, slugs)]
+        text = csv_of(lines) if options["format"] == "csv" else _aligned(lines)
         self.stdout.write(text, ending="")
         if options["format"] == "table":
             for each in tenants:
