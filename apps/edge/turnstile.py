@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
-ABREAST: Final = 4
+ABREAST: Final = 2
 
 
 @dataclass
