@@ -149,7 +149,7 @@ def _pieces(text: str, splitter: MarkdownSplitter, max_tokens: int) -> Iterator[
     for start, end in _with_words(text, spans, max_tokens):
         piece = text[start:end]
         if piece.strip():
-            stripped = piece.strip("\n").rstrip()
+            stripped = _trimmed(piece)
             headed = heads.get(start, "") + stripped
             fits = estimate(headed) <= max_tokens
             yield start + len(piece) - len(piece.lstrip("\n")), headed if fits else stripped
@@ -215,9 +215,14 @@ def _has_words(text: str, start: int, end: int) -> bool:
     return bool(_WORD.search(_FENCE.sub("", text[start:end])))
 
 
+def _trimmed(text: str) -> str:
+    """Without what is blank around it, but for what indents its first line."""
+    return text.strip("\n").rstrip()
+
+
 def _halved(text: str, start: int, end: int, max_tokens: int) -> list[tuple[int, int]]:
     """The span, in halves where it is too long: the splitter misjudges some, since estimates do not add up."""
-    if end - start <= 1 or estimate(text[start:end].strip()) <= max_tokens:
+    if end - start <= 1 or estimate(_trimmed(text[start:end])) <= max_tokens:
         return [(start, end)]
     breaks = (text.rfind(mark, start, (start + end) // 2) + 1 for mark in "\n ")
     middle = next((at for at in breaks if at - start > (end - start) // 4), (start + end) // 2)

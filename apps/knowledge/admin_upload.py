@@ -25,22 +25,26 @@ from apps.edge.errors import json_error
 from apps.knowledge import ingest, sources, storage
 from apps.knowledge.admin_status import status_json
 from apps.knowledge.models import Collection, Document
+from apps.knowledge.serializers import RefusalSerializer
+from apps.knowledge.several import Arrival, add_several, is_several
 from apps.tenants import audit
 from apps.tenants.admin_acting import acting_of, note
 from apps.tenants.admin_base import TenantAdmin
 from apps.tenants.models import User
+from chatbot import bundles
 from chatbot.errors import InvalidRequest, NotFound, ParleyError
 from chatbot.formats import LABELS, SUFFIXES
 
-FORMATS = ", ".join(LABELS.values())
-ACCEPT = ",".join(SUFFIXES)
+FORMATS = ", ".join([*LABELS.values(), "and ZIP archives of them"])
+ACCEPT = ",".join([*SUFFIXES, bundles.SUFFIX])
 # A multipart body is a little longer than its file.
 ENVELOPE_BYTES = 64 * 1024
 STATUS_LIMIT = 200
 
 
 def upload_page(admin: TenantAdmin, request: HttpRequest, object_id: str) -> HttpResponseBase:
-    """GET shows the page; POST takes one document and answers JSON: the document's status, or an error in our shape.
+    """GET shows the page; POST takes one document, or an archive of them, and answers JSON: the document's status, a
+    list of what became of each file, or an error in our shape.
 
     The route is exempt from the CSRF middleware, which would read a body of any size before us; see `receive`.
     """
@@ -72,7 +76,7 @@ def _shown(admin: TenantAdmin, request: HttpRequest, collection: Any) -> HttpRes
 
 
 def receive(request: HttpRequest, collection: Collection | None) -> HttpResponseBase:
-    """Take one document. What is too large is refused before its bytes are looked at, the CSRF token after."""
+    """Take what was sent. What is too large is refused before its bytes are looked at, the CSRF token after."""
     length = request.headers.get("Content-Length", "")
     if length.isdigit() and int(length) > settings.PARLEY_MAX_UPLOAD_BYTES + ENVELOPE_BYTES:
         return json_error(storage.too_large())
@@ -81,29 +85,42 @@ def receive(request: HttpRequest, collection: Collection | None) -> HttpResponse
 
 def _add(request: HttpRequest, collection: Collection | None) -> HttpResponse:
     note(request)
+    file = request.FILES.get("file")
     try:
         if collection is None:
             raise NotFound("There is no such collection.")
-        document, created = _added(request, collection)
-        if created:
-            audit.record(document, "document.added", audit.actor_of(request), document)
+        if isinstance(file, File) and is_several([file]):
+            user = cast("User", request.user)  # admin_view lets nobody else in
+            arrivals = add_several(collection.tenant, collection, [file], created_by=user)
+            return JsonResponse({"results": [_arrived(request, arrival) for arrival in arrivals]}, status=202)
+        document, created = _added(request, collection, file)
+        return JsonResponse(_told(request, document, created=created), status=202 if created else 200)
     except ParleyError as error:
         return json_error(error)
+
+
+def _arrived(request: HttpRequest, arrival: Arrival) -> dict[str, Any]:
+    if arrival.document:
+        return {"name": arrival.name, **_told(request, arrival.document, created=arrival.added)}
+    return {"name": arrival.name, "message": RefusalSerializer(arrival.refusal).data["message"]}
+
+
+def _told(request: HttpRequest, document: Document, *, created: bool) -> dict[str, Any]:
+    if created:
+        audit.record(document, "document.added", audit.actor_of(request), document)
     url = reverse("admin:knowledge_document_change", args=[document.pk])
-    body = {**status_json(document), "title": document.title, "url": url, "created": created}
-    return JsonResponse(body, status=202 if created else 200)
+    return {**status_json(document), "title": document.title, "url": url, "created": created}
 
 
-def _added(request: HttpRequest, collection: Collection) -> tuple[Document, bool]:
+def _added(request: HttpRequest, collection: Collection, file: Any) -> tuple[Document, bool]:
     """The document of an uploaded file, an address or a text."""
-    tenant, user = collection.tenant, cast("User", request.user)  # admin_view lets nobody else in
+    tenant, user = collection.tenant, cast("User", request.user)
     title = request.POST.get("title", "")
     if url := request.POST.get("url"):
         return sources.add_source(tenant, collection, url=url, title=title, created_by=user)
     if text := request.POST.get("text"):
         content = text.replace("\r\n", "\n").encode()
         return ingest.add_document(tenant, collection, name="", content=content, title=title, created_by=user)
-    file = request.FILES.get("file")
     if not isinstance(file, File):
         raise InvalidRequest(fields={"file": "Choose a file."})
     return ingest.add_document(tenant, collection, name=file.name or "", content=file, created_by=user)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.core.files.base import File
 
+from apps.edge.errors import ServiceUnavailable
 from apps.knowledge.ingest import add_document
 from apps.knowledge.models import Collection, Document
-from apps.tenants.models import Tenant
+from apps.tenants.models import Tenant, User
 from chatbot import bundles
 from chatbot.errors import NotFound, ParleyError, PayloadTooLarge, StorageFull, UnsupportedType
 
@@ -32,15 +33,18 @@ def is_several(files: Sequence[File[bytes]]) -> bool:
     return len(files) > 1 or any((file.name or "").lower().endswith(bundles.SUFFIX) for file in files)
 
 
-def add_several(tenant: Tenant, collection: Collection, files: Sequence[File[bytes]]) -> list[Arrival]:
-    """Raises NotFound for a lost collection and StorageFull: those concern every file, and what is in stays."""
-    return [arrival for file in files for arrival in _arrivals(tenant, collection, file)]
+def add_several(
+    tenant: Tenant, collection: Collection, files: Sequence[File[bytes]], *, created_by: User | None = None
+) -> list[Arrival]:
+    """Raises NotFound for a lost collection, StorageFull and ServiceUnavailable: those concern every file, and what is
+    in stays."""
+    return [arrival for file in files for arrival in _arrivals(tenant, collection, file, created_by)]
 
 
-def _arrivals(tenant: Tenant, collection: Collection, file: File[bytes]) -> Iterator[Arrival]:
+def _arrivals(tenant: Tenant, collection: Collection, file: File[bytes], user: User | None) -> Iterator[Arrival]:
     name = file.name or ""
     if not name.lower().endswith(bundles.SUFFIX):
-        yield _taken(tenant, collection, name, file)
+        yield _taken(tenant, collection, name, file, user)
         return
     limit = settings.PARLEY_MAX_UPLOAD_BYTES
     try:
@@ -48,15 +52,17 @@ def _arrivals(tenant: Tenant, collection: Collection, file: File[bytes]) -> Iter
             if member.refusal:
                 yield Arrival(member.name, refusal=member.refusal)
             else:
-                yield _taken(tenant, collection, member.name, member.content)
+                yield _taken(tenant, collection, member.name, member.content, user)
     except (UnsupportedType, PayloadTooLarge) as error:
         yield Arrival(name, refusal=error)
 
 
-def _taken(tenant: Tenant, collection: Collection, name: str, content: File[bytes] | bytes) -> Arrival:
+def _taken(
+    tenant: Tenant, collection: Collection, name: str, content: File[bytes] | bytes, user: User | None
+) -> Arrival:
     try:
-        document, added = add_document(tenant, collection, name=name, content=content)
-    except (NotFound, StorageFull):
+        document, added = add_document(tenant, collection, name=name, content=content, created_by=user)
+    except (NotFound, StorageFull, ServiceUnavailable):
         raise
     except ParleyError as error:
         return Arrival(name, refusal=error)

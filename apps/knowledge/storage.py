@@ -10,14 +10,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import structlog
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
 from django.db import connection
 
+from apps.edge.errors import ServiceUnavailable
 from apps.knowledge.models import TITLE_CHARS, Document
 from apps.tenants.models import Tenant
 from chatbot.errors import InvalidRequest, PayloadTooLarge, StorageFull
+
+log = structlog.get_logger(__name__)
 
 NAME_CHARS = 255
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -87,8 +91,13 @@ def keep(tenant: Tenant, content: File[bytes], sha256: str) -> str:
 
 @contextmanager
 def keeping(tenant: Tenant, content: File[bytes], sha256: str) -> Iterator[str]:
-    """keep(), for a row that the block writes: the bytes go again where it does not."""
-    stored = keep(tenant, content, sha256)
+    """keep(), for a row that the block writes: the bytes go again where it does not. Raises ServiceUnavailable where
+    the disk or the bucket does not answer."""
+    try:
+        stored = keep(tenant, content, sha256)
+    except OSError as error:
+        log.warning("storage.unavailable", exc_info=error)
+        raise ServiceUnavailable(retry_after=5) from error
     try:
         yield stored
     except BaseException:

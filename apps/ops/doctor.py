@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from asgiref.sync import async_to_sync
 from celery import Celery
 from django.conf import settings
 from django.core.cache import cache
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage, storages
 from django.core.mail import get_connection
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
@@ -25,6 +28,7 @@ from packaging.version import Version
 from apps.edge.encryption import keyring
 from apps.inference.models import Endpoint
 from apps.inference.probe import probe
+from apps.knowledge.bucket import Bucket
 from apps.ops import roles, rotation
 from apps.ops.demo import ADMIN as DEMO_ADMIN
 from apps.tenants.models import User
@@ -106,6 +110,23 @@ def _installed(name: str) -> str | None:
 
 
 def storage() -> Iterator[Finding]:
+    return _bucket() if isinstance(storages["default"], Bucket) else _disk()
+
+
+def _bucket() -> Iterator[Finding]:
+    try:
+        name = default_storage.save(f"doctor/{secrets.token_hex(8)}", ContentFile(b"doctor"))
+        with default_storage.open(name) as file:
+            file.read()
+        default_storage.delete(name)
+    except OSError as error:
+        advice = "Look at PARLEY_STORAGE_URL, and whether its key may read, write and delete below the prefix."
+        yield fail("storage", error.strerror or "The bucket does not answer.", advice)
+    else:
+        yield ok("storage", "the bucket can be written, read and emptied")
+
+
+def _disk() -> Iterator[Finding]:
     root = Path(settings.MEDIA_ROOT)
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,18 @@ test("until a part is here nothing is shown, and where it does not come it says 
   await until(() => expect(place.querySelector("b")?.textContent).toBe("here"));
 });
 
+test("a part that comes between the rendering and its effects, for somebody else, is shown", async () => {
+  let looks = 0;
+  const part = {
+    get here() {
+      return looks++ ? { word: "here" } : null;
+    },
+    bring: () => new Promise<{ word: string }>(() => {}),
+  };
+  const place = render(<Late part={part}>{({ word }) => <b>{word}</b>}</Late>);
+  await until(() => expect(place.querySelector("b")?.textContent).toBe("here"));
+});
+
 test("what is shown meanwhile stays where the part does not come", async () => {
   const part = later("reading", (): Promise<object> => Promise.reject(new TypeError("no network")));
   const place = render(

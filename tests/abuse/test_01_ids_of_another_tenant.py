@@ -212,6 +212,8 @@ TASKS = {
     "access.prune_idempotency_keys": "takes nothing",
     "access.record_failed_login": "takes an address",
     "conversations.close_abandoned_turns": "takes nothing",
+    "conversations.forget_quotations": "takes nothing",
+    "knowledge.forget_deleted": "takes nothing",
     "knowledge.resend_documents": "takes nothing",
     "oauth.prune_tokens": "takes nothing",
     "usage.look_at_limits": "takes nothing",

@@ -59,7 +59,7 @@ def test_a_name_is_only_words(acme: Tenant, name: str, tmp_path: Path) -> None:
     if response.status_code == 202:
         document = Document.objects.for_tenant(acme).get()
         assert stored() == {document.stored}
-        assert re.fullmatch(rf"documents/{acme.pk}/[0-9a-f]{{32}}", document.stored)
+        assert re.fullmatch(rf"documents/{acme.pk}/[0-9a-f]{{64}}\.[0-9a-f]{{8}}", document.stored)
         assert not re.search(r"[/\\\0\r\n]", document.file_name)
         assert len(document.file_name) <= documents.NAME_CHARS
         assert document.title

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import metadata
+from importlib.metadata import distribution, metadata
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -98,10 +98,12 @@ def requirements() -> list[str]:
 
 
 def licence_of(package: str) -> str:
-    """As its installed metadata says: the expression, else the classifiers, else the first line of its licence."""
+    """As its installed metadata says: the expression, else the classifiers, else the first line of its licence, which
+    may be a file."""
     said = metadata(package)
+    text = said["License"] or (distribution(package).read_text(f"licenses/{said['License-File']}") or "")
     classifiers = [line.rpartition(" :: ")[2] for line in said.get_all("Classifier", []) if "OSI Approved ::" in line]
-    return said["License-Expression"] or " or ".join(classifiers) or said["License"].splitlines()[0]
+    return said["License-Expression"] or " or ".join(classifiers) or text.splitlines()[0]
 
 
 @pytest.mark.parametrize("package", requirements())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from django.db import connections
@@ -208,10 +209,18 @@ def test_upload_shows_progress_refusals_and_the_ingestion_as_it_goes(
     page.goto(url)
     for name, content in {"good.md": b"# Cleaning\n\nWeekly.", "bad.pdf": b"PK\x03\x04 zip", "empty.txt": b""}.items():
         (tmp_path / name).write_bytes(content)
+    with ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("manuals/pump.md", "# Pump\n\nClose the valve.")
+        archive.writestr("manuals/<b>film</b>.mp4", "frames")
     page.locator("input[type=file]").set_input_files(sorted(tmp_path.iterdir()))
     files = page.locator(".p-files li")
     expect(files.filter(has_text="bad.pdf").locator(".p-failure")).to_contain_text("PDF")
     expect(files.filter(has_text="empty.txt").locator(".p-failure")).to_have_text("The file is empty.")
+    expect(files.filter(has_text="all.zip").first).to_contain_text("1 of 2 files taken")
+    pump = files.filter(has=page.get_by_role("link", name="pump"))
+    expect(pump).to_contain_text("From all.zip")
+    expect(pump.locator(".p-status")).to_contain_text("Queued")
+    expect(files.filter(has_text="film</b>.mp4").locator(".p-failure")).to_contain_text("cannot be read")
     good = files.filter(has=page.get_by_role("link", name="good"))
     expect(good.locator(".p-status")).to_contain_text("Queued")
     # Chromium reports the refused upload on its console; nothing else may be there.

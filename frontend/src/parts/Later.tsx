@@ -18,9 +18,10 @@ export function Late<Part extends object>({ part, meanwhile, children }: LatePro
   const { here } = part;
   const [state, setState] = useState<"coming" | "here" | "missing">("coming");
   useEffect(() => {
-    if (part.here) return;
     let wanted = true;
     const tell = (next: typeof state) => wanted && setState(next);
+    // It may have come between the rendering and now, for somebody else.
+    if (part.here) return void tell("here");
     if (state === "coming") {
       part.bring().then(
         () => tell("here"),

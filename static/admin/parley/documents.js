@@ -94,6 +94,12 @@
       refuse(item, (body.fields ? Object.values(body.fields) : [body.message]).join(" "));
       return false;
     }
+    if (body.results) unpack(item, body.results);
+    else take(item, body, known);
+    return true;
+  }
+
+  function take(item, body, known) {
     const link = document.createElement("a");
     link.className = "p-link";
     link.href = body.url;
@@ -102,7 +108,21 @@
     if (!body.created) item.querySelector(".p-size").textContent = known;
     item.querySelector(".p-status").dataset.statusOf = body.id;
     show(body);
-    return true;
+  }
+
+  // Each file of an archive gets a row; the archive's own tells how many there were.
+  function unpack(item, files) {
+    const archive = item.querySelector(".p-name").textContent;
+    const taken = files.filter((file) => file.id).length;
+    const words = document.createElement("p");
+    words.className = "p-small p-muted";
+    words.textContent = `Unpacked: ${taken} of ${files.length} ${files.length === 1 ? "file" : "files"} taken`;
+    item.querySelector(".p-status").replaceChildren(words);
+    for (const file of [...files].reverse()) {
+      const its = row(file.name, `From ${archive}`);
+      if (file.id) take(its, file, SAME_BYTES);
+      else refuse(its, file.message);
+    }
   }
 
   const SAME_BYTES = "Already here: the same bytes are one document.";
@@ -137,7 +157,7 @@
         send(form, item, { file }, SAME_BYTES).finally(() => { running -= 1; next(); });
       }
     };
-    const take = (files) => {
+    const enqueue = (files) => {
       for (const file of files) {
         const item = row(file.name, size(file.size));
         if (file.size > limit) refuse(item, `Too large: ${size(file.size)}. The limit is ${size(limit)} a file.`);
@@ -147,12 +167,12 @@
       next();
     };
 
-    input.addEventListener("change", () => { take([...input.files]); input.value = ""; });
+    input.addEventListener("change", () => { enqueue([...input.files]); input.value = ""; });
     for (const kind of ["dragenter", "dragover"]) {
       drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("is-over"); });
     }
     for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("is-over"));
-    drop.addEventListener("drop", (event) => { event.preventDefault(); take([...event.dataTransfer.files]); });
+    drop.addEventListener("drop", (event) => { event.preventDefault(); enqueue([...event.dataTransfer.files]); });
     form.addEventListener("submit", (event) => event.preventDefault());
     window.addEventListener("beforeunload", (event) => { if (running || queue.length) event.preventDefault(); });
   }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from django.core.files.storage import default_storage
@@ -14,7 +17,7 @@ from django.utils import timezone
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, Document
 from apps.knowledge.sources import add_source
-from apps.tenants.models import Tenant
+from apps.tenants.models import AuditEntry, Tenant
 from tests import factories
 from tests.apps.admin_world import World, logged_in, make_world
 
@@ -66,6 +69,21 @@ def test_same_bytes_again_are_the_same_document(world: World, bob: Client) -> No
     first, second = bob.post(url, file()), bob.post(url, file("other name.md"))
     assert second.status_code == 200
     assert (second.json()["id"], second.json()["created"]) == (first.json()["id"], False)
+
+
+def test_an_archives_files_are_taken_or_refused_one_by_one(world: World, bob: Client) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("manuals/pump.md", "# Pump\n\nClose the valve.")
+        archive.writestr("virus.exe", b"MZ\x90\x00")
+    response = bob.post(upload_url(collection_of(world.acme)), file("all.zip", packed.getvalue()))
+    assert response.status_code == 202
+    pump, virus = response.json()["results"]
+    document = Document.objects.for_tenant(world.acme).get(pk=pump["id"])
+    assert (document.file_name, document.created_by, pump["created"]) == ("pump.md", world.bob, True)
+    assert AuditEntry.objects.filter(action="document.added", row_id=str(document.pk)).exists()
+    assert virus == {"name": "virus.exe", "message": ANY}
+    assert "cannot be read" in virus["message"]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,15 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from django.core.files.base import ContentFile
 from django.urls import reverse
 from moto.server import ThreadedMotoServer
 
+from apps.edge.errors import ServiceUnavailable
 from apps.knowledge.ingest import add_document, delete_document, replace_document
 from apps.knowledge.models import Collection, Document
+from apps.knowledge.several import add_several
+from apps.ops import doctor
 from apps.tenants.models import Tenant
 from chatbot.errors import StorageFull
 from config import storage
@@ -67,6 +71,12 @@ def test_a_document_is_kept_read_replaced_and_deleted(acme: Tenant, manuals: Col
     assert names(bucket) == []
 
 
+def test_the_doctor_tries_the_bucket_and_leaves_nothing_there(bucket: Any) -> None:
+    [told] = doctor.storage()
+    assert told.level == "ok"
+    assert names(bucket) == []
+
+
 def test_the_bucket_hands_out_a_file_and_never_a_page(acme: Tenant, manuals: Collection, bucket: Any) -> None:
     content = b"<!doctype html><html><script>alert(1)</script><p>Close the valve.</p>"
     document = added(acme, manuals, content, 'Ventil \u00fc\u2028"; x=.html')
@@ -103,8 +113,12 @@ def test_a_bucket_that_is_away_is_waited_for(acme: Tenant, manuals: Collection, 
     away = storage.backend(f"s3://{KEY}:x@parley/site?endpoint=http://127.0.0.1:{free_port()}&region=eu-central-1")
     settings.STORAGES = {**here, "default": away}
     assert (ingested(acme, document).status, document.failure_code) == ("retrying", "storage")
-    with pytest.raises(OSError, match="does not answer"):
+    with pytest.raises(ServiceUnavailable):
         add_document(acme, manuals, name="other.md", content=manual(2))
+    with pytest.raises(ServiceUnavailable):  # and not a refusal of each file
+        add_several(acme, manuals, [ContentFile(manual(2), "a.md"), ContentFile(manual(3), "b.md")])
+    [told] = doctor.storage()
+    assert (told.level, "does not answer" in told.says) == ("fail", True)
     assert Document.objects.for_tenant(acme).count() == 1
     settings.STORAGES = here
     assert ingested(acme, document).status == "ready"
