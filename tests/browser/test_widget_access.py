@@ -181,6 +181,7 @@ def states(page: Page, fake: FakeInference, *, hosted: bool) -> Iterator[str]:
     """Brings the page into one state after the other, whatever its language."""
     question = page.locator(".composer textarea")
     if not hosted:
+        page.locator("button").first.hover()  # which fetches the app
         page.wait_for_function("window.Parley && !Parley.q")
         yield "closed"
         page.evaluate("Parley.open()")
