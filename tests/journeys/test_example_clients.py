@@ -38,7 +38,7 @@ try:
 except ParleyError as error:
     refused = [error.code, error.request_id, str(error)]
 try:
-    parley.upload("manuals", Path(file).with_suffix(".zip"))
+    parley.upload("manuals", Path(file).with_suffix(".exe"))
 except ParleyError as error:
     unread = error.code
 print(json.dumps([told, document, found, refused, unread]))
@@ -57,7 +57,7 @@ for await (const event of parley.ask(conversation, "How do I prime it?")) {{
 const document = await parley.upload("manuals", new Blob([await readFile(file)]), "hours.md");
 const found = await parley.search("manuals", "opening hours", 2);
 const refused = await parley.begin("nobody").catch((error) => [error.code, error.requestId, error.message]);
-const unread = await parley.upload("manuals", new Blob(["x"]), "hours.zip").catch((error) => error.code);
+const unread = await parley.upload("manuals", new Blob(["x"]), "hours.exe").catch((error) => error.code);
 console.log(JSON.stringify([told, document, found, refused, unread]));
 """
 
@@ -90,7 +90,7 @@ async def test_a_client_survives_a_cut_connection(
     world.model.script(Reply(tokens=TOKENS, delay=0.05))
     file = tmp_path / "hours.md"
     file.write_text(f"# Opening hours\n\nMonday to Friday, 8 to 17, says {language}.")
-    file.with_suffix(".zip").write_bytes(b"x")
+    file.with_suffix(".exe").write_bytes(b"x")
     command = [*program(language, tmp_path), proxy.address, world.key, str(file)]
     ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
