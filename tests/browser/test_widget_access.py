@@ -125,6 +125,7 @@ def test_the_hosted_page_by_keyboard(reader: BrowserContext, web: str, fake: Fak
     page.keyboard.press("Enter")
     go_to(page, "^Rename$")
     page.keyboard.press("Enter")
+    expect(page.locator(".entry-deeds input")).to_be_focused()
     page.keyboard.type("Pumps")
     page.keyboard.press("Enter")
     expect(page.locator(".pick")).to_have_text("Pumps")
