@@ -17,7 +17,7 @@ def backend(address: str) -> dict[str, Any]:
         return DISK
     parts = urlsplit(address)
     asked = dict(parse_qsl(parts.query))
-    if not parts.hostname or unknown(asked) or bool(parts.username) != bool(parts.password):
+    if not parts.hostname or asked.keys() - _KNOWN or bool(parts.username) != bool(parts.password):
         refuse("PARLEY_STORAGE_URL must be s3://KEY:SECRET@BUCKET/PREFIX?endpoint=https://HOST&region=NAME.")
     endpoint = asked.get("endpoint")
     if endpoint and urlsplit(endpoint).scheme not in ("http", "https"):
@@ -36,7 +36,3 @@ def backend(address: str) -> dict[str, Any]:
     if parts.username and parts.password:  # else boto3 looks where it always does: environment, file, role
         options |= {"access_key": unquote(parts.username), "secret_key": unquote(parts.password)}
     return {"BACKEND": "apps.knowledge.bucket.Bucket", "OPTIONS": options}
-
-
-def unknown(asked: dict[str, str]) -> set[str]:
-    return asked.keys() - _KNOWN

@@ -34,6 +34,8 @@ _UNCOUNTED = re.compile(
     r"/api/v1/turns/[^/]+/(stop|regenerate|continue)|/api/v1/conversations/[^/]+/turns|/v1/chat/completions"
     r"|/admin/(?!login|password_reset|security).*"
 )
+# What opens a turn, and steps aside when that is done.
+_ASKS = re.compile(r"/api/v1/turns/[^/]+/(regenerate|continue)|/api/v1/conversations/[^/]+/turns|/v1/chat/completions")
 
 
 def _rate(requests_a_minute: int, burst: int) -> Rate | None:
@@ -98,8 +100,8 @@ def limited(
 async def _in_turn(
     request: HttpRequest, get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 ) -> HttpResponseBase:
-    """The response, once it is this caller's turn. Pages are asked for by people, a few at a time."""
-    if not request.path.startswith(TOLD):
+    """The response, of a question once it is this caller's turn. Nothing waits for uploads and searches, which last."""
+    if request.method != "POST" or not _ASKS.fullmatch(request.path):
         return await get_response(request)
     async with turnstile.passing(presented_by(request) or network_of(address_of(request))):
         return await get_response(request)

@@ -13,7 +13,6 @@ from django.db.models import Q
 from apps.access.authentication import Caller
 from apps.conversations.charging import told_to
 from apps.conversations.parties import end_user_of
-from apps.edge import turnstile
 from apps.edge.ratelimit_headers import Limit
 from apps.inference import gateway
 from apps.inference.models import Endpoint
@@ -52,7 +51,6 @@ async def embeddings(
     tokens = sum(estimate(text) for text in input)
     bill, standing = await _reserve(caller, endpoint, end_user, tokens)
     charge = UsageRecord.Bill.NONE
-    turnstile.step_aside()
     try:
         pool = await gateway.pool()
         asker = Asker(tenant=str(tenant.pk))

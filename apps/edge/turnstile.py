@@ -4,7 +4,9 @@ A process works at one thing at a time. Of forty requests that come together eac
 others, and so would that of a caller who sends a single one. Here all but ABREAST of a caller's wait before anything is
 done for them, and nobody else waits behind more than those.
 
-What waits for others, such as an answer's end, steps aside: it takes no time of this process, and may last.
+What waits for others, such as an answer's end, steps aside: it takes no time of this process, and may last. This is an
+order and no limit: whoever has waited for PATIENCE goes on all the same, so that a crowd hears in time of a database or
+a Redis that does not answer, and not two by two.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 ABREAST: Final = 2
+PATIENCE: Final = 1.0  # seconds
 
 
 @dataclass
@@ -28,8 +31,10 @@ class _Gate:
 
 
 class _Passage:
-    def __init__(self, gate: _Gate) -> None:
-        self._gate: _Gate | None = gate
+    """gate: None where it takes no place."""
+
+    def __init__(self, gate: _Gate | None) -> None:
+        self._gate = gate
 
     def leave(self) -> None:
         if self._gate:
@@ -47,8 +52,7 @@ async def passing(caller: Hashable) -> AsyncIterator[None]:
     gate = _gates.setdefault(caller, _Gate())
     gate.users += 1
     try:
-        await gate.places.acquire()
-        passage = _Passage(gate)
+        passage = _Passage(gate if await _placed(gate) else None)
         token = _passage.set(passage)
         try:
             yield
@@ -59,6 +63,14 @@ async def passing(caller: Hashable) -> AsyncIterator[None]:
         gate.users -= 1
         if not gate.users:
             del _gates[caller]
+
+
+async def _placed(gate: _Gate) -> bool:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await gate.places.acquire()
+    except TimeoutError:
+        return False
 
 
 def step_aside() -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
 
+from apps.access.limiting import limited
 from apps.edge import turnstile
 from apps.edge.turnstile import ABREAST, passing, step_aside
 
@@ -88,6 +92,51 @@ async def test_whoever_leaves_while_waiting_takes_no_place() -> None:
     assert len(work.inside) == ABREAST
     work.go_on.set()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "abreast"),
+    [
+        ("POST", "/api/v1/conversations/1/turns", ABREAST),
+        ("POST", "/api/v1/turns/1/regenerate", ABREAST),
+        ("POST", "/v1/chat/completions", ABREAST),
+        ("POST", "/api/v1/documents", 10),
+        ("POST", "/api/v1/search", 10),
+        ("POST", "/api/v1/turns/1/stop", 10),
+        ("GET", "/api/v1/turns/1/events", 10),
+    ],
+)
+async def test_only_questions_wait_for_each_other(
+    rf: RequestFactory, settings: Any, method: str, path: str, abreast: int
+) -> None:
+    settings.PARLEY_ADDRESS_REQUESTS_A_MINUTE = settings.PARLEY_CREDENTIAL_REQUESTS_A_MINUTE = 0
+    inside: list[HttpRequest] = []
+    go_on = asyncio.Event()
+
+    async def answer(request: HttpRequest) -> HttpResponse:
+        inside.append(request)
+        await go_on.wait()
+        return HttpResponse()
+
+    door = limited(answer)
+    request = rf.generic(method, path, headers={"Authorization": "Bearer one"})
+    tasks = [asyncio.ensure_future(door(request)) for _ in range(10)]
+    await asyncio.sleep(0.05)
+    assert len(inside) == abreast
+    go_on.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_nobody_waits_longer_than_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turnstile, "PATIENCE", 0.01)
+    work = Work()
+    tasks = crowd(work, 40)
+    async with asyncio.timeout(10):
+        while len(work.inside) < 40:  # noqa: ASYNC110 - though none of those before has left
+            await asyncio.sleep(0.01)
+    work.go_on.set()
+    await asyncio.gather(*tasks)
+    assert not turnstile._gates
 
 
 async def test_nothing_is_kept_of_callers_who_have_left() -> None:
