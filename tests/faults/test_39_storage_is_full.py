@@ -52,5 +52,5 @@ async def test_uploads_are_refused_and_the_rest_works(works: Works) -> None:
         assert await works.ask_for("delete", other) == 204
         await works.until(lambda: len(works.stored()) == 1)
         again = await works.upload(b"z" * (SIZE // 2), "fits.txt")
-        assert (await works.look(again))["size"] == SIZE // 2
+        assert (await works.becomes(again, "ready", "failed"))["size"] == SIZE // 2  # its reservation is settled then
         await invariants(world)
