@@ -1,8 +1,9 @@
-"""Opens turns: one short transaction finds out what is asked, what it may cost is reserved, and another one writes
-question, turn and ledger row. From then on nothing is lost.
+"""Opens turns: a short transaction finds out what is asked, reserves what it may cost, and writes question, turn and
+ledger row. From then on nothing is lost.
 
-Nothing waits for Redis inside a transaction. So the second one makes sure that nothing was asked meanwhile: otherwise
-it all begins again. Every question waits for this, so it is plain SQL (apps/tenants/statements.py says why).
+A transaction holds one of few connections, so it waits for Redis no longer than Redis takes when it is well. Where that
+was not enough, it ends, and another one writes. That one makes sure that nothing was asked meanwhile: otherwise it all
+begins again. Every question waits for this, so it is plain SQL (apps/tenants/statements.py says why).
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from apps.usage.meter import Reserved
 from chatbot.errors import InvalidRequest, NotFound, QuotaExceeded, RateLimited, TurnInProgress
 
 TRIES = 3
+# That a transaction waits for Redis: many times what it takes, and little enough for the others who want a connection.
+HELD_SECONDS = 0.02
 # After it, the same question that was sent at once with this one is written, if it was the one that got through.
 TWIN_SECONDS = 0.1
 
@@ -119,22 +122,71 @@ async def _open(
         await _turn_away(caller, question, user or question.user, place)
     twin = bool(question.idempotency_key)
     for _ in range(TRIES):
-        async with transaction(caller.tenant) as connection:
-            found: Planned | Opened | uuid.UUID | None = await plan(connection)
-            if isinstance(found, Planned) and not limited:  # nothing to wait for: one transaction does for both
-                found = await write(connection, found, Reserved(charging.most(found.opened)), replica)
-        if isinstance(found, Planned):
-            try:
-                found = await _admit(found, replica)
-            except (QuotaExceeded, RateLimited):
-                if not twin:
-                    raise
-                twin, found = False, None  # its own first sending may hold what it asks for
-                turnstile.step_aside()
-                await asyncio.sleep(TWIN_SECONDS)
+        try:
+            found = await _attempt(caller, plan, replica, limited=limited)
+        except (QuotaExceeded, RateLimited):
+            if not twin:
+                raise
+            twin, found = False, None  # its own first sending may hold what it asks for
+            turnstile.step_aside()
+            await asyncio.sleep(TWIN_SECONDS)
         if found is not None:
             return found
     raise TurnInProgress
+
+
+async def _attempt(
+    caller: Caller,
+    plan: Callable[[Connection], Awaitable[Planned | uuid.UUID]],
+    replica: uuid.UUID,
+    *,
+    limited: bool,
+) -> Opened | uuid.UUID | None:
+    """Plan, reserve and write. None where something else was asked meanwhile."""
+    reserving: asyncio.Task[tuple[Planned, Reserved]] | None = None
+    written: Opened | uuid.UUID | None = None
+    try:
+        async with transaction(caller.tenant) as connection:
+            planned = await plan(connection)
+            if isinstance(planned, uuid.UUID):
+                return planned
+            if not limited:
+                return await write(connection, planned, Reserved(charging.most(planned.opened)), replica)
+            reserving = asyncio.create_task(_reserve(planned))
+            await asyncio.wait([reserving], timeout=HELD_SECONDS)
+            if at_once := reserving.done():
+                written = await write(connection, *reserving.result(), replica)
+        if not at_once:
+            reserved = await reserving
+            async with transaction(caller.tenant) as connection:
+                written = await write(connection, *reserved, replica)
+    except BaseException:
+        written = None  # what was written is rolled back
+        raise
+    finally:
+        if reserving and not isinstance(written, Opened):
+            await _give_back(reserving)
+    return written
+
+
+async def _reserve(planned: Planned) -> tuple[Planned, Reserved]:
+    """What is to be written: unmetered, so not to be answered, where Redis did not say whether it may be."""
+    try:
+        reserved = await charging.reserve(planned.caller, planned.opened)
+    except ServiceUnavailable:
+        opened = replace(planned.opened, unmetered=True)
+        return replace(planned, opened=opened), Reserved(charging.most(opened))
+    return replace(planned, opened=replace(planned.opened, standing=reserved.standing)), reserved
+
+
+async def _give_back(reserving: asyncio.Task[tuple[Planned, Reserved]]) -> None:
+    """Give back what was reserved for a question that was not written."""
+    try:
+        planned, _ = await reserving
+    except (QuotaExceeded, RateLimited):
+        return
+    if not planned.opened.unmetered:
+        await meter.settle(planned.caller.tenant, planned.opened.turn_id)
 
 
 async def _turn_away(caller: Caller, question: Question, user: str, place: uuid.UUID | None) -> None:
@@ -150,24 +202,6 @@ async def _turn_away(caller: Caller, question: Question, user: str, place: uuid.
             repeated = await asked_before(connection, caller.tenant, question, user, place)
         if not repeated:
             raise
-
-
-async def _admit(planned: Planned, replica: uuid.UUID) -> Opened | uuid.UUID | None:
-    tenant, accepted = planned.opened.tenant, False
-    try:
-        reserved = await charging.reserve(planned.caller, planned.opened)
-    except ServiceUnavailable:
-        planned = replace(planned, opened=replace(planned.opened, unmetered=True))
-        reserved = Reserved(charging.most(planned.opened))
-    try:
-        async with transaction(tenant) as connection:
-            written = await write(connection, planned, reserved, replica)
-        if isinstance(written, Opened):
-            written, accepted = replace(written, standing=reserved.standing), True
-    finally:
-        if not accepted and not planned.opened.unmetered:
-            await meter.settle(tenant, planned.opened.turn_id)
-    return written
 
 
 async def _plan(

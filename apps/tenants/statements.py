@@ -45,8 +45,8 @@ _pools: dict[asyncio.AbstractEventLoop, tuple[Pool, _Holder]] = {}
 
 @asynccontextmanager
 async def transaction(whose: Whose) -> AsyncGenerator[Connection]:
-    """A connection in a transaction of the tenant's scope, committed on leaving. Never await anything else inside: it
-    is one of few.
+    """A connection in a transaction of the tenant's scope, committed on leaving. Await nothing else inside that may
+    last: it is one of few.
 
     Raises the exceptions of django.db, as the ORM does: OperationalError also where no connection gets free in
     WAIT_SECONDS.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apps.conversations import runner
+from apps.conversations import opening, runner
 from apps.conversations.models import Message, Turn
 from apps.inference import gateway
 from apps.inference.models import Endpoint
@@ -38,7 +38,12 @@ async def rows(world: World) -> list[UsageRecord]:
     return await platform_unit(lambda: list(UsageRecord.objects.for_tenant(world.tenant)))
 
 
-async def test_of_many_at_once_exactly_as_many_are_answered_as_fit(world: World, api: Api) -> None:
+@pytest.fixture(params=[0.0, 60.0], ids=["Redis is awaited outside", "Redis is awaited within"])
+def awaited(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "HELD_SECONDS", request.param)
+
+
+async def test_of_many_at_once_exactly_as_many_are_answered_as_fit(awaited: None, world: World, api: Api) -> None:
     await limit(world, metric="requests", amount=10)
     world.script("Prime", " it.", always=True, delay=0.01)
     answers = await asyncio.gather(*(chat(api) for _ in range(40)))
@@ -49,6 +54,18 @@ async def test_of_many_at_once_exactly_as_many_are_answered_as_fit(world: World,
     await runner.drain(5)
     found = await reconcile(world.tenant, repair=False)
     assert (found.checked, found.differ) == (1, [])
+
+
+async def test_of_many_at_once_in_one_conversation_the_others_cost_nothing(
+    awaited: None, world: World, api: Api
+) -> None:
+    await limit(world, metric="requests", amount=10)
+    await limit(world, metric="turns", window="once", amount=10)
+    world.script("Prime", " it.", always=True, delay=0.2)
+    answers = await asyncio.gather(*(api.ask(world.turns, "pump?") for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 7
+    assert len(await rows(world)) == 1
+    assert (await reconcile(world.tenant, repair=False)).differ == []
 
 
 async def test_a_refusal_names_the_limit_what_is_left_and_when(world: World, api: Api) -> None:
