@@ -43,6 +43,10 @@ NOT_PAGES = {
 LEAVES = """() => [...document.querySelectorAll("#main *")].filter(e => !e.children.length && e.checkVisibility()
     && !["SCRIPT", "STYLE", "OPTION", "PRE"].includes(e.tagName)).map(e => e.textContent.trim())"""
 
+# Cells of lists whose text is cut off at the bottom.
+CUT = """() => [...document.querySelectorAll("#result_list :is(td, th)")].filter(e => e.checkVisibility()
+    && e.scrollHeight > e.clientHeight + 1).map(e => e.textContent.trim())"""
+
 
 def look(page: Page, watch: Watch, url: str, name: str, directory: Path) -> list[str]:
     """Open a page, save its pictures, and return what is wrong with it."""
@@ -61,6 +65,7 @@ def inspect(page: Page, watch: Watch, name: str, directory: Path) -> list[str]:
         if (needed := page.evaluate("document.scrollingElement.scrollWidth")) > width:
             found.append(f"needs {needed} px of {width}")
         page.screenshot(path=directory / f"{name}-{width}.png")
+        found += [f"cuts off {text!r} at {width} px" for text in page.evaluate(CUT)[:3]]
     texts = page.evaluate(LEAVES)
     found += [f"shows {text!r}" for text in texts if text in ("True", "False", "None") or UUID.search(text)]
     found += watch.complaints
