@@ -39,14 +39,15 @@ check: .venv/.dev ## Lint, types, import contracts, migrations, API schema
 	$(BIN)/python manage.py check --fail-level WARNING
 	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 
-# Journeys start the whole product: they follow by themselves, not beside the rest.
+# Journeys start the whole product, and mostly wait for it: they follow by themselves, not beside the rest, and those of
+# a file share what it starts.
 test: .venv/.dev ## Test everything once (ONLY=path for a part)
 ifdef ONLY
 	$(BIN)/pytest $(ONLY)
 else
 	@status=0; \
 	$(BIN)/pytest -n 2 -m "not journey and not browser" || status=$$?; \
-	$(BIN)/pytest -m "journey or browser" || status=$$?; \
+	$(BIN)/pytest -n 2 --dist loadfile -m "journey or browser" || status=$$?; \
 	exit $$status
 endif
 

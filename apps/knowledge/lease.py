@@ -8,11 +8,16 @@ import uuid
 from collections.abc import Coroutine
 from typing import Any
 
+import structlog
+from django.db import OperationalError
 from django.db.models import F
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from apps.knowledge.models import Document
 from apps.tenants.scoping import unit
+
+log = structlog.get_logger(__name__)
 
 # A killed worker's document is taken up when its lease and the beat's next round (30 s) are over: within two minutes.
 LEASE = datetime.timedelta(seconds=60)
@@ -54,7 +59,13 @@ async def while_leased(document: Document, work: Coroutine[Any, Any, None]) -> N
     async def keep_renewing() -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY)
-            await unit(renew, document)
+            try:
+                await unit(renew, document)
+            except OperationalError as error:
+                # Most likely by the work itself, which writes many passages in one transaction.
+                if not isinstance(error.__cause__, LockNotAvailable | QueryCanceled):
+                    raise
+                log.info("document.lease_awaits_lock")
 
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(keep_renewing())]
     try:

@@ -24,6 +24,7 @@ from tests.apps.knowledge.ingesting import (
     stored_files,
     until,
 )
+from tests.environment import Backends
 from tests.fakes.inference import FakeInference, Reply
 
 # --- Several at once --------------------------------------------------------------------------------------------------
@@ -113,6 +114,22 @@ def test_a_worker_that_lost_its_lease_stops_at_once(
         replace_document(acme, document, name="manual.md", content=manual(1, version="two"))
     assert embeddings.requests[0].disconnected_at
     assert ingested(acme, document).status == "ready"
+
+
+def test_whoever_holds_the_row_for_long_does_not_end_an_attempt(
+    acme: Tenant, manuals: Collection, embeddings: FakeInference, servers: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the work itself does while it writes thousands of passages in one transaction."""
+    monkeypatch.setattr(lease, "RENEW_EVERY", 0.05)
+    embeddings.script(Reply(kind="embedding", first_delay=3.0))  # more than the two seconds that a lock is awaited
+    document = added(acme, manuals, manual(3))
+    with in_thread(lambda: ingest(acme.pk, document.pk)):
+        until(lambda: bool(embeddings.requests))
+        with servers.superuser.transaction():
+            servers.superuser.execute("SELECT FROM knowledge_document WHERE id = %s FOR UPDATE", [document.pk])
+            time.sleep(2.5)
+    document.refresh_from_db()
+    assert document.status == "ready"  # at the first attempt: the next one is not due yet
 
 
 # --- Other bytes for a document ---------------------------------------------------------------------------------------
