@@ -91,7 +91,8 @@ def attach(caller: Caller, conversation: Conversation, name: str, content: File[
 def attachments_of(conversation: Conversation) -> QuerySet[Any]:
     """All of a conversation, with whether a question came with it (`used`)."""
     rows: QuerySet[Any] = Attachment.objects.for_tenant(conversation.tenant_id).filter(conversation=conversation)
-    return rows.annotate(used=Exists(Attached.objects.filter(attachment=OuterRef("pk"))))
+    found: QuerySet[Any] = rows.annotate(used=Exists(Attached.objects.filter(attachment=OuterRef("pk"))))
+    return found
 
 
 def room_of(conversation: Conversation) -> int:

@@ -7,7 +7,8 @@ costs them nothing.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from apps.assistants.models import Assistant
 from apps.conversations.models import Attachment
@@ -53,7 +54,7 @@ async def brought_by(connection: Connection, place: Place, question: Question) -
         if question.attachments:
             raise InvalidRequest(fields={"attachments": "This assistant takes no attachments."})
         return []
-    ids = question.attachments
+    ids: Sequence[uuid.UUID] | None = question.attachments
     where = (place.assistant.tenant_id, place.conversation_id)
     if ids is None and question.edits:
         ids = [attachment_id for (attachment_id,) in await _rows(connection, _OF_TURN, (*where, question.edits))]
@@ -88,5 +89,7 @@ async def attach(connection: Connection, opened: Opened, ids: Sequence[uuid.UUID
         raise NotFound("There is no such attachment.")
 
 
-async def _rows(connection: Connection, statement: str, given: object) -> list[tuple[object, ...]]:
+async def _rows(
+    connection: Connection, statement: str, given: Mapping[str, Any] | Sequence[Any]
+) -> list[tuple[Any, ...]]:
     return await (await connection.execute(statement, given)).fetchall()

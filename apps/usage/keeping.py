@@ -73,12 +73,15 @@ def refuse_beyond(
             raise full(limit, left=left)
 
 
-# By label: the ledger lies below what is kept.
-
-
 def _documents(tenant: Tenant) -> QuerySet[Any]:
-    return apps.get_model("knowledge.Document")._default_manager.filter(tenant=tenant)
+    return _rows("knowledge.Document", tenant)
 
 
 def _attachments(tenant: Tenant) -> QuerySet[Any]:
-    return apps.get_model("conversations.Attachment")._default_manager.filter(tenant=tenant)
+    return _rows("conversations.Attachment", tenant)
+
+
+def _rows(label: str, tenant: Tenant) -> QuerySet[Any]:
+    # By label: the ledger lies below what is kept.
+    found: QuerySet[Any] = apps.get_model(label)._default_manager.filter(tenant=tenant)
+    return found
