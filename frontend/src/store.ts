@@ -41,6 +41,7 @@ export const EMPTY: State = {
   siblings: {},
   conversations: [],
   draft: "",
+  uploads: [],
   consented: false,
   shared: false,
 };
@@ -427,7 +428,7 @@ export class ChatStore implements Store {
     if (this.draftTimer !== undefined) this.keepDraft();
     this.book.open(id);
     this.keeping.conversation = id;
-    this.set({ draft: this.keeping.draft(id) });
+    this.set({ draft: this.keeping.draft(id), uploads: [] });
     this.draw();
     this.keep();
     if (id) this.loadConversation();
