@@ -1,5 +1,5 @@
 /** Files for the next question: chosen, dropped or pasted. */
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import type { Speech } from "../strings";
 import type { Problem, Settings, Upload } from "../types";
 import { Clip, sizeOf } from "./Attached";
@@ -13,7 +13,8 @@ export function Attach({ uploads }: { uploads: Upload[] }) {
   const input = useRef<HTMLInputElement>(null);
   const [over, setOver] = useState(false);
 
-  useEffect(() => {
+  // At once: what is dropped before would open in the browser.
+  useLayoutEffect(() => {
     const inside = button.current?.closest<HTMLElement>(".inside");
     const bring = (event: Event, from: DataTransfer | null) => {
       setOver(false);
