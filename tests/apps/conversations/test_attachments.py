@@ -88,22 +88,22 @@ async def test_an_assistant_takes_none_unless_told(world: World, api: Api) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("sent_file", "told"),
     [
-        ("tool.exe", b"MZ", (415, "unsupported_type")),
-        ("report.pdf", b"no PDF at all", (415, "unsupported_type")),
-        ("old.doc", b"\xd0\xcf\x11\xe0", (415, "unsupported_type")),
-        ("note.txt", b"", (400, "invalid_request")),
-        ("blank.txt", b" \n ", (422, "parser")),
-        ("broken.pdf", b"%PDF-1.7\nnothing", (422, "parser")),
-        ("long.txt", b"x" * 3000, (413, "payload_too_large")),
+        (("tool.exe", b"MZ"), (415, "unsupported_type")),
+        (("report.pdf", b"no PDF at all"), (415, "unsupported_type")),
+        (("old.doc", b"\xd0\xcf\x11\xe0"), (415, "unsupported_type")),
+        (("note.txt", b""), (400, "invalid_request")),
+        (("blank.txt", b" \n "), (422, "parser")),
+        (("broken.pdf", b"%PDF-1.7\nnothing"), (422, "parser")),
+        (("long.txt", b"x" * 3000), (413, "payload_too_large")),
     ],
 )
 async def test_a_file_that_is_refused_says_why(
-    world: World, api: Api, settings: Any, name: str, content: bytes, told: tuple[int, str]
+    world: World, api: Api, settings: Any, sent_file: tuple[str, bytes], told: tuple[int, str]
 ) -> None:
     settings.PARLEY_MAX_ATTACHMENT_BYTES = 2048
-    response = await attach(world, api, name, content)
+    response = await attach(world, api, *sent_file)
     assert (response.status_code, response.json()["code"]) == told
     assert await rows() == 0
 
