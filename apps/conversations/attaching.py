@@ -43,8 +43,8 @@ UNUSED = datetime.timedelta(days=1)  # after which a file that no question came 
 PORTION = 100
 # Somebody waits for it, so it may take less than a document.
 LIMITS = Limits(seconds=10, output_chars=5_000_000, scans=3)
-# Of one process at a time: each reader may take as much memory as LIMITS say.
-_READERS = threading.BoundedSemaphore(2)
+# One at a time: a reader may take as much memory as LIMITS say, beside the answers that this process writes.
+_READING = threading.Lock()
 PATIENCE = 20.0  # seconds
 
 
@@ -141,7 +141,7 @@ def _refuse(conversation: Conversation) -> None:
 
 
 def _read(content: File[bytes], media_type: str) -> Extracted:
-    if not _READERS.acquire(timeout=PATIENCE):
+    if not _READING.acquire(timeout=PATIENCE):
         raise ServiceUnavailable("Too many files are being read just now. Please try again.", retry_after=5)
     try:
         with tempfile.NamedTemporaryFile(prefix="parley-") as copy:
@@ -150,7 +150,7 @@ def _read(content: File[bytes], media_type: str) -> Extracted:
             copy.flush()
             return extract(Path(copy.name), media_type, LIMITS)
     finally:
-        _READERS.release()
+        _READING.release()
 
 
 @contextmanager
