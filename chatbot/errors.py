@@ -145,7 +145,7 @@ class StorageFull(ParleyError):
 
 
 class ExtractionFailed(ParleyError):
-    """A document's text could not be taken out of its file; `code` of the document's failure, never an HTTP answer."""
+    """A file's text could not be taken out of it: why a document failed, or why an attachment is refused."""
 
     code = "parser"
     default_message = "The file could not be read."

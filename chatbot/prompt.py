@@ -1,16 +1,17 @@
-"""A question, its passages and the conversation so far, packed into a model's context window."""
+"""A question, its files, its passages and the conversation so far, packed into a model's context window."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chatbot import templates
+from chatbot.attachments import RULE, File, fitted
 from chatbot.errors import PromptTooLong
 from chatbot.events import Source
 from chatbot.inference.wire import Message
+from chatbot.quoting import quoted
 from chatbot.tokens import estimate
 
 # What a chat template adds: ChatML (<|im_start|>, role, newline, <|im_end|>, newline) makes 5 tokens a message and 3
@@ -18,13 +19,11 @@ from chatbot.tokens import estimate
 MESSAGE_TOKENS = 6
 ANSWER_TOKENS = 4
 SMALLEST_ANSWER = 64  # tokens; with less room than this an answer breaks off in its first sentences
-PASSAGES_SHARE = 0.6  # of what instructions, question and answer leave, while there is history to share with
-
-_MARKER = re.compile(r"(?<![\w\])])\[([0-9][0-9,;\u2013 -]{0,39})\]")
-_DELIMITER = re.compile(r"<(?=/?passage\b|\|)", re.IGNORECASE)
+FILES_SHARE = 0.5  # of what instructions, question and answer leave, while there is anything to share with
+PASSAGES_SHARE = 0.6  # of what the files leave of that, while there is history to share with
 
 _ROLES = ("user", "assistant")
-_SEAM_TOKENS = 2  # between two passages
+_SEAM_TOKENS = 2  # between two pieces
 
 Instructions = Callable[[Sequence[Source]], str]
 
@@ -52,11 +51,11 @@ def instructions(template: str, variables: Mapping[str, Any]) -> Instructions:
     mentions = templates.variables_of(template) & {"passages", "sources"}
 
     def system(sources: Sequence[Source]) -> str:
-        quoted = [replace(source, text=_quoted(source.text)) for source in sources]
-        passages = "\n\n".join(_passage(source) for source in quoted)
-        found = {"passages": passages, "sources": quoted, "has_passages": bool(quoted)}
+        data = [replace(source, text=quoted(source.text)) for source in sources]
+        passages = "\n\n".join(_passage(source) for source in data)
+        found = {"passages": passages, "sources": data, "has_passages": bool(data)}
         text = templates.render(template, {**variables, **found})
-        return text if mentions or not quoted else f"{text}\n\n{passages}".strip()
+        return text if mentions or not data else f"{text}\n\n{passages}".strip()
 
     return system
 
@@ -69,6 +68,7 @@ def pack(
     passages: Sequence[Source],
     context_length: int,
     max_tokens: int,
+    files: Sequence[File] = (),
     prefix: str = "",
     count: Callable[[str], int] = estimate,
 ) -> Packed:
@@ -79,15 +79,20 @@ def pack(
     SMALLEST_ANSWER tokens (or `max_tokens`, if that is less).
 
     The order of precedence: instructions and question; the answer, which may claim `max_tokens` but no more than half
-    of what is left; passages, up to PASSAGES_SHARE of the rest; the most recent turns, whole; then further passages.
-    A passage that does not fit is left out, and a smaller one after it may still go in.
+    of what is left; files, up to FILES_SHARE of the rest and cut to it; passages, up to PASSAGES_SHARE of what they
+    leave; the most recent turns, whole; then further passages. A passage that does not fit is left out, and a smaller
+    one after it may still go in.
     """
 
     def messages_of(kept: Sequence[int], turns: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
         said = [Message(role, text) for turn in turns for role, text in zip(_ROLES, turn, strict=True)]
-        system = Message("system", instructions(_numbered(passages, kept)))
-        return tuple(message for message in (system, *said, Message("user", question)) if message.content)
+        system, asked = instructions(_numbered(passages, kept)), question
+        if attached:
+            system, asked = f"{system}\n\n{RULE}", f"{attached}\n\n{question}"
+        made = (Message("system", system), *said, Message("user", asked))
+        return tuple(message for message in made if message.content)
 
+    attached = ""
     bare = _tokens(messages_of([], []), count)
     left = context_length - bare
     begun = count(prefix)
@@ -97,6 +102,10 @@ def pack(
     # A prefix stands in the answer's room, not in that of the passages: the same ones should fit as when it was begun.
     budget = context_length - max(least, min(begun + max_tokens, max(left // 2, SMALLEST_ANSWER)))
 
+    if files:
+        room = (budget - bare) * (FILES_SHARE if passages or history else 1.0)
+        attached = fitted(files, int(room) - count(RULE) - 2 * _SEAM_TOKENS, count)
+        bare = _tokens(messages_of([], []), count)
     kept, turns = _choice(passages, history, room=budget - bare, count=count)
     messages = messages_of(kept, turns)
     # The choice added up the pieces; what counts is the whole, and a template may write of each passage what it likes.
@@ -156,10 +165,3 @@ def _passage(source: Source) -> str:
     place = " > ".join([source.title, *source.heading])
     page = f", page {source.page}" if source.page is not None else ""
     return f"[{source.n}] {place}{page}\n<passage>\n{source.text}\n</passage>"
-
-
-def _quoted(text: str) -> str:
-    """A document's text as data: it can neither close its passage, nor open a chat turn (`<|im_start|>`: servers parse
-    such tokens wherever they stand), nor carry a footnote mark that reads as a citation. `a[1]` stays as it is.
-    """
-    return _MARKER.sub(r"(\1)", _DELIMITER.sub("< ", text))

@@ -99,6 +99,20 @@ PARLEY_MAX_UPLOAD_BYTES = number(
     least=1024,
     most=2**40,
 )
+PARLEY_MAX_ATTACHMENT_BYTES = number(
+    "PARLEY_MAX_ATTACHMENT_BYTES",
+    10 * 1024 * 1024,
+    "The largest file that a question may bring along, in bytes; at most `PARLEY_MAX_UPLOAD_BYTES`.",
+    least=1024,
+    most=2**30,
+)
+PARLEY_MAX_ATTACHMENT_CHARS = number(
+    "PARLEY_MAX_ATTACHMENT_CHARS",
+    200_000,
+    "How much text of such a file is kept, from its beginning. A model receives what fits into its context window.",
+    least=1000,
+    most=5_000_000,
+)
 PARLEY_MAX_QUESTION_CHARS = number(
     "PARLEY_MAX_QUESTION_CHARS", 16_000, "The longest question, and the longest search query.", least=100
 )
@@ -369,6 +383,7 @@ CELERY_BEAT_SCHEDULE = {
     "resend-documents": {"task": "knowledge.resend_documents", "schedule": 30.0},
     "close-abandoned-turns": {"task": "conversations.close_abandoned_turns", "schedule": 30.0},
     "forget-quotations": {"task": "conversations.forget_quotations", "schedule": 20.0},
+    "forget-unused-attachments": {"task": "conversations.forget_unused_attachments", "schedule": 3600.0},
     "forget-deleted": {"task": "knowledge.forget_deleted", "schedule": 20.0},
     "sweep-reservations": {"task": "usage.sweep_reservations", "schedule": 20.0},
     "look-at-limits": {"task": "usage.look_at_limits", "schedule": 30.0},

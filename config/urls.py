@@ -29,6 +29,7 @@ urlpatterns = [
     path("api/v1/", include("apps.conversations.again_api")),
     path("api/v1/", include("apps.conversations.visitors_api")),
     path("api/v1/", include("apps.conversations.sharing_api")),
+    path("api/v1/", include("apps.conversations.attaching_api")),
     path("v1/", include("apps.conversations.openai_api")),
     path("", include("apps.oauth.urls")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),

@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 from apps.assistants.models import Assistant, AssistantCollection, Prompt, PromptVersion
-from apps.conversations.models import Conversation
+from apps.conversations.models import Attachment, Conversation
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Chunk, Collection, Document, Embedding, EmbeddingIndex
 from apps.tenants import keys, rights
@@ -167,3 +167,12 @@ def make_assistant(
 def make_conversation(*, tenant: Tenant, assistant: Assistant, **fields: Any) -> Conversation:
     end_user = fields.pop("end_user", None) or make_end_user(tenant=tenant)
     return Conversation.objects.create(tenant=tenant, assistant=assistant, end_user=end_user, **fields)
+
+
+def make_attachment(*, conversation: Conversation, **fields: Any) -> Attachment:
+    text = fields.setdefault("text", "The valve is ochre.")
+    defaults: dict[str, Any] = {"name": f"file-{next(_count)}.txt", "media_type": "text/plain", "size": len(text)}
+    counted = {"kept": len(text), "tokens": len(text) // 3 + 1, "shortened": False}
+    return Attachment.objects.create(
+        tenant_id=conversation.tenant_id, conversation=conversation, **{**defaults, **counted, **fields}
+    )

@@ -131,11 +131,16 @@ def once(
 
 
 def once_across(
-    request: HttpRequest | Request, caller: Caller, fields: Mapping[str, Any], work: Callable[[], Answer]
+    request: HttpRequest | Request,
+    caller: Caller,
+    fields: Mapping[str, Any],
+    work: Callable[[], Answer],
+    *,
+    end_user: EndUser | None = None,
 ) -> HttpResponse:
     """The same for work that takes several transactions, and is harmless when it is done twice: repeats that are sent
     at once do it side by side, and answer alike."""
-    claim = _claim(request, caller, fields, None)
+    claim = _claim(request, caller, fields, end_user)
     if claim is None:
         return _respond(work())
     with tenant_scope(caller):

@@ -37,6 +37,7 @@ HELP = {
     "temperature": "0 answers the same each time, 0.2 suits documentation, beyond 1 it becomes inventive.",
     "max_tokens": "In tokens; 512 are about 380 English words. Longer answers are cut off there.",
     "passages": "How many passages of its collections the model receives at most with each question. 0: none.",
+    "takes_attachments": "Whoever asks may attach files, whose text the model then reads. Visitors may, too.",
     "is_active": "Switched off, it refuses questions and keeps its conversations.",
 }
 
@@ -121,6 +122,7 @@ class AssistantAdmin(TenantAdmin):
         (None, {"fields": ("name", "slug", "description", "is_active")}),
         ("Knowledge and instructions", {"fields": ("knowledge", "prompt")}),
         ("Model", {"fields": ("endpoint", "temperature", "max_tokens", "passages")}),
+        ("Questions", {"fields": ("takes_attachments",)}),
         ("Visitors", {"fields": ("visitor_origins",)}),
     )
 

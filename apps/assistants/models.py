@@ -95,6 +95,9 @@ class Assistant(TenantOwned):
     passages = models.PositiveSmallIntegerField(
         "passages", default=6, validators=[MaxValueValidator(30)], help_text="How many the model receives at most."
     )
+    takes_attachments = models.BooleanField(
+        "attachments", default=False, db_default=False, help_text="Whether a question may bring files along."
+    )
     visitor_origins = ArrayField(
         models.CharField(max_length=LONGEST),
         default=list,

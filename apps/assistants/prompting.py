@@ -8,10 +8,11 @@ from django.utils import timezone
 
 from apps.assistants.models import Assistant
 from apps.tenants.models import Tenant
+from chatbot.attachments import File
 from chatbot.errors import ModelUnavailable
 from chatbot.events import Source
 from chatbot.inference.endpoint import Endpoint
-from chatbot.prompt import Instructions, Packed, instructions, pack
+from chatbot.prompt import FILES_SHARE, Instructions, Packed, instructions, pack
 
 
 def prompt_for(
@@ -24,6 +25,7 @@ def prompt_for(
     found: Sequence[Source],
     endpoints: Sequence[Endpoint],
     history: Sequence[tuple[str, str]] = (),
+    files: Sequence[File] = (),
     addition: str = "",
     max_tokens: int | None = None,
     prefix: str = "",
@@ -47,10 +49,17 @@ def prompt_for(
         history=history,
         question=question,
         passages=found,
+        files=files,
         context_length=min(endpoint.context_length for endpoint in endpoints),
         max_tokens=assistant.max_tokens if max_tokens is None else min(max_tokens, assistant.max_tokens),
         prefix=prefix,
     )
+
+
+def room_for_files(assistant: Assistant, endpoints: Sequence[Endpoint]) -> int:
+    """The tokens that whichever of `endpoints` answers has for files beside all else; 0 where there is none."""
+    context_length = min((endpoint.context_length for endpoint in endpoints), default=0)
+    return int(max(0, context_length - assistant.max_tokens) * FILES_SHARE)
 
 
 def _with(addition: str, system: Instructions) -> Instructions:

@@ -20,6 +20,7 @@ from apps.inference import gateway
 from apps.knowledge.search import search
 from apps.tenants.scoping import no_connection
 from apps.usage.models import UsageRecord
+from chatbot.attachments import File
 from chatbot.citations import MarkerFilter
 from chatbot.errors import ModelError, ModelUnavailable, PromptTooLong
 from chatbot.events import Queued, Restarted, Source, Sources, Timings, Token, Usage
@@ -121,6 +122,7 @@ def _packed(opened: turn.Opened, found: Sequence[Source], prefix: str = "") -> P
         found=found,
         endpoints=opened.endpoints,
         history=history,
+        files=[File(each.name, each.text, each.shortened) for each in opened.attachments],
         addition=opened.instructions,
         max_tokens=opened.sampling.max_tokens,
         prefix=prefix,

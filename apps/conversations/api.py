@@ -152,7 +152,7 @@ class Messages(TenantView, generics.ListAPIView[Message]):
         conversation = conversation_of(caller, self.kwargs["conversation_id"], user=user)
         rows: QuerySet[Message] = Message.objects.for_tenant(caller.tenant)
         places = Turn.objects.for_tenant(caller.tenant).only("question", "answer", "parent", "continues", "created")
-        placed = (Prefetch("turns", places), Prefetch("answered_by", places))
+        placed = (Prefetch("turns", places), Prefetch("answered_by", places), "attachments")
         return rows.filter(conversation=conversation).prefetch_related(*placed)
 
 

@@ -41,7 +41,7 @@ _WALK = f"""
         SELECT {_COLUMNS}, b.place + 1 FROM branch b JOIN conversations_turn t ON t.id = {_PARENT.format("b")}
         WHERE t.tenant_id = %(tenant)s AND b.place < %(most)s
     )
-    SELECT greatest(clock_timestamp(), latest.created + interval '1 microsecond'), b.id, q.text, n.text
+    SELECT greatest(clock_timestamp(), latest.created + interval '1 microsecond'), b.id, q.id, q.text, n.text
     FROM (VALUES (1)) AS always
     LEFT JOIN latest ON true
     LEFT JOIN branch b ON true
@@ -54,11 +54,13 @@ _WALK = f"""
 @dataclass(frozen=True, slots=True)
 class Branch:
     """What a question follows. parent: the turn before it, None at the beginning. history: (question, answer), oldest
-    first. moment: now by PostgreSQL's clock, which all processes share, and later than any turn of the conversation."""
+    first. moment: now by PostgreSQL's clock, which all processes share, and later than any turn of the conversation.
+    questions: of these turns and of those that had no answer, latest first."""
 
     parent: uuid.UUID | None
     history: Sequence[tuple[str, str]]
     moment: datetime.datetime
+    questions: Sequence[uuid.UUID] = ()
 
 
 async def branch_of(connection: Connection, tenant: Tenant, conversation_id: uuid.UUID, question: Question) -> Branch:
@@ -104,6 +106,7 @@ async def walk(
         "most": HISTORY_TURNS,
     }
     rows = await (await connection.execute(_WALK, place)).fetchall()
-    turns = [(turn_id, asked, answered) for _, turn_id, asked, answered in rows if turn_id]
-    history = [(asked, answered) for _, asked, answered in reversed(turns) if answered]
-    return Branch(turns[0][0] if turns else None, history, rows[0][0])
+    turns = [turn for _, *turn in rows if turn[0]]
+    history = [(asked, answered) for _, _, asked, answered in reversed(turns) if answered]
+    questions = [question_id for _, question_id, _, _ in turns]
+    return Branch(turns[0][0] if turns else None, history, rows[0][0], questions)

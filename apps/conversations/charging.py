@@ -11,6 +11,7 @@ from apps.usage import meter, remembering
 from apps.usage.limits import ASKING, accounts_of_caller
 from apps.usage.meter import Reserved
 from apps.usage.standing import END_USERS, EVERYBODY
+from chatbot.attachments import FENCE_TOKENS
 from chatbot.chunking import MAX_TOKENS as PASSAGE_TOKENS
 from chatbot.quota import Amounts, cost_units
 from chatbot.tokens import estimate
@@ -44,6 +45,7 @@ def most(opened: Opened) -> Amounts:
     assistant, sampling = opened.assistant, opened.sampling
     answer = assistant.max_tokens if sampling.max_tokens is None else min(sampling.max_tokens, assistant.max_tokens)
     prompt = estimate(opened.prompt.template) + estimate(opened.instructions) + estimate(opened.text)
+    prompt += sum(each.tokens + FENCE_TOKENS for each in opened.attachments)
     prompt += assistant.passages * PASSAGE_TOKENS
     prompt += sum(estimate(asked) + estimate(answered) for asked, answered in opened.history)
     if opened.begun:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
@@ -11,7 +13,7 @@ from django.utils import timezone
 from apps.assistants.models import Assistant, PromptVersion
 from apps.inference.models import Endpoint
 from apps.tenants.models import ApiKey, EndUser
-from apps.tenants.scoping import TenantOwned
+from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 
 class Conversation(TenantOwned):
@@ -72,6 +74,54 @@ class Message(TenantOwned):
 
     def __str__(self) -> str:
         return self.text[:80]
+
+
+class AttachmentManager(models.Manager.from_queryset(TenantQuerySet["Attachment"])):  # type: ignore[misc]
+    """Only a prompt takes the texts, which may be long (bringing.py): lists go without."""
+
+    def get_queryset(self) -> TenantQuerySet[Attachment]:
+        rows: TenantQuerySet[Attachment] = super().get_queryset()
+        return rows.defer("text")
+
+
+class Attachment(TenantOwned):
+    """A file that came with a question, or is yet to come with one. Its text is kept, and its bytes are not: nothing
+    but the text is ever read again, and it goes with the conversation."""
+
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="attachments")
+    questions = models.ManyToManyField(Message, through="Attached", related_name="attachments")
+    name = models.CharField(max_length=255)
+    media_type = models.CharField(max_length=100)
+    size = models.PositiveBigIntegerField(help_text="Bytes of the file.")
+    text = models.TextField()
+    kept = models.PositiveBigIntegerField(help_text="Bytes of the text.")
+    tokens = models.PositiveIntegerField(help_text="Of the text, estimated.")
+    shortened = models.BooleanField(help_text="The file says more than the text that is kept.")
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects: ClassVar[Any] = AttachmentManager()
+
+    class Meta:
+        ordering = ("created", "id")
+        indexes = [
+            models.Index(fields=["tenant", "conversation", "created"], name="attachment_listing"),
+            # Those that no question came for are looked for by their age.
+            models.Index(fields=["tenant", "created"], name="attachment_by_age"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Attached(TenantOwned):
+    """That a question came with a file. A question that edits another one comes with the same."""
+
+    question = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+")
+    attachment = models.ForeignKey(Attachment, on_delete=models.CASCADE, related_name="uses")
+
+    class Meta:
+        verbose_name = verbose_name_plural = "attached"
+        constraints = [models.UniqueConstraint(fields=["question", "attachment"], name="attached_once")]
 
 
 class Turn(TenantOwned):

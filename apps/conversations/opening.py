@@ -20,6 +20,7 @@ from apps.assistants.models import Assistant
 from apps.conversations import charging
 from apps.conversations.again import Again, Deed, again_of
 from apps.conversations.branches import Branch, branch_of, walk
+from apps.conversations.bringing import attached_to, brought_by
 from apps.conversations.parties import ANONYMOUS
 from apps.conversations.places import Place, alone, in_conversation
 from apps.conversations.question import Question
@@ -228,9 +229,13 @@ async def _plan(
         raise TurnInProgress
     branch = await _branch(connection, caller.tenant, place, question, again)
     opened = await _answerable(connection, caller, place, question, branch)
+    asked = [again.question_id] if again else []
+    brought = () if again else await brought_by(connection, place, question)
     if again:
         opened = replace(opened, question_id=again.question_id, begun=again.begun)
-    return Planned(caller, question, place, branch, opened, claim, again, begin)
+    before = await attached_to(connection, place.assistant, [*asked, *branch.questions])
+    opened = replace(opened, attachments=list(dict.fromkeys([*brought, *before])))
+    return Planned(caller, question, place, branch, opened, claim, again, begin, [each.pk for each in brought])
 
 
 async def _branch(
@@ -281,6 +286,7 @@ async def _answerable(
         prompt=place.prompt,
         collections=await collections_of(connection, tenant, assistant) if assistant.passages else [],
         history=branch.history,
+        attachments=(),
         endpoints=gateway.chat_endpoints(tenant, assistant.endpoint_id),
         instructions=question.instructions,
         sampling=question.sampling,

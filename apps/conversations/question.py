@@ -29,7 +29,7 @@ class Question:
     question; `idempotency_key` makes a repeat harmless.
 
     In a conversation it follows the latest turn, unless it names another one as its `parent`, or one that it `edits`,
-    whose parent it takes.
+    whose parent it takes. `attachments` came with it; None where it does not say: those of the question that it edits.
 
     A client that keeps the conversation itself brings it: `history` (question, answer; oldest first) and
     `instructions`, which follow the assistant's prompt and never replace it.
@@ -42,6 +42,7 @@ class Question:
     request_id: str = ""
     parent: uuid.UUID | None = None
     edits: uuid.UUID | None = None
+    attachments: tuple[uuid.UUID, ...] | None = None
     history: tuple[tuple[str, str], ...] = ()
     instructions: str = ""
     sampling: Sampling = NOT_SAID
@@ -52,4 +53,6 @@ class Question:
         asked: list[Any] = [self.text, self.history, self.instructions, asdict(self.sampling)]
         if self.parent or self.edits:  # only then: the release before knows neither, and reads the same keys
             asked += [self.parent, self.edits]
+        if self.attachments is not None:
+            asked.append(self.attachments)
         return hashlib.sha256(orjson.dumps(asked)).hexdigest()

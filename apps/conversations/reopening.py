@@ -10,6 +10,7 @@ from itertools import islice
 from apps.assistants.models import Assistant, PromptVersion
 from apps.conversations.again import begun_by
 from apps.conversations.branches import PARENT, walk
+from apps.conversations.bringing import attached_to
 from apps.conversations.opening import collections_of
 from apps.conversations.turn import Opened
 from apps.inference import gateway
@@ -66,6 +67,7 @@ async def reopen(connection: Connection, tenant_id: uuid.UUID, turn_id: uuid.UUI
     prompt = _PROMPT.read(values)
     opened = None
     if conversation_id is not None:
+        branch = await walk(connection, tenant, conversation_id, parent)
         opened = Opened(
             tenant=tenant,
             turn_id=turn_id,
@@ -77,7 +79,8 @@ async def reopen(connection: Connection, tenant_id: uuid.UUID, turn_id: uuid.UUI
             assistant=assistant,
             prompt=prompt,
             collections=await collections_of(connection, tenant, assistant) if assistant.passages else [],
-            history=(await walk(connection, tenant, conversation_id, parent)).history,
+            history=branch.history,
+            attachments=await attached_to(connection, assistant, [question_id, *branch.questions]),
             endpoints=gateway.chat_endpoints(tenant, assistant.endpoint_id),
             ends_with=frozenset(ends_with),
             begun=begun_by(*continued) if continued[1] else None,

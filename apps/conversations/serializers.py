@@ -6,12 +6,14 @@ import uuid
 from typing import Any
 
 from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.assistants.models import Assistant
-from apps.conversations.models import Conversation, Message, Turn
+from apps.conversations.models import Attachment, Conversation, Message, Turn
 from apps.edge.fields import ModelSerializer, Text
 from apps.knowledge.serializers import SourceSerializer
+from chatbot.attachments import MOST
 
 
 class AskSerializer(serializers.Serializer[Any]):
@@ -36,6 +38,18 @@ class AskSerializer(serializers.Serializer[Any]):
         default=None,
         help_text="The turn whose question this one stands instead of: it follows what that one followed.",
     )
+
+    attachments = serializers.ListField(
+        child=serializers.UUIDField(),
+        required=False,
+        allow_null=True,
+        default=None,
+        max_length=MOST,
+        help_text="Files of this conversation that come with it. Left out: those of the question that it edits.",
+    )
+
+    def validate_attachments(self, value: list[uuid.UUID] | None) -> tuple[uuid.UUID, ...] | None:
+        return None if value is None else tuple(dict.fromkeys(value))
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if attrs["parent"] and attrs["edits"]:
@@ -77,12 +91,27 @@ class ConversationSerializer(ModelSerializer[Conversation]):
         read_only_fields = ("id", "created", "active_at")
 
 
+class NamedAttachmentSerializer(serializers.ModelSerializer[Attachment]):
+    """A file that came with a question."""
+
+    class Meta:
+        model = Attachment
+        fields = ("id", "name", "size")
+
+
 class MessageSerializer(serializers.ModelSerializer[Message]):
     citations = SourceSerializer(many=True)
+    attachments = serializers.SerializerMethodField(help_text="Files that came with a question.")
 
     class Meta:
         model = Message
-        fields = ("id", "role", "text", "citations", "created")
+        fields = ("id", "role", "text", "attachments", "citations", "created")
+
+    @extend_schema_field(NamedAttachmentSerializer(many=True))
+    def get_attachments(self, message: Message) -> Any:
+        if message.role == Message.Role.ASSISTANT:
+            return []
+        return NamedAttachmentSerializer(message.attachments.all(), many=True).data
 
 
 class PlacedMessageSerializer(MessageSerializer):

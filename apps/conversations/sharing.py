@@ -137,7 +137,8 @@ def _shown(found: Share) -> Shared:
         branch = [turn_id for (turn_id,) in cursor.fetchall()]
     # What was still being answered when the link was made came later than what was shared.
     rows = _answered(conversation).filter(pk__in=branch, closed_at__lte=found.created)
-    turns = {turn.pk: turn for turn in rows.select_related("question", "answer")}
+    rows = rows.select_related("question", "answer").prefetch_related("question__attachments")
+    turns = {turn.pk: turn for turn in rows}
     return Shared(
         settings=shared_settings(found.tenant, widget_of(conversation.assistant)),
         title=conversation.title,
@@ -148,6 +149,7 @@ def _shown(found: Share) -> Shared:
 def _turn(turn: Any) -> dict[str, Any]:
     return {
         "question": turn.question.text,
+        "attachments": [attachment.name for attachment in turn.question.attachments.all()],
         "answer": turn.answer.text,
         "citations": [_citation(source) for source in turn.answer.citations],
         "asked": int(turn.created.timestamp() * 1000),

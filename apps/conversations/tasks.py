@@ -11,7 +11,7 @@ from celery import shared_task
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from apps.conversations import forgetting, turn
+from apps.conversations import attaching, forgetting, turn
 from apps.conversations.models import Turn
 from apps.edge.errors import ServiceUnavailable
 from apps.tenants import lookups
@@ -62,3 +62,9 @@ def _close(row: Turn) -> bool:
 def forget_quotations() -> None:
     """Let answers stop quoting documents that were deleted."""
     forgetting.forget_quotations()
+
+
+@shared_task(name="conversations.forget_unused_attachments")
+def forget_unused_attachments() -> int:
+    """Delete files that were sent for a question which never came."""
+    return attaching.forget_unused()

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from apps.assistants.models import Assistant, PromptVersion
 from apps.conversations import announcing
-from apps.conversations.models import Message, Turn
+from apps.conversations.models import Attachment, Message, Turn
 from apps.conversations.question import NOT_SAID, Sampling
 from apps.edge.ratelimit_headers import Limit
 from apps.knowledge.models import Collection
@@ -54,6 +54,7 @@ class Opened:
     prompt: PromptVersion
     collections: Sequence[Collection]
     history: Sequence[tuple[str, str]]
+    attachments: Sequence[Attachment]  # of the question, then of those before it
     endpoints: Sequence[Endpoint]  # that may answer, first one first
     instructions: str = ""  # the asker's own, after the prompt
     sampling: Sampling = NOT_SAID

@@ -6,6 +6,7 @@ Every question waits for it, so it is plain SQL (apps/tenants/statements.py says
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from psycopg.errors import UniqueViolation
@@ -15,6 +16,7 @@ from apps.access.authentication import Caller
 from apps.access.idempotency import Claim
 from apps.conversations.again import Again
 from apps.conversations.branches import Branch
+from apps.conversations.bringing import attach
 from apps.conversations.models import Conversation, Message, Turn
 from apps.conversations.places import Place
 from apps.conversations.question import Question
@@ -41,6 +43,7 @@ class Planned:
     claim: Claim | None
     again: Again | None
     begin: bool  # a conversation
+    brought: Sequence[uuid.UUID]  # attachments
 
 
 async def write(
@@ -59,6 +62,7 @@ async def write(
         return None
     if not planned.again:
         await _write_question(connection, opened, branch)
+        await attach(connection, opened, planned.brought)
     await _write_turn(connection, planned, opened, reserved, replica)
     if planned.claim:
         await idempotency.keep_turn(connection, planned.claim, opened.turn_id)

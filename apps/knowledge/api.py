@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Sequence
 from copy import copy
@@ -29,6 +28,7 @@ from apps.access.authentication import Caller
 from apps.access.doors import Door, TenantView, read_body
 from apps.edge.parsers import BoundedJSONParser
 from apps.edge.schema import ERRORS, IDEMPOTENCY_KEY, MISSING, UPLOADS
+from apps.knowledge import storage
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
 from apps.knowledge.events_api import DocumentEvents
 from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
@@ -308,16 +308,8 @@ def content_of(sent: dict[str, Any]) -> dict[str, Any]:
 
 def asked_for(sent: dict[str, Any], files: Sequence[File[bytes]]) -> dict[str, Any]:
     """What an upload asks for, with its files by name and digest."""
-    named = [part for file in files for part in (file.name, _digest(file))]
+    named = [part for file in files for part in (file.name, storage.digest_of(file))]
     return {**sent, "file": named} if named else sent
-
-
-def _digest(file: File[bytes]) -> str:
-    """Refuses nothing: each file is judged by itself."""
-    digest = hashlib.sha256()
-    for part in file.chunks():
-        digest.update(part)
-    return digest.hexdigest()
 
 
 def shown(document: Document, code: int = status.HTTP_200_OK) -> Response:

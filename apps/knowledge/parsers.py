@@ -25,13 +25,15 @@ def refuse_unmeasured(request: Request) -> None:
 
 
 class UploadParser(MultiPartParser):
-    """A form with a file, of which no byte is kept when the declared length is beyond the limit of documents."""
+    """A form with a file, of which no byte is kept when the declared length is beyond the limit of what it is."""
+
+    what, setting = "A document", "PARLEY_MAX_UPLOAD_BYTES"
 
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> DataAndFiles[Any, Any]:
-        if declared_length(parser_context) > settings.PARLEY_MAX_UPLOAD_BYTES + ENVELOPE_BYTES:
-            raise storage.too_large()
+        if declared_length(parser_context) > getattr(settings, self.setting) + ENVELOPE_BYTES:
+            raise storage.too_large(self.what, self.setting)
         try:
             return super().parse(stream, media_type, parser_context)
         except (SuspiciousOperation, ParseError) as error:

@@ -49,8 +49,16 @@ def measure(content: File[bytes]) -> Measured:
     return Measured(size, digest.hexdigest())
 
 
-def too_large() -> PayloadTooLarge:
-    return PayloadTooLarge(f"A document may have at most {settings.PARLEY_MAX_UPLOAD_BYTES / 2**20:.4g} MiB.")
+def digest_of(content: File[bytes]) -> str:
+    """Its SHA-256 in hex. Refuses nothing, as measure() does."""
+    digest = hashlib.sha256()
+    for part in content.chunks():
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def too_large(what: str = "A document", setting: str = "PARLEY_MAX_UPLOAD_BYTES") -> PayloadTooLarge:
+    return PayloadTooLarge(f"{what} may have at most {getattr(settings, setting) / 2**20:.4g} MiB.")
 
 
 def safe_name(name: str) -> str:

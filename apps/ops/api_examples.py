@@ -68,10 +68,21 @@ CONVERSATION = {
     "created": "2026-03-31T18:57:42.083171Z",
     "active_at": "2026-03-31T18:59:10.530262Z",
 }
+ATTACHMENT = {
+    "id": "0f2bd0a4-5b0c-4f1e-9a57-4b5b6ee0a1c3",
+    "name": "my pump.pdf",
+    "media_type": "application/pdf",
+    "size": 48211,
+    "tokens": 812,
+    "cut": False,
+    "used": False,
+    "created": "2026-03-31T18:59:02.310229Z",
+}
 QUESTION = {
     "id": "38401455-9c0f-4a3f-bf65-6a6a26a3a9a1",
     "role": "user",
     "text": "Which seal fits?",
+    "attachments": [{name: ATTACHMENT[name] for name in ("id", "name", "size")}],
     "citations": [],
     "created": "2026-03-31T18:59:10.524400Z",
 }
@@ -79,6 +90,7 @@ ANSWER = {
     "id": "c2b889ab-3f8b-4f63-8a51-94b2f0b3c7d5",
     "role": "assistant",
     "text": "The seal P-40 fits [1].",
+    "attachments": [],
     "citations": [SOURCE],
     "created": "2026-03-31T18:59:11.158024Z",
 }
@@ -190,7 +202,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "AskRequest": {
         "seal": {"text": "Which seal fits?", "client_id": "q-1"},
         "edit": {"text": "Which seal fits the P-4?", "edits": TURN["id"]},
+        "file": {"text": "Which seal fits my pump?", "attachments": [ATTACHMENT["id"]]},
     },
+    "Attachment": {"pump": ATTACHMENT},
     "Turn": {"finished": TURN},
     "PolledTurn": {
         "running": {
@@ -249,6 +263,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "strings": {},
             "consent": {"text": "Your questions are stored.", "link": "https://shop.example/privacy"},
             "retention": "Conversations are deleted after 90 days.",
+            "attachments": {"most": 5, "bytes": 10_485_760, "kinds": [".docx", ".pdf", ".txt"]},
             "handoff": {"kind": "webhook"},
             "identity": True,
         }

@@ -1,4 +1,5 @@
-"""How much a tenant keeps: its documents and their bytes. PostgreSQL counts, under a lock where it has to be exact."""
+"""How much a tenant keeps: its documents, and their bytes and those of attachments. PostgreSQL counts, under a lock
+where it has to be exact."""
 
 from __future__ import annotations
 
@@ -31,25 +32,28 @@ def kept(tenant: Tenant, collection_id: uuid.UUID | None = None) -> Kept:
     if collection_id:
         rows = rows.filter(collection=collection_id)
     found = rows.aggregate(documents=Count("pk"), bytes=Sum("size", default=0))
-    return Kept(found["documents"], int(found["bytes"]))
+    attached = 0 if collection_id else _attachments(tenant).aggregate(bytes=Sum("kept", default=0))["bytes"]
+    return Kept(found["documents"], int(found["bytes"] + attached))
 
 
 def refuse_beyond(
     tenant: Tenant,
-    collection_id: uuid.UUID,
+    collection_id: uuid.UUID | None,
     *,
     exactly: bool,
     documents: int = 0,
     bytes: int = 0,  # noqa: A002 - the metric's name
     instead_of: uuid.UUID | None = None,
 ) -> None:
-    """Raises QuotaExceeded where the tenant or the collection may not keep so much more.
+    """Raises QuotaExceeded where the tenant or the collection, if it is for one, may not keep so much more.
 
     instead_of: a document whose bytes these replace; fewer bytes are never refused. exactly: whoever else asks this
     waits until the transaction ends, so that what it writes is counted by the next. Ask before any document's row is
     locked, or two who hold one thing each may wait for each other.
     """
-    accounts = [(Account("tenant"), ""), (Account("collection", str(collection_id)), str(collection_id))]
+    accounts = [(Account("tenant"), "")]
+    if collection_id:
+        accounts.append((Account("collection", str(collection_id)), str(collection_id)))
     asked = {"documents": documents, "bytes": bytes}
     held = [limit for limit in limits.read(tenant).of(accounts, KEPT) if limit.hard and asked[limit.metric] > 0]
     if not held:
@@ -70,5 +74,14 @@ def refuse_beyond(
 
 
 def _documents(tenant: Tenant) -> QuerySet[Any]:
+    return _rows("knowledge.Document", tenant)
+
+
+def _attachments(tenant: Tenant) -> QuerySet[Any]:
+    return _rows("conversations.Attachment", tenant)
+
+
+def _rows(label: str, tenant: Tenant) -> QuerySet[Any]:
     # By label: the ledger lies below what is kept.
-    return apps.get_model("knowledge.Document")._default_manager.filter(tenant=tenant)
+    found: QuerySet[Any] = apps.get_model(label)._default_manager.filter(tenant=tenant)
+    return found

@@ -56,6 +56,12 @@ class HandOffKindSerializer(serializers.Serializer[Any]):
     address = serializers.CharField(required=False, help_text="Of `email`.")
 
 
+class WidgetAttachmentsSerializer(serializers.Serializer[Any]):
+    most = serializers.IntegerField(help_text="Files of one question.")
+    bytes = serializers.IntegerField(help_text="Of one file.")
+    kinds = serializers.ListField(child=serializers.CharField(), help_text="The ends of names that are readable.")
+
+
 class WidgetSettingsSerializer(serializers.Serializer[Any]):
     """An assistant as its operator dressed it."""
 
@@ -71,6 +77,7 @@ class WidgetSettingsSerializer(serializers.Serializer[Any]):
     strings = serializers.DictField(child=serializers.CharField(), help_text="The operator's own wording, by key.")
     consent = ConsentSerializer(allow_null=True, help_text="To be agreed to before the first question.")
     retention = serializers.CharField(help_text="How long conversations are kept, in a sentence, or empty.")
+    attachments = WidgetAttachmentsSerializer(allow_null=True, help_text="What may come with a question, if anything.")
     handoff = HandOffKindSerializer(allow_null=True)
     identity = serializers.BooleanField(help_text="Whether the page may say who its visitor is.")
 

@@ -7,8 +7,11 @@ from typing import Any
 from django.conf import settings
 from django.urls import reverse
 
+from apps.assistants.models import Assistant
 from apps.tenants.models import Tenant
 from apps.widget.models import Widget, is_right_to_left
+from chatbot.attachments import MOST
+from chatbot.formats import SUFFIXES
 
 
 def settings_of(tenant: Tenant, widget: Widget) -> dict[str, Any]:
@@ -34,6 +37,7 @@ def settings_of(tenant: Tenant, widget: Widget) -> dict[str, Any]:
         "strings": widget.strings,
         "consent": {"text": widget.consent_text, "link": widget.consent_link} if widget.consent_text else None,
         "retention": widget.retention,
+        "attachments": _attachments(assistant),
         "handoff": _handoff(widget),
         "identity": bool(widget.identity_secret),
     }
@@ -46,6 +50,7 @@ def shared_settings(tenant: Tenant, widget: Widget) -> dict[str, Any]:
         "assistant": "",
         "starters": [],
         "consent": None,
+        "attachments": None,
         "handoff": None,
         "identity": False,
     }
@@ -56,6 +61,13 @@ def logo_address(widget: Widget) -> str:
     if not widget.logo_digest:
         return ""
     return settings.PARLEY_BASE_URL.rstrip("/") + reverse("widget_logo", args=[widget.logo_digest])
+
+
+def _attachments(assistant: Assistant) -> dict[str, Any] | None:
+    """What may come with a question: how many files, of how many bytes, and by which names they are readable."""
+    if not assistant.takes_attachments:
+        return None
+    return {"most": MOST, "bytes": settings.PARLEY_MAX_ATTACHMENT_BYTES, "kinds": sorted(SUFFIXES)}
 
 
 def _handoff(widget: Widget) -> dict[str, str] | None:

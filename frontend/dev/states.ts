@@ -57,6 +57,7 @@ export function makeSettings(fields: Partial<Settings> = {}): Settings {
     strings: {},
     consent: null,
     retention: "Conversations are kept for 30 days.",
+    attachments: { most: 5, bytes: 10_485_760, kinds: [".docx", ".pdf", ".txt"] },
     handoff: { kind: "webhook" },
     identity: false,
     ...fields,
@@ -68,6 +69,7 @@ export function makeTurn(fields: Partial<Turn> = {}): Turn {
     id: "t1",
     parent: null,
     question: "Which seal fits the P-4, and how do I replace it?",
+    attachments: [],
     answer: ANSWER,
     state: "finished",
     queue: null,
@@ -93,12 +95,14 @@ export function makeState(fields: Partial<State> = {}): State {
     siblings: {},
     conversations: [],
     draft: "",
+    uploads: [],
     consented: true,
     shared: false,
     ...fields,
   };
 }
 
+const UPLOAD = { id: "", key: "", name: "", size: 48_211, sent: 0, cut: false, problem: null };
 const running = { finishReason: null, citations: [], answerId: null, answer: "", sources: [] } satisfies Partial<Turn>;
 const failed = { ...running, state: "failed" } satisfies Partial<Turn>;
 const turns = (fields: Partial<Turn>): Partial<State> => ({ turns: [makeTurn(fields)] });
@@ -117,6 +121,16 @@ export const states: Record<string, Partial<State>> = {
   },
   answer: { ...turns({}), siblings: { t1: ["t0", "t1"] } },
   streaming: turns({ ...running, state: "answering", sources: SOURCES, answer: ANSWER.slice(0, 330) }),
+  files: {
+    ...turns({ attachments: [{ id: "f1", name: "pump-4711.pdf", size: 482_113 }, { id: "f2", name: "Messwerte der letzten drei Monate, Werk Nord.xlsx", size: 18_220 }] }),
+    draft: "And which of these is worn?",
+    uploads: [
+      { ...UPLOAD, id: "f3", key: "1", name: "report.pdf", sent: 1 },
+      { ...UPLOAD, id: "f4", key: "2", name: "protocol.txt", size: 4_120_000, sent: 1, cut: true },
+      { ...UPLOAD, key: "3", name: "photos of the housing and of all its screws.docx", sent: 0.4 },
+      { ...UPLOAD, key: "4", name: "pump.exe", problem: { code: "unsupported_type", message: "" } },
+    ],
+  },
   sending: turns({ ...running, state: "sending" }),
   waiting: turns({ ...running, state: "waiting" }),
   queued: turns({ ...running, state: "queued", queue: { position: 4, wait: 12.4, waking: "" } }),

@@ -1,6 +1,7 @@
 /** What can be done: types.ts' Actions, each a few words to the store. */
 
 import { isOver } from "./journal";
+import { files } from "./parts/parts";
 import type { ChatStore } from "./store";
 import type { Actions, State } from "./types";
 
@@ -32,7 +33,9 @@ export function actionsOf(chat: ChatStore): Actions {
         }
         if (chat.getState().draft.trim() === words) chat.setDraft("");
         chat.keepDraft();
-        return chat.book.ask(words);
+        const attached = chat.getState().uploads.filter(({ id }) => id);
+        chat.set({ uploads: [] });
+        return chat.book.ask(words, attached);
       });
     },
     stop: () => chat.stop(),
@@ -46,7 +49,7 @@ export function actionsOf(chat: ChatStore): Actions {
     },
     edit: (id, text) => {
       const turn = chat.turnOf(id);
-      if (turn && text.trim()) chat.askWith(() => chat.book.ask(text.trim(), turn));
+      if (turn && text.trim()) chat.askWith(() => chat.book.ask(text.trim(), turn.attachments, turn));
     },
     choose: (id) => {
       chat.book.choose(id);
@@ -74,6 +77,8 @@ export function actionsOf(chat: ChatStore): Actions {
       chat.setDraft(text);
       if (text && chat.beginning && chat.getState().consented) chat.transport.want(); // it will be needed soon
     },
+    attach: (list) => void files.bring().then(({ attach }) => attach(chat, list)),
+    detach: (key) => void files.bring().then(({ detach }) => detach(chat, key)),
     consent: () => {
       chat.keeping.consent = chat.getState().settings?.consent?.text ?? null;
       chat.set({ consented: true });

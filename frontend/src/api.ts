@@ -13,7 +13,7 @@ export interface RequestOptions {
 export class Api {
   constructor(
     readonly base: string,
-    private readonly visit: Visit,
+    readonly visit: Visit,
   ) {}
 
   /** The response, which is a good one. Raises Refusal. */

@@ -6,7 +6,7 @@ import type { KeptTurn } from "./keeping";
 import type { Line } from "./line";
 import { uuid } from "./timing";
 import { branch, latestThrough } from "./tree";
-import type { Turn } from "./types";
+import type { Attachment, Turn } from "./types";
 import type { Ask, Question, TurnFrame } from "./wire";
 
 export interface Entry {
@@ -19,6 +19,10 @@ export interface Entry {
   tries: number;
   unread: boolean; // how it ended is not known yet
 }
+
+type Asked = Pick<Turn, "question" | "attachments" | "parent">;
+
+const named = (files: Attachment[]) => (files.length ? { attachments: files.map(({ id }) => id) } : {});
 
 export class Book {
   conversation: string | null = null;
@@ -83,21 +87,20 @@ export class Book {
   }
 
   /** A question in words: the next one, or one that stands instead of another turn's. */
-  ask(text: string, instead?: Turn): Entry {
-    const clientId = uuid();
-    const pending: Ask = { type: "ask", text, client_id: clientId };
+  ask(text: string, attachments: Attachment[] = [], instead?: Turn): Entry {
+    const pending: Ask = { type: "ask", text, client_id: uuid(), ...named(attachments) };
     if (instead && this.isKnown(instead.id)) pending.edits = instead.id;
-    return this.begin(pending, text, instead ? instead.parent : this.tip);
+    return this.begin(pending, { question: text, attachments, parent: instead ? instead.parent : this.tip });
   }
 
   /** A turn's question once more, or more of its answer. */
   again(type: "regenerate" | "continue", turn: Turn): Entry {
-    return this.begin({ type, turn: turn.id, client_id: uuid() }, turn.question, turn.parent);
+    return this.begin({ type, turn: turn.id, client_id: uuid() }, turn);
   }
 
-  private begin(pending: Question, question: string, parent: string | null): Entry {
+  private begin(pending: Question, { question, attachments, parent }: Asked): Entry {
     const clientId = pending.client_id;
-    const entry = this.add(newTurn({ id: clientId, question, parent }), { clientId, pending });
+    const entry = this.add(newTurn({ id: clientId, question, attachments, parent }), { clientId, pending });
     this.tip = clientId;
     return entry;
   }
@@ -109,7 +112,7 @@ export class Book {
     const old = entry.turn.id;
     const words: Question = pending
       ? { ...pending, client_id: clientId }
-      : { type: "ask", text: entry.turn.question, client_id: clientId };
+      : { type: "ask", text: entry.turn.question, client_id: clientId, ...named(entry.turn.attachments) };
     if (words.type === "ask") {
       delete words.conversation;
       delete words.assistant;
@@ -199,9 +202,9 @@ export class Book {
   /** What a reload must not lose. */
   kept(): KeptTurn[] {
     const kept = (entry: Entry): KeptTurn => {
-      const { id, parent, question, asked, answer, sources } = entry.turn;
+      const { id, parent, question, attachments, asked, answer, sources } = entry.turn;
       const { cursor } = entry.log;
-      const place = { id, parent, question, asked };
+      const place = { id, parent, question, attachments, asked };
       return entry.pending
         ? { ...place, pending: entry.pending, sent: entry.sent }
         : { ...place, cursor, answer, sources };
@@ -210,9 +213,10 @@ export class Book {
   }
 
   restore(kept: KeptTurn[]): void {
-    for (const { id, parent, question, asked, pending, sent, cursor, answer = "", sources = [] } of kept) {
+    for (const { pending, sent, cursor, answer = "", sources = [], ...asked } of kept) {
+      const { id, parent, question } = asked;
       if (pending) {
-        this.add(newTurn({ id, parent, question, asked }), {
+        this.add(newTurn(asked), {
           clientId: pending.client_id,
           pending,
           sent: sent ?? null,
@@ -220,7 +224,7 @@ export class Book {
         this.tip = id;
       } else if (!isOver(this.entries.get(id)?.turn ?? newTurn({ id, question }))) {
         const state = answer ? "answering" : "waiting";
-        const turn = newTurn({ id, parent, question, asked, answer, sources, state });
+        const turn = newTurn({ ...asked, answer, sources, state });
         this.add(turn, { log: cursor ? restoredLog(cursor, answer) : newLog() });
         if (this.tip === null || this.tip === parent) this.tip = id;
       }

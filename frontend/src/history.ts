@@ -10,6 +10,7 @@ const MOST_PAGES = 20;
 export function newTurn(turn: Partial<Turn> & Pick<Turn, "id" | "question">): Turn {
   return {
     parent: null,
+    attachments: [],
     answer: "",
     state: "sending",
     queue: null,
@@ -49,7 +50,7 @@ function place(turns: Map<string, Turn>, message: WireMessage): void {
     turns.set(
       id,
       message.role === "user"
-        ? { ...known, question: message.text }
+        ? { ...known, question: message.text, attachments: message.attachments }
         : {
             ...known,
             answer: message.text,

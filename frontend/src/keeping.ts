@@ -1,7 +1,7 @@
 /** What the browser keeps for the widget: by assistant for all tabs, and for one tab over a reload. docs/widget.md lists it. */
 
 import type { Line } from "./line";
-import type { Source } from "./types";
+import type { Attachment, Source } from "./types";
 import type { Question } from "./wire";
 
 /** A question that was not confirmed, or a turn that was being told, when the page went. */
@@ -9,6 +9,7 @@ export interface KeptTurn {
   id: string;
   parent: string | null;
   question: string;
+  attachments?: Attachment[];
   asked: number;
   pending?: Question; // until it is confirmed
   sent?: Line["kind"] | null; // by what it went out, so that it may have arrived

@@ -7,7 +7,7 @@ import type { Actions, Settings, Source, State, Store } from "./types";
 export interface Shared {
   settings: Settings;
   title: string;
-  turns: { question: string; answer: string; citations: Source[]; asked: string | number }[];
+  turns: { question: string; attachments: string[]; answer: string; citations: Source[]; asked: string | number }[];
 }
 
 export function sharedStore({ settings, turns }: Shared): Store {
@@ -17,13 +17,14 @@ export function sharedStore({ settings, turns }: Shared): Store {
     open: true,
     consented: true,
     shared: true,
-    turns: turns.map(({ question, answer, citations, asked }, at) => {
+    turns: turns.map(({ question, attachments, answer, citations, asked }, at) => {
       const time = typeof asked === "number" ? asked : Date.parse(asked);
       const parent = at ? `${at - 1}` : null;
       return newTurn({
         id: `${at}`,
         parent,
         question,
+        attachments: attachments.map((name) => ({ id: name, name, size: 0 })),
         answer,
         citations,
         asked: time,

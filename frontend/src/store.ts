@@ -4,11 +4,12 @@ import { actionsOf } from "./actions";
 import { Api } from "./api";
 import { Asker } from "./asker";
 import { Book, type Entry } from "./book";
-import { listConversations, newTurn, readHistory, readTurn } from "./history";
-import { isOver, isRunning } from "./journal";
+import { hear, watchPage } from "./hearing";
+import { listConversations } from "./history";
 import { Keeping } from "./keeping";
+import { load, reread } from "./loading";
 import { Refusal, UNIDENTIFIED, UNREACHABLE } from "./problems";
-import { openTabs, type Tabs, type Word } from "./tabs";
+import { openTabs, type Tabs } from "./tabs";
 import { backoff } from "./timing";
 import { Transport } from "./transport";
 import { siblings } from "./tree";
@@ -41,6 +42,7 @@ export const EMPTY: State = {
   siblings: {},
   conversations: [],
   draft: "",
+  uploads: [],
   consented: false,
   shared: false,
 };
@@ -54,13 +56,13 @@ export class ChatStore implements Store {
   private state: State;
   private readonly listeners = new Set<() => void>();
   readonly keeping: Keeping;
-  private readonly visit: Visit;
+  readonly visit: Visit;
   readonly api: Api;
   readonly book = new Book();
   readonly transport: Transport;
   readonly asker: Asker;
   readonly tabs: Tabs;
-  private readonly undo: (() => void)[] = [];
+  private readonly unwatch: () => void;
   beginning: Promise<void> | null = null;
   private dressing: Promise<void> | null = null;
   private drawing = false;
@@ -93,14 +95,14 @@ export class ChatStore implements Store {
       sending: () => this.keep(),
       reread: (entries) => this.reread(entries),
     });
-    this.tabs = openTabs(this.keeping.prefix, (word) => this.hear(word));
+    this.tabs = openTabs(this.keeping.prefix, (word) => hear(this, word));
     this.visit.onRenewed = (token) => this.transport.authenticate(token);
     this.visit.onTicket = () => this.tabs.tell({ kind: "visitor" });
     this.visit.onUnidentified = () => this.complain(UNIDENTIFIED);
     this.state = { ...EMPTY, settings: options.settings ?? null, open: options.mode === "page" };
     if (options.settings) this.state.consented = this.hasConsented(options.settings);
     this.actions = actionsOf(this);
-    this.watchPage();
+    this.unwatch = watchPage(this);
     if (identity) this.visit.identify(identity);
     if (this.state.open) this.begin();
     else this.loadSettings();
@@ -134,7 +136,7 @@ export class ChatStore implements Store {
   end(): void {
     this.over = true;
     this.keep();
-    for (const undo of this.undo) undo();
+    this.unwatch();
     for (const timer of [this.keepTimer, this.draftTimer, this.settingsTimer]) clearTimeout(timer);
     this.asker.close();
     this.transport.rest();
@@ -197,7 +199,7 @@ export class ChatStore implements Store {
     this.book.restore(tab?.turns ?? []);
     this.set({ draft: this.keeping.draft(this.book.conversation) });
     this.draw();
-    await Promise.all([this.loadSettings(), this.loadConversation(tab?.turns ?? [])]);
+    await Promise.all([this.loadSettings(), load(this, tab?.turns)]);
     this.asker.pump();
     for (const entry of this.book.running()) this.asker.follow(entry);
     this.refreshList();
@@ -226,46 +228,15 @@ export class ChatStore implements Store {
     }
   }
 
-  private async loadConversation(kept: NonNullable<Keeping["tab"]>["turns"] = []): Promise<void> {
-    const id = this.book.conversation;
-    if (!id) return;
-    try {
-      const turns = await readHistory(this.api, id);
-      if (this.book.conversation !== id) return;
-      const asked = this.book.unsent().concat(this.book.unconfirmed());
-      this.book.open(id, turns);
-      this.book.restore(kept);
-      for (const entry of asked) this.book.place(entry, entry.turn.parent);
-      const shown = this.book.shown().map(({ id: turn }) => this.book.get(turn)!);
-      // How the last one ended is not said by its messages, nor anything of one without an answer.
-      await this.reread(
-        shown.filter((entry, at) => entry.unread || (at === shown.length - 1 && !entry.pending && isOver(entry.turn))),
-      );
-    } catch (error) {
-      if (error instanceof Refusal && error.status === 404) this.forgetConversation();
-    }
-    this.draw();
-  }
-
+  /** How these stand, asked one by one. */
   async reread(entries: Entry[]): Promise<void> {
-    for (const entry of entries) {
-      try {
-        entry.turn = { ...(await readTurn(this.api, entry.turn)), rating: entry.turn.rating };
-        entry.unread = false;
-        if (isRunning(entry.turn)) this.asker.follow(entry);
-      } catch (error) {
-        if (error instanceof Refusal && error.status === 404) {
-          entry.unread = false;
-          entry.turn = { ...entry.turn, state: "failed", problem: error.problem };
-        }
-      }
-    }
+    await reread(this, entries);
     this.draw();
     this.asker.pump();
   }
 
   /** It is gone, or was another visitor's: what waits to be asked begins a new one. */
-  private forgetConversation(): void {
+  forgetConversation(): void {
     this.book.clear();
     this.keeping.conversation = null;
     this.draw();
@@ -330,64 +301,11 @@ export class ChatStore implements Store {
     });
   }
 
-  // --- Other tabs, and the page ---------------------------------------------------------------------------------------
-
-  private hear(word: Word): void {
-    if (word.kind === "visitor") {
-      this.visit.forget();
-    } else if (!this.beginning) {
-      return; // what is kept will tell
-    } else if (word.kind === "asked") {
-      this.heardAsked(word);
-    } else if (word.kind === "rated") {
-      const entry = this.book.get(word.turn);
-      if (entry) entry.turn = { ...entry.turn, rating: word.rating };
-      this.draw();
-    } else if (word.kind === "removed") {
-      if (word.id === this.book.conversation) this.forgetConversation();
-      this.refreshList();
-    } else if (this.options.mode === "bubble" && word.id !== this.book.conversation && !this.busy()) {
-      this.show(word.id);
-    }
-  }
-
-  private heardAsked({ conversation, turn, parent, question, asked }: Word & { kind: "asked" }): void {
-    const blank = !this.book.conversation && !this.book.shown().length;
-    if (conversation !== this.book.conversation && !blank) return void this.refreshList();
-    if (blank) {
-      this.book.conversation = conversation;
-      if (parent) return void this.loadConversation();
-    }
-    if (this.book.get(turn)) return;
-    const follows = this.book.tip === parent;
-    const entry = this.book.add(newTurn({ id: turn, parent, question, asked, state: "waiting" }));
-    if (follows || parent === null || this.book.get(parent)) this.book.tip = turn;
-    this.draw();
-    this.asker.follow(entry);
-  }
-
-  private busy(): boolean {
+  busy(): boolean {
     return this.book.running().length + this.book.unconfirmed().length + this.book.unsent().length > 0;
   }
 
-  private watchPage(): void {
-    let hiddenAt = 0;
-    const on = (target: EventTarget, name: string, deed: () => void) => {
-      target.addEventListener(name, deed);
-      this.undo.push(() => target.removeEventListener(name, deed));
-    };
-    on(window, "online", () => this.transport.again());
-    on(window, "offline", () => this.transport.lose());
-    on(window, "pagehide", () => this.keep());
-    on(document, "visibilitychange", () => {
-      if (document.hidden) {
-        hiddenAt = performance.now();
-        this.keep();
-      } else if (this.state.connection === "offline" || (this.busy() && performance.now() - hiddenAt > 60_000)) {
-        this.transport.again(); // it may have slept
-      }
-    });
-  }
+  // --- What a reload must not lose ------------------------------------------------------------------------------------
 
   private keepSoon(): void {
     this.keepTimer ??= setTimeout(() => this.keep(), KEEP_EVERY);
@@ -427,12 +345,13 @@ export class ChatStore implements Store {
     if (this.draftTimer !== undefined) this.keepDraft();
     this.book.open(id);
     this.keeping.conversation = id;
-    this.set({ draft: this.keeping.draft(id) });
+    this.set({ draft: this.keeping.draft(id), uploads: [] });
     this.draw();
     this.keep();
-    if (id) this.loadConversation();
+    if (id) load(this);
   }
 
+  /** The hosted page's list. */
   async refreshList(): Promise<void> {
     if (this.options.mode !== "page" || this.over) return;
     const { words } = this;

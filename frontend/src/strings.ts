@@ -1,14 +1,17 @@
 /** The widget's words: by key, in the reader's language, with the operator's own wording before ours. */
 import { type Later, later } from "./later";
 import { en } from "./words/en";
+import type { extras } from "./words/extras";
+import type { files } from "./words/files";
+import type { hosted } from "./words/hosted";
 
-export type Key = keyof typeof en;
+export type Key = keyof typeof en | keyof typeof extras | keyof typeof files | keyof typeof hosted;
 type Plural<Word> = Word extends `${infer Base}.one` ? `${Base}.${"zero" | "two" | "few" | "many"}` : never;
 export type Words = Record<Key, string> & Partial<Record<Plural<Key>, string>>;
-/** Keys that `t` takes: those of en.ts, and the plural ones without their form. */
+/** Keys that `t` takes: those of English, and the plural ones without their form. */
 export type Name = Key | "wait" | "sources";
 
-/** English is always there; the others are fetched. */
+/** English brings every part along; the others are fetched as a whole. */
 const LANGUAGES: Record<string, Later<Words>> = {
   de: later("de", async () => (await import("./words/de")).de),
   ar: later("ar", async () => (await import("./words/ar")).ar),
@@ -16,6 +19,11 @@ const LANGUAGES: Record<string, Later<Words>> = {
 
 function languageOf(locale: string): Later<Words> | undefined {
   return LANGUAGES[supported(locale).split("-")[0]!.toLowerCase()];
+}
+
+/** English is always there: of a part, with the part. */
+export function teach(words: Record<string, string>): void {
+  Object.assign(en, words);
 }
 
 /** Whether the words of a language are here. */

@@ -15,6 +15,7 @@ export interface Settings {
   strings: Partial<Record<string, string>>; // the operator's own wording, by the keys of strings.ts
   consent: { text: string; link: string } | null; // to be agreed to before the first question
   retention: string; // a sentence on how long conversations are kept, or ""
+  attachments: { most: number; bytes: number; kinds: string[] } | null; // what may come with a question
   handoff: { kind: "email"; address: string } | { kind: "webhook" } | null;
   identity: boolean; // whether the host page may say who its visitor is
 }
@@ -47,11 +48,28 @@ export interface Problem {
   fields?: Record<string, string>;
 }
 
+/** A file that came with a question. */
+export interface Attachment {
+  id: string;
+  name: string;
+  size: number; // bytes; 0 where nobody is to know
+}
+
+/** A file on its way to the next question. */
+export interface Upload extends Attachment {
+  id: string; // Parley's name for it, "" until it has one
+  key: string;
+  sent: number; // of 1
+  cut: boolean; // only its beginning will be read
+  problem: Problem | null;
+}
+
 /** One question with its answer. Turns of one conversation form a tree: `parent` is the turn it follows. */
 export interface Turn {
   id: string; // the client's own name for it until Parley gave it one
   parent: string | null;
   question: string;
+  attachments: Attachment[];
   answer: string; // Markdown, as far as it has come
   state: "sending" | "waiting" | "queued" | "answering" | "finished" | "stopped" | "failed";
   queue: { position: number; wait: number | null; waking: string } | null;
@@ -80,6 +98,7 @@ export interface State {
   siblings: Record<string, string[]>; // by turn: the turns that answer the same question or stand in its place
   conversations: Conversation[]; // hosted page alone
   draft: string;
+  uploads: Upload[];
   consented: boolean;
   shared: boolean; // a shared link: read only
 }
@@ -96,6 +115,8 @@ export interface Actions {
   retry(turn: string): void; // ask a failed question again
   rate(turn: string, rating: "up" | "down" | null, reasons: string[], comment: string): Promise<void>;
   setDraft(text: string): void;
+  attach(files: File[]): void;
+  detach(key: string): void;
   consent(): void;
   handOff(email: string, note: string): Promise<void>;
   newConversation(): void;

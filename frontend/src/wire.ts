@@ -1,6 +1,6 @@
 /** What travels between Parley and the widget: the frames of docs/websocket.md and the bodies of docs/api.md. */
 
-import type { Source } from "./types";
+import type { Attachment, Source } from "./types";
 
 export interface WireSource extends Source {
   chunk: string;
@@ -59,6 +59,7 @@ export interface Ask {
   assistant?: string;
   parent?: string;
   edits?: string;
+  attachments?: string[];
 }
 
 export interface Again {
@@ -90,11 +91,16 @@ export interface WireMessage {
   id: string;
   role: "user" | "assistant";
   text: string;
+  attachments: Attachment[];
   citations: WireSource[];
   created: string;
   turns: string[];
   parent: string | null;
   rating?: "up" | "down" | null;
+}
+
+export interface WireAttachment extends Attachment {
+  cut: boolean;
 }
 
 export interface WireTurn {

@@ -38,6 +38,7 @@ const SETTINGS = {
   strings: {},
   consent: null as { text: string; link: string } | null,
   retention: "",
+  attachments: null as { most: number; bytes: number; kinds: string[] } | null,
   handoff: null,
   identity: true,
 };
@@ -57,6 +58,7 @@ export class FakeParley {
   refuseVisits = false;
   swallow = 0; // so many questions arrive, and their socket dies before a word comes back
   refuseAsks: Record<string, unknown>[] = [];
+  refuseFiles: string[] = [];
   renewAfter = 600;
   tokens = new Set<string>();
   private names = 0;
@@ -235,6 +237,7 @@ export class FakeParley {
     this.requests.push(`${request.method} ${path}`);
     let text = "";
     for await (const piece of request) text += piece;
+    const isForm = String(request.headers["content-type"]).startsWith("multipart/");
     const json = (status: number, body: unknown) => {
       response.writeHead(status, { "Content-Type": "application/json" });
       response.end(status === 204 ? undefined : JSON.stringify(body));
@@ -265,7 +268,7 @@ export class FakeParley {
       this.tokens.add(next);
       return json(200, { token: next, renew_after: this.renewAfter });
     }
-    this.rest(request, path, text ? JSON.parse(text) : {}, response, json, no);
+    this.rest(request, path, isForm ? { form: text } : text ? JSON.parse(text) : {}, response, json, no);
   }
 
   private rest(
@@ -291,6 +294,13 @@ export class FakeParley {
     }
     if (first === "conversations" && !this.conversations.includes(id)) return no(404, "not_found");
     if (first === "conversations" && deed === "messages") return json(200, { next: null, results: this.messages(id) });
+    if (first === "conversations" && deed === "attachments") {
+      if (request.method === "DELETE") return json(204, null);
+      const name = /filename="([^"]*)"/.exec(body.form!)![1]!;
+      const refusal = this.refuseFiles.shift();
+      if (refusal) return no(422, refusal);
+      return json(201, { id: this.name("file"), name, size: 1, cut: name.startsWith("long") });
+    }
     if (first === "conversations" && deed === "turns") {
       const asked = this.open({ ...body, conversation: id, client_id: key });
       if (this.swallow > 0) {
@@ -324,7 +334,7 @@ export class FakeParley {
       .filter((turn) => turn.conversation === conversation)
       .flatMap((turn) => {
         const { id, parent } = turn;
-        const base = { citations: [], created, turns: [id], parent };
+        const base = { attachments: [], citations: [], created, turns: [id], parent };
         const question = { ...base, id: `${id}-question`, role: "user", text: turn.question };
         const ended = turn.events.some(({ type }) => type === "turn.finished");
         const answer = { ...base, id: `${id}-answer`, role: "assistant", text: this.textOf(turn) };

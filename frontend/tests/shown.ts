@@ -2,12 +2,12 @@
 import { afterEach, vi } from "vitest";
 import { type FakeStore, fakeStore } from "../dev/fake";
 import { type Mode, mount } from "../src/App";
-import { extras, hosted, reading } from "../src/parts/parts";
+import { extras, files, hosted, reading } from "../src/parts/parts";
 import { learn } from "../src/strings";
 import type { State } from "../src/types";
 
 // What is fetched later is here at once, so that tests need not wait for what they are not about (tests/later.test.ts is).
-await Promise.all([extras.bring(), hosted.bring(), reading.bring(), learn("de"), learn("ar")]);
+await Promise.all([extras.bring(), files.bring(), hosted.bring(), reading.bring(), learn("de"), learn("ar")]);
 
 let last: (() => void) | null = null;
 

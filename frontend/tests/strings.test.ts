@@ -4,6 +4,9 @@ import { learn, speak } from "../src/strings";
 import { ar } from "../src/words/ar";
 import { de } from "../src/words/de";
 import { en } from "../src/words/en";
+import { extras } from "../src/words/extras";
+import { files } from "../src/words/files";
+import { hosted } from "../src/words/hosted";
 
 await Promise.all([learn("de"), learn("ar")]);
 
@@ -13,7 +16,7 @@ test.each([
   ["de", de],
   ["ar", ar],
 ])("%s has every word, with the same holes", (_, words) => {
-  for (const [key, text] of Object.entries(en)) {
+  for (const [key, text] of Object.entries({ ...en, ...extras, ...files, ...hosted })) {
     const other = (words as Record<string, string>)[key];
     expect(other, key).toBeTruthy();
     if (!key.endsWith(".one")) expect(holes(other!), key).toEqual(holes(text));

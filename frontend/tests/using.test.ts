@@ -40,6 +40,65 @@ describe("the composer", () => {
   });
 });
 
+describe("files", () => {
+  const pumps = new File(["x"], "pumps.txt");
+  const dropped = (type: string, files: File[], of = "dataTransfer") =>
+    Object.assign(new Event(type, { bubbles: true, cancelable: true }), { [of]: { types: ["Files"], files } });
+
+  test("are offered only where the assistant takes them", () => {
+    const shown = show(makeState({ settings: makeSettings({ attachments: null }) }));
+    expect(() => shown.named("Attach files")).toThrow();
+  });
+
+  test("are chosen, dropped and pasted", () => {
+    const shown = show(of("welcome"));
+    const chosen = shown.find<HTMLInputElement>("input[type=file]");
+    expect(chosen.accept).toBe(".docx,.pdf,.txt");
+    Object.defineProperty(chosen, "files", { value: [pumps] });
+    chosen.dispatchEvent(new Event("change", { bubbles: true }));
+    for (const event of [dropped("drop", [pumps]), dropped("paste", [pumps], "clipboardData")]) {
+      area(shown).dispatchEvent(event);
+      expect(event.defaultPrevented).toBe(true);
+    }
+    const words = dropped("paste", [], "clipboardData");
+    area(shown).dispatchEvent(words);
+    expect(words.defaultPrevented).toBe(false);
+    expect(shown.store.calls).toEqual(Array(3).fill(["attach", [pumps]]));
+  });
+
+  test("that are dragged over it are awaited, until they leave", async () => {
+    const shown = show(of("welcome"));
+    area(shown).dispatchEvent(dropped("dragover", [pumps]));
+    await shown.until(() => expect(shown.find(".drop").textContent).toBe("Drop files here"));
+    area(shown).dispatchEvent(dropped("dragleave", [pumps]));
+    await shown.until(() => expect(shown.all(".drop")).toEqual([]));
+  });
+
+  test("say how they stand, and hold the question up until they are there", async () => {
+    const shown = show(of("files"));
+    expect(shown.find(".field .files").textContent).toContain("Files of this kind cannot be read.");
+    expect(shown.find(".field .files").textContent).toContain("Only its beginning will be read.");
+    press(area(shown), "Enter");
+    expect(shown.store.calls).toEqual([]);
+    shown.store.set({ uploads: shown.store.getState().uploads.filter(({ id }) => id) });
+    await shown.until(() => expect(shown.named("Send").getAttribute("aria-disabled")).toBe("false"));
+    await shown.until(() => expect(shown.text()).toContain("report.pdf is attached."));
+  });
+
+  test("are removed, with the focus on the button that attaches more", () => {
+    const shown = show(of("files"));
+    shown.named("Remove report.pdf").click();
+    expect(shown.store.calls).toEqual([["detach", "1"]]);
+    expect(shown.focused()).toBe(shown.named("Attach files"));
+  });
+
+  test("stand above their question", () => {
+    const shown = show(of("files"));
+    expect(shown.find(".turn > .files").textContent).toContain("pump-4711.pdf");
+    expect(shown.find(".turn > .files").textContent).toContain("482.1 kB");
+  });
+});
+
 test("a starter asks", () => {
   const shown = show(of("welcome"));
   shown.named("How do I bleed the pump?").click();

@@ -14,7 +14,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.urls import reverse
 
 from apps.conversations.consumers import ChatConsumer
-from apps.conversations.models import Conversation, Turn
+from apps.conversations.models import Attachment, Conversation, Turn
 from apps.knowledge.ingest import ingest
 from apps.knowledge.models import Chunk, Collection, Document
 from apps.tenants.models import Tenant
@@ -30,6 +30,8 @@ from tests.apps.conversations.test_websocket import Socket
 from tests.architecture.test_routes import OURS, PUBLIC, ROUTES
 from tests.browser.conftest import session_of
 
+# A form, as the headers then say.
+FORM = '--b\r\nContent-Disposition: form-data; name="file"; filename="x.txt"\r\n\r\nx\r\n--b--\r\n'
 WEBHOOK = '{"name": "x", "url": "https://r.example/", "events": ["turn.finished"], %s}'
 # How each route takes ids, in its address, its query or its body; `{}` stands for the id. Below /api/v1/ unless told.
 WAYS: dict[str, list[tuple[str, str, str]]] = {
@@ -56,12 +58,20 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "api/v1/conversations/<uuid:conversation_id>/turns": [
         ("POST", "conversations/{conversation}/turns", '{"text": "x"}'),
         ("POST", "conversations/{conversation}/turns", '{"text": "x", "edits": "{turn}"}'),
+        ("POST", "conversations/{conversation}/turns", '{"text": "x", "attachments": ["{attachment}"]}'),
     ],
     "api/v1/conversations/<uuid:conversation_id>/share": [
         ("POST", "conversations/{conversation}/share", "{}"),
         ("DELETE", "conversations/{conversation}/share", ""),
     ],
     "api/v1/conversations/<uuid:conversation_id>/handoff": [("POST", "conversations/{conversation}/handoff", "{}")],
+    "api/v1/conversations/<uuid:conversation_id>/attachments": [
+        ("GET", "conversations/{conversation}/attachments", ""),
+        ("POST", "conversations/{conversation}/attachments", FORM),
+    ],
+    "api/v1/conversations/<uuid:conversation_id>/attachments/<uuid:attachment_id>": [
+        ("DELETE", "conversations/{conversation}/attachments/{attachment}", "")
+    ],
     "api/v1/turns/<uuid:turn_id>": [("GET", "turns/{turn}", "")],
     "api/v1/turns/<uuid:turn_id>/events": [("GET", "turns/{turn}/events", "")],
     "api/v1/turns/<uuid:turn_id>/stop": [("POST", "turns/{turn}/stop", "")],
@@ -111,6 +121,7 @@ def ids_of(world: World) -> dict[str, str]:
         "document": str(document.pk),
         "turn": str(turn.pk),
         "message": str(turn.question_id),
+        "attachment": str(factories.make_attachment(conversation=world.conversation).pk),
         "webhook": str(Webhook.objects.for_tenant(world.tenant).get().pk),
     }
 
@@ -146,7 +157,8 @@ async def test_rest(world: World, asked: dict[str, str]) -> None:
             answers = []
             for ids in (asked, unknown):
                 address, _, query = filled(path if path.startswith("/") else f"/api/v1/{path}", ids).partition("?")
-                headers = bearer(world.outsider_key) | {b"content-type": b"application/json"}
+                kind = b"multipart/form-data; boundary=b" if body is FORM else b"application/json"
+                headers = bearer(world.outsider_key) | {b"content-type": kind}
                 sent = filled(body, ids).encode()
                 answer = await send(method, address, headers, sent, query=query.encode())
                 told = json.loads(filled_out(answer.body.decode(), ids))
@@ -179,6 +191,7 @@ async def test_frames(world: World, asked: dict[str, str]) -> None:
         for frame in (
             {"type": "ask", "conversation": "{conversation}", "text": "go on"},
             {"type": "ask", "conversation": "{conversation}", "text": "go on", "edits": "{turn}"},
+            {"type": "ask", "conversation": "{conversation}", "text": "go on", "attachments": ["{attachment}"]},
             {"type": "ask", "assistant": "{assistant}", "text": "hello"},
             {"type": "regenerate", "turn": "{turn}"},
             {"type": "continue", "turn": "{turn}"},
@@ -187,7 +200,7 @@ async def test_frames(world: World, asked: dict[str, str]) -> None:
         ):
             heard = []
             for ids in (asked, unknown):
-                await socket.say(**{name: filled(value, ids) for name, value in frame.items()})
+                await socket.say(**json.loads(filled(json.dumps(frame).replace("{{", "{"), ids)))
                 answer = await socket.hear()
                 heard.append({name: value for name, value in answer.items() if name != "request_id"})
             assert heard[0] == heard[1], frame
@@ -213,6 +226,7 @@ TASKS = {
     "access.record_failed_login": "takes an address",
     "conversations.close_abandoned_turns": "takes nothing",
     "conversations.forget_quotations": "takes nothing",
+    "conversations.forget_unused_attachments": "takes nothing",
     "knowledge.forget_deleted": "takes nothing",
     "knowledge.resend_documents": "takes nothing",
     "oauth.prune_tokens": "takes nothing",
@@ -241,7 +255,7 @@ def test_every_frame_is_known() -> None:
 def everything(tenant: Tenant) -> dict[str, Any]:
     """What a trespasser could have changed."""
     found: dict[str, Any] = {}
-    for model in (Collection, Document, Chunk, Conversation, Webhook, Delivery):
+    for model in (Collection, Document, Chunk, Conversation, Attachment, Webhook, Delivery):
         rows = model.objects.for_tenant(tenant).order_by("pk").values()
         found[model.__name__] = [{k: v for k, v in row.items() if k != "tsv"} for row in rows]
     return found

@@ -70,6 +70,16 @@ def nested(own: dict[str, str], ids: dict[str, str]) -> dict[str, Request]:
             f"/api/v1/conversations/{own['conversation']}/turns",
             {**question, "parent": ids["turn"]},
         ),
+        "file of another's conversation": (
+            "POST",
+            f"/api/v1/conversations/{own['conversation']}/turns",
+            {**question, "attachments": [ids["attachment"]]},
+        ),
+        "file of another's in an own conversation": (
+            "DELETE",
+            f"/api/v1/conversations/{own['conversation']}/attachments/{ids['attachment']}",
+            None,
+        ),
         "feedback on a message": ("POST", f"/api/v1/messages/{ids['message']}/feedback", {"rating": "up"}),
         "own conversation of another's user": (
             "GET",
@@ -97,7 +107,7 @@ async def test_each_id_inside_is_looked_at(world: World, api: Api) -> None:
 
 def outsider(world: World) -> tuple[str, dict[str, str]]:
     tenant = factories.make_tenant("initech")
-    assistant = factories.make_assistant(tenant=tenant, slug="own")
+    assistant = factories.make_assistant(tenant=tenant, slug="own", takes_attachments=True)
     conversation = factories.make_conversation(tenant=tenant, assistant=assistant)
     return factories.make_key(tenant=tenant), {"conversation": str(conversation.pk)}
 
@@ -109,6 +119,7 @@ def ids_of(world: World) -> dict[str, str]:
         "assistant": str(world.assistant.pk),
         "collection": str(Collection.objects.for_tenant(tenant).get().pk),
         "conversation": str(message.conversation_id),
+        "attachment": str(factories.make_attachment(conversation=world.conversation).pk),
         "message": str(message.pk),
         "turn": str(message.answered_by.pk),
         "user": message.conversation.end_user.external_id,

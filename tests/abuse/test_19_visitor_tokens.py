@@ -29,6 +29,8 @@ OPEN = {
     "api/v1/conversations/<uuid:conversation_id>",
     "api/v1/conversations/<uuid:conversation_id>/messages",
     "api/v1/conversations/<uuid:conversation_id>/turns",
+    "api/v1/conversations/<uuid:conversation_id>/attachments",
+    "api/v1/conversations/<uuid:conversation_id>/attachments/<uuid:attachment_id>",
     "api/v1/messages/<uuid:message_id>/feedback",
     "api/v1/turns/<uuid:turn_id>",
     "api/v1/turns/<uuid:turn_id>/events",

@@ -83,6 +83,7 @@ async def test_no_route_answers_without_credentials(database: None, route: str) 
         "<uuid:turn_id>",
         "<uuid:document_id>",
         "<uuid:message_id>",
+        "<uuid:attachment_id>",
         "<uuid:webhook_id>",
     ):
         path = path.replace(kind, str(uuid.uuid4()))

@@ -4,6 +4,8 @@ import type { State } from "../types";
 import { useAround, useMedia, useWords } from "./context";
 import { Icon } from "./Icon";
 import { isSend } from "./keys";
+import { Late } from "./Later";
+import { files } from "./parts";
 import { isBusy } from "./turns";
 
 const LONGEST = 20_000; // characters
@@ -16,7 +18,8 @@ export function Composer({ state }: { state: State }) {
   const last = state.turns.at(-1);
   const busy = last !== undefined && isBusy(last);
   const text = state.draft;
-  const ready = text.trim() !== "" && !busy;
+  // A question waits for its files, but for those that were refused.
+  const ready = text.trim() !== "" && !busy && state.uploads.every(({ id, problem }) => id || problem);
 
   // On a phone the keyboard would cover what was opened to be read.
   const touch = useMedia("(pointer: coarse)");
@@ -48,6 +51,7 @@ export function Composer({ state }: { state: State }) {
       }}
     >
       <div className="field">
+        {settings?.attachments && <Late part={files}>{({ Attach }) => <Attach uploads={state.uploads} />}</Late>}
         <textarea
           ref={area}
           rows={1}

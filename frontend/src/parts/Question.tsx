@@ -4,7 +4,7 @@ import type { Turn } from "../types";
 import { useAround, useWords } from "./context";
 import { Icon } from "./Icon";
 import { Late } from "./Later";
-import { extras } from "./parts";
+import { extras, files } from "./parts";
 import { isBusy } from "./turns";
 
 export function Question({ turn, locked }: { turn: Turn; locked: boolean }) {
@@ -26,7 +26,9 @@ export function Question({ turn, locked }: { turn: Turn; locked: boolean }) {
     return <Late part={extras}>{({ Editor }) => <Editor text={turn.question} onDone={done} />}</Late>;
   }
   return (
-    <div className="question">
+    <>
+      {turn.attachments[0] && <Late part={files}>{({ Attached }) => <Attached files={turn.attachments} />}</Late>}
+      <div className="question">
       {/* biome-ignore lint/a11y/useSemanticElements: questions are jumped between as headings, and look like what was said */}
       <p dir="auto" role="heading" aria-level={2}>
         {/* bdi: the direction is that of what was asked */}
@@ -45,6 +47,7 @@ export function Question({ turn, locked }: { turn: Turn; locked: boolean }) {
           <Icon name="edit" />
         </button>
       )}
-    </div>
+      </div>
+    </>
   );
 }

@@ -18,6 +18,7 @@ from apps.conversations.models import Conversation, Share
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
 from tests.apps.access.visiting import Page, token_for
+from tests.apps.conversations.attached import NOTE, allow, attach
 from tests.apps.conversations.conftest import Api, World, api, fake, world
 from tests.apps.widget.dressed import build, dressed
 
@@ -74,6 +75,19 @@ async def test_a_link_shows_questions_answers_and_citations(world: World, api: A
     assert [settings[name] for name in ("tenant", "assistant", "starters", "handoff", "identity")] == [
         "", "", [], None, False,
     ]  # fmt: skip
+
+
+async def test_of_a_file_a_link_shows_its_name_alone(world: World, api: Api) -> None:
+    await allow(world)
+    attached = (await attach(world, api)).json()["id"]
+    await ask(world, api, "pump?", "Prime it.", attachments=[attached])
+    url = (await share(world, api)).json()["url"]
+    (turn,) = (await shown(url))["turns"]
+    assert turn["attachments"] == ["note.txt"]
+    page = (await opened(url)).content.decode()
+    assert NOTE not in page
+    assert attached not in page
+    assert (await shown(url))["settings"]["attachments"] is None
 
 
 async def test_the_conversation_says_whether_it_is_shared(world: World, api: Api) -> None:

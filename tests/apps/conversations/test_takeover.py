@@ -21,6 +21,8 @@ from apps.inference.models import Endpoint
 from apps.tenants.scoping import platform_unit
 from chatbot.events import START, Event, Restarted, Token, TurnFinished
 from chatbot.tokens import estimate
+from tests import factories
+from tests.apps.conversations.attached import allow
 from tests.apps.conversations.conftest import PASSAGE, Api, World
 from tests.fakes.dialects import VLLM
 from tests.fakes.inference import FakeInference, Reply
@@ -37,11 +39,13 @@ async def fake() -> AsyncIterator[FakeInference]:
         yield server
 
 
-async def left_by_a_dead_process(world: World, **state: object) -> uuid.UUID:
+async def left_by_a_dead_process(
+    world: World, attachments: tuple[uuid.UUID, ...] | None = None, **state: object
+) -> uuid.UUID:
     """A turn that a process opened which is no longer there."""
     await platform_unit(lambda: Endpoint.objects.filter(kind="chat").update(protocol="vllm"))
     gateway.forget()
-    question = Question(text="pump?", request_id="the-request")
+    question = Question(text="pump?", request_id="the-request", attachments=attachments)
     opened = await open_turn(world.caller, world.conversation.pk, question, replica=uuid.uuid4())
     assert isinstance(opened, Opened)
     if state:
@@ -66,6 +70,16 @@ async def test_with_nothing_left_the_question_is_answered_from_the_beginning(wor
     assert stored.answer
     assert (stored.state, stored.epoch, stored.answer.text) == ("finished", 2, "Prime it.")
     assert (await world.bill(turn_id)).bill == "once"
+
+
+async def test_its_files_are_read_again(world: World) -> None:
+    await allow(world)
+    attached = await platform_unit(lambda: factories.make_attachment(conversation=world.conversation))
+    turn_id = await left_by_a_dead_process(world, (attached.pk,))
+    world.fake.script(Reply(tokens=["Ochre."], always=True))
+    assert await takeover.take_over(world.tenant.pk, turn_id)
+    assert isinstance((await events_of(world, turn_id))[-1], TurnFinished)
+    assert attached.text in str(world.fake.requests[-1].payload)
 
 
 async def test_a_checkpoint_is_gone_on_from(world: World) -> None:

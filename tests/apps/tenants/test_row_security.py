@@ -17,8 +17,8 @@ from apps.tenants.row_security import BindReferences, Protect
 from apps.tenants.scoping import tenant_scope
 from tests.factories import make_key, make_member, make_tenant
 
-MODELS = [*(("conversations", name) for name in ("Conversation", "Message", "Turn", "Feedback", "Share", "Merging"))]
-MODELS += [("access", "IdempotencyKey")]
+TALK = ("Conversation", "Message", "Turn", "Feedback", "Share", "Merging", "Attachment", "Attached")
+MODELS = [*(("conversations", name) for name in TALK), ("access", "IdempotencyKey")]
 as_owner = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 CONSTRAINTS = """
     SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint

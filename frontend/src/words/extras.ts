@@ -1,0 +1,22 @@
+/** What the forms say that some readers open, in English. */
+export const extras = {
+  save: "Ask again",
+  rateWhy: "What was wrong?",
+  rateGood: "What did you like?",
+  "reason.wrong": "Not correct",
+  "reason.unhelpful": "Did not help",
+  "reason.sources": "Wrong sources",
+  "reason.unclear": "Hard to understand",
+  "reason.correct": "Correct",
+  "reason.helpful": "Helpful",
+  "reason.clear": "Easy to understand",
+  comment: "Comment (optional)",
+  sendFeedback: "Send feedback",
+  handOffIntro: "Leave your e-mail address and somebody will get back to you. They see this conversation.",
+  handOffMail: "Write to us. The subject and your last question are filled in.",
+  emailWrong: "Please enter a whole e-mail address, such as name@example.com.",
+  note: "What is it about? (optional)",
+  sendHandOff: "Send",
+  writeMail: "Write an e-mail",
+  handedOff: "Thank you. Somebody will get back to you at {email}.",
+};

@@ -1,0 +1,20 @@
+/** What is said of files that come with a question, in English. */
+export const files = {
+  attach: "Attach files",
+  attached: "Attached files",
+  detach: "Remove {name}",
+  drop: "Drop files here",
+  fileSending: "{name} is being read\u2026",
+  fileReady: "{name} is attached.",
+  fileCut: "Only its beginning will be read.",
+  fileGone: "{name} was removed.",
+  "file.many": "A question takes {n} files at most.",
+  "file.unsupported_type": "Files of this kind cannot be read.",
+  "file.payload_too_large": "This file is larger than {size} MB.",
+  "file.too_large": "This file holds more than can be read.",
+  "file.empty": "This file is empty.",
+  "file.parser": "No text could be read from this file.",
+  "file.quota_exceeded": "There is no room for more files.",
+  "file.rate_limited": "Those were many files. Please wait a moment.",
+  "file.unreachable": "This file could not be sent.",
+};
