@@ -1,4 +1,5 @@
-"""A worker's hold on a document: claimed by one, renewed while it works, and the condition of all that it writes."""
+"""A worker's hold on a document, or on a run of a source: claimed by one, renewed while it works, and the condition of
+all that it writes."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 from django.db.models import F
 from django.utils import timezone
 
-from apps.knowledge.models import Document
+from apps.knowledge.models import Document, SourceRun
 from apps.tenants.scoping import unit
 
 # A killed worker's document is taken up when its lease and the beat's next round (30 s) are over: within two minutes.
@@ -20,7 +21,8 @@ RENEW_EVERY = 15.0  # seconds
 
 
 class SupersededError(Exception):
-    """The document was deleted, given other bytes or taken over: what this worker still does is worth nothing."""
+    """The document was deleted, given other bytes or taken over, or the run was stopped: what this worker still does is
+    worth nothing."""
 
 
 def claim(tenant_id: uuid.UUID, document_id: uuid.UUID) -> Document | None:
@@ -37,24 +39,24 @@ def claim(tenant_id: uuid.UUID, document_id: uuid.UUID) -> Document | None:
     return ours
 
 
-def write(document: Document, /, **fields: Any) -> None:
-    """Set fields of a document that is ours. Raises SupersededError where it is no longer."""
-    ours = Document.objects.for_tenant(document.tenant_id).filter(pk=document.pk, lease_token=document.lease_token)
+def write(held: Document | SourceRun, /, **fields: Any) -> None:
+    """Set fields of what is ours. Raises SupersededError where it is no longer."""
+    ours = type(held).objects.for_tenant(held.tenant_id).filter(pk=held.pk, lease_token=held.lease_token)
     if not ours.update(updated=timezone.now(), **fields):
         raise SupersededError
 
 
-def renew(document: Document) -> None:
-    write(document, lease_until=timezone.now() + LEASE)
+def renew(held: Document | SourceRun) -> None:
+    write(held, lease_until=timezone.now() + LEASE)
 
 
-async def while_leased(document: Document, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, renewing the lease; stops it and raises SupersededError when the document is no longer ours."""
+async def while_leased(held: Document | SourceRun, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, renewing the lease; stops it and raises SupersededError when what it is about is no longer ours."""
 
     async def keep_renewing() -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY)
-            await unit(renew, document)
+            await unit(renew, held)
 
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(keep_renewing())]
     try:

@@ -215,6 +215,8 @@ TASKS = {
     "conversations.forget_quotations": "takes nothing",
     "knowledge.forget_deleted": "takes nothing",
     "knowledge.resend_documents": "takes nothing",
+    "knowledge.resume_sources": "takes nothing",
+    "knowledge.run_source": "tests/abuse/test_01_sources_of_another_tenant.py",
     "oauth.prune_tokens": "takes nothing",
     "usage.look_at_limits": "takes nothing",
     "usage.prune_alerts": "takes nothing",
