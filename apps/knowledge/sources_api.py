@@ -29,7 +29,6 @@ from apps.knowledge.source_serializers import (
     SourceRunSerializer,
 )
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, NotFound
 
 READ, WRITE = "knowledge:read", "knowledge:write"
@@ -114,7 +113,6 @@ class Sources(TenantView, generics.ListAPIView[Source]):
 class OneSource(TenantView):
     scopes = {"GET": READ, "PATCH": WRITE, "DELETE": WRITE}
     parser_classes = (BoundedJSONParser,)
-    unscoped = ("delete",)  # its run is stopped before all else
 
     @extend_schema(responses={200: KnowledgeSourceSerializer, **ERRORS})
     def get(self, request: Request, source_id: uuid.UUID) -> Response:
@@ -140,11 +138,9 @@ class OneSource(TenantView):
         tenant, wanted = tenant_of(request), request.query_params.get("documents", "delete")
         if wanted not in {"delete", "keep"}:
             raise InvalidRequest(fields={"documents": "One of delete, keep."})
-        with tenant_scope(tenant):
-            source = find_source(tenant, source_id)
+        source = find_source(tenant, source_id)
         registering.delete_source(tenant, copy(source), keep_documents=wanted == "keep")
-        with tenant_scope(tenant):
-            acting.record(request, "source.deleted", source)
+        acting.record(request, "source.deleted", source)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

@@ -1,5 +1,5 @@
-"""Objects below a prefix of an S3-compatible bucket. Their addresses are signed, and asked for as any other is: of public
-hosts only."""
+"""Objects below a prefix of an S3-compatible bucket. Their addresses are signed, and asked for as any other is: of
+public hosts only."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -45,15 +45,14 @@ def add_source(
     fields: others of the model. Raises InvalidRequest (with fields), NotFound for a lost collection, NotPermitted for
     a folder that is not shared by an operator.
     """
-    location = checked_location(kind, location, by_operator=by_operator)
-    _check_credentials(kind, fields)
+    location, hosts = checked(kind, location, hosts, by_operator=by_operator, **fields)
     source = Source(
         tenant=tenant,
         collection=collection,
         kind=kind,
         location=location,
         name=name.strip() or _name_of(location),
-        hosts=checked_hosts(hosts),
+        hosts=hosts,
         created_by=created_by,
         **fields,
     )
@@ -75,7 +74,7 @@ def change_source(tenant: Tenant, source: Source, **fields: Any) -> None:
         fields["hosts"] = checked_hosts(fields["hosts"])
     if fields.keys() & set(CREDENTIALS):
         kept = {field: getattr(source, field) for field in CREDENTIALS}
-        _check_credentials(source.kind, {**kept, **fields})
+        check_credentials(source.kind, {**kept, **fields})
     for name, value in fields.items():
         setattr(source, name, value)
     if "every_hours" in fields:
@@ -87,11 +86,11 @@ def change_source(tenant: Tenant, source: Source, **fields: Any) -> None:
 
 def delete_source(tenant: Tenant, source: Source, *, keep_documents: bool = False) -> None:
     """Delete it with its reports and its documents, or leave those as if somebody had added them."""
-    schedule.stop(tenant, source)  # by itself: its worker writes nothing more then
     with tenant_scope(tenant):
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [DELETE_TIMEOUT])
         storage.in_turn(tenant)
+        schedule.stop(tenant, source)  # its worker, which locks the run before all else, writes nothing more
         if not Source.objects.for_tenant(tenant).select_for_update().filter(pk=source.pk).first():
             return
         if not keep_documents:
@@ -105,8 +104,15 @@ def delete_source(tenant: Tenant, source: Source, *, keep_documents: bool = Fals
 # --- What is refused --------------------------------------------------------------------------------------------------
 
 
-def checked_location(kind: str, location: str, *, by_operator: bool) -> str:
-    """As it is kept. Raises InvalidRequest (with fields), NotPermitted."""
+def checked(
+    kind: str, location: str, hosts: Sequence[str], *, by_operator: bool, **fields: Any
+) -> tuple[str, list[str]]:
+    """Location and hosts as they are kept. Raises as add_source does."""
+    check_credentials(kind, fields)
+    return _checked_location(kind, location, by_operator=by_operator), checked_hosts(hosts)
+
+
+def _checked_location(kind: str, location: str, *, by_operator: bool) -> str:
     location = location.strip()
     if not location.isprintable():
         raise _wrong("location", "This holds characters that cannot be read.")
@@ -155,7 +161,8 @@ def checked_hosts(hosts: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def _check_credentials(kind: str, fields: dict[str, Any]) -> None:
+def check_credentials(kind: str, fields: Mapping[str, Any]) -> None:
+    """Of a bucket, which has all of them; nothing else has any. Raises InvalidRequest (with fields)."""
     if kind != Source.Kind.BUCKET:
         for field in CREDENTIALS:
             if fields.get(field):
