@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import IO
@@ -53,13 +53,14 @@ def _is_shown(name: str) -> bool:
 
 @contextmanager
 def opened(location: str, path: str) -> Iterator[IO[bytes]]:
-    """A file of the folder. Raises FolderUnavailableError, FileNotFoundError."""
+    """A file of the folder. Raises FolderUnavailableError, and FileNotFoundError for what is none, or is a link."""
     *directories, name = PurePosixPath(path).parts
-    with _folder(location) as folder, _below(folder, directories) as last:
+    with _folder(location) as folder:
         try:
-            file = os.open(name, _FILE, dir_fd=last)
+            with _directory(folder, directories) as last:
+                file = os.open(name, _FILE, dir_fd=last)
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno in {errno.ELOOP, errno.ENOTDIR}:
                 raise FileNotFoundError(errno.ENOENT, "This is a link.") from error
             raise
         with open(file, "rb") as content:  # noqa: PTH123 - a descriptor
@@ -70,29 +71,26 @@ def opened(location: str, path: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _folder(location: str) -> Iterator[int]:
-    if not settings.PARLEY_SOURCE_FOLDERS:
+    names = PurePosixPath(location).parts
+    if not settings.PARLEY_SOURCE_FOLDERS or ".." in names:
         raise FolderUnavailableError
-    try:
-        root = os.open(settings.PARLEY_SOURCE_FOLDERS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise FolderUnavailableError from error
-    try:
-        with _below(root, PurePosixPath(location).parts) as folder:
-            yield folder
-    except (NotADirectoryError, PermissionError) as error:
-        raise FolderUnavailableError from error
-    finally:
-        os.close(root)
+    with ExitStack() as stack:
+        try:
+            root = os.open(settings.PARLEY_SOURCE_FOLDERS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, root)
+            folder = stack.enter_context(_directory(root, names))
+        except OSError as error:
+            raise FolderUnavailableError from error
+        yield folder
 
 
 @contextmanager
-def _below(folder: int, names: list[str] | tuple[str, ...]) -> Iterator[int]:
+def _directory(folder: int, names: Sequence[str]) -> Iterator[int]:
+    """The one that these lead to, step by step. An absolute name would lead out of the folder, and is none here."""
     here = os.dup(folder)
     try:
         for name in names:
-            if name in {"..", "/"}:
-                raise FolderUnavailableError
-            above, here = here, os.open(name, _DIRECTORY, dir_fd=here)
+            above, here = here, os.open(f"./{name}", _DIRECTORY, dir_fd=here)
             os.close(above)
         yield here
     finally:

@@ -19,7 +19,7 @@ from apps.knowledge.crawl import frontier, schedule, taking, visiting
 from apps.knowledge.crawl.frontier import Visited
 from apps.knowledge.crawl.manners import HostBusyError, Manners
 from apps.knowledge.lease import SupersededError
-from apps.knowledge.models import SourcePage, SourceRun
+from apps.knowledge.models import Source, SourcePage, SourceRun
 from apps.tenants.scoping import unit
 from apps.usage.ingesting import QuotaUsedUp
 from chatbot.errors import ExtractionFailed, QuotaExceeded, StorageFull
@@ -109,8 +109,8 @@ async def _visit(run: SourceRun, page: SourcePage, manners: Manners) -> None:
         visited = Visited("refused", refusal=error)
     except taking.REFUSED as error:
         visited = Visited("refused", refusal=error)
-    # All that a run looked at before its first page are redirects to that.
-    is_start = page.listing or run.done == page.hops
+    # All that a run on a site looked at before its first page are redirects to that.
+    is_start = page.listing or (run.source.kind == Source.Kind.SITE and run.done == page.hops)
     if visited.refusal and is_start and not visited.leads_to:
         raise visited.refusal
     await unit(frontier.settle, run, page, visited)

@@ -432,15 +432,15 @@ def _first_page_alone(run: SourceRun, monkeypatch: pytest.MonkeyPatch) -> Source
 
 
 class TestQuotas:
-    @pytest.mark.parametrize("limit", [{"metric": "documents", "amount": 2}, {"metric": "bytes", "amount": 400}])
+    @pytest.mark.parametrize("limit", [{"metric": "documents", "amount": 1}, {"metric": "bytes", "amount": 400}])
     def test_a_full_store_ends_the_run(
         self, acme: Tenant, manuals: Collection, small: Site, limit: dict[str, Any]
     ) -> None:
         make_quota(tenant=acme, window="once", **limit)
         run = run_whole(site_source(acme, manuals, small))
-        assert (run.state, run.failure_code, Document.objects.count()) == ("failed", "quota_exceeded", 2)
-        assert len(stored_files()) == 2
-        assert SourcePage.objects.exclude(document=None).count() == 2
+        assert (run.state, run.failure_code, Document.objects.count()) == ("failed", "quota_exceeded", 1)
+        assert len(stored_files()) == 1
+        assert SourcePage.objects.exclude(document=None).count() == 1
 
     def test_used_up_pages_end_the_run(self, acme: Tenant, manuals: Collection, small: Site) -> None:
         make_quota(tenant=acme, level="tenant", metric="pages", window="month", amount=3)
