@@ -15,6 +15,7 @@ from typing import IO, Any, TypeVar
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import aiohttp
+from yarl import URL
 
 from chatbot.addresses import REFUSED, check_url, connector
 from chatbot.errors import ExtractionFailed, InvalidRequest
@@ -81,15 +82,15 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """max_bytes: of the body, unpacked; what has more is refused, or cut there. named: whether it has to be of a kind
-    that can be read."""
+    """max_bytes: of the body, unpacked; what has more is refused, or cut there. as_document: it has to be of a kind
+    that can be read. Else the address is sent as it is written, for there are signatures that depend on that."""
 
     max_bytes: int
     allowed: Collection[str]
     etag: str = ""
     modified: str = ""
     cut: bool = False
-    named: bool = True
+    as_document: bool = True
 
 
 async def fetch(
@@ -112,7 +113,7 @@ async def visit(
 
 async def read(url: str, into: IO[bytes], *, max_bytes: int, allowed: Collection[str] = (), cut: bool = False) -> None:
     """Write what is at the address to `into`, of whatever kind it is. cut: take the beginning of what is too large."""
-    await _in_time(_follow(url, into, _Wanted(max_bytes, allowed, cut=cut, named=False)))
+    await _in_time(_follow(url, into, _Wanted(max_bytes, allowed, cut=cut, as_document=False)))
 
 
 async def _in_time(work: Coroutine[Any, Any, _T]) -> _T:
@@ -147,7 +148,9 @@ async def _hop(url: str, into: IO[bytes], wanted: _Wanted) -> Fetched | Moved | 
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         ) as session,
-        session.get(_checked(url, wanted.allowed), allow_redirects=False) as response,
+        session.get(
+            URL(_checked(url, wanted.allowed), encoded=not wanted.as_document), allow_redirects=False
+        ) as response,
     ):
         if response.status in _REDIRECTS and "Location" in response.headers:
             return Moved(_next(url, response.headers["Location"]))
@@ -156,7 +159,7 @@ async def _hop(url: str, into: IO[bytes], wanted: _Wanted) -> Fetched | Moved | 
         _check_status(response)
         await _receive(response, into, wanted)
         return Fetched(
-            name=_name(url, response, into) if wanted.named else "",
+            name=_name(url, response, into) if wanted.as_document else "",
             etag=_version(response, "ETag"),
             modified=_version(response, "Last-Modified"),
             robots=", ".join(response.headers.getall("X-Robots-Tag", [])),

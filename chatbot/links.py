@@ -47,8 +47,9 @@ def normalised(url: str) -> str:
     return f"{address}/" if found == found.origin() and not address.endswith("/") else address
 
 
-def host_of(url: str) -> str:
-    return (urlsplit(url).hostname or "").removesuffix(".")
+def authority(url: str) -> str:
+    """Of an address that is normalised(): its host, with the port where that is not the scheme's own."""
+    return urlsplit(url).netloc
 
 
 def is_readable(url: str) -> bool:

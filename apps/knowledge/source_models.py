@@ -18,6 +18,7 @@ from apps.tenants.scoping import TenantOwned, TenantQuerySet
 LOCATION_CHARS = 2000  # as long as an address
 DEEPEST, MOST_PAGES, MOST_HOSTS = 10, 10_000, 20
 LONGEST_INTERVAL = 24 * 366  # hours
+TAKEN = "Another source of this collection begins there."
 
 
 class Source(TenantOwned):
@@ -58,7 +59,11 @@ class Source(TenantOwned):
             models.Index(fields=["next_run_at"], condition=Q(next_run_at__isnull=False), name="source_scheduled"),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["collection", "kind", "location", "endpoint"], name="source_once"),
+            models.UniqueConstraint(
+                fields=["collection", "kind", "location", "endpoint"],
+                name="source_once",
+                violation_error_message=TAKEN,
+            ),
             models.CheckConstraint(condition=Q(kind__in=["site", "sitemap", "folder", "bucket"]), name="source_kind"),
             models.CheckConstraint(
                 condition=Q(depth__lte=DEEPEST, max_pages__gte=1, max_pages__lte=MOST_PAGES), name="source_bounds"

@@ -49,7 +49,7 @@ def valid(serializer: Any) -> dict[str, Any]:
 
 
 def sources_of(tenant: Tenant) -> QuerySet[Source]:
-    newest = SourceRun.objects.for_tenant(tenant).order_by("source", "-created").distinct("source")
+    newest = SourceRun.objects.for_tenant(tenant).order_by("source_id", "-created").distinct("source_id")
     rows: QuerySet[Source] = Source.objects.for_tenant(tenant).select_related("collection")
     return rows.annotate(document_count=Count("pages__document")).prefetch_related(
         Prefetch("runs", newest, to_attr="newest_runs")

@@ -17,7 +17,7 @@ from chatbot.errors import ExtractionFailed
 from chatbot.fetching import FetchFailed, read
 from chatbot.sitemaps import listing_of
 
-LISTING_BYTES = 8 * 1024 * 1024  # of at most a thousand keys
+KEYS_AT_ONCE, LISTING_BYTES = 1000, 8 * 1024 * 1024
 _SECONDS = 300  # that a signed address is good for
 
 
@@ -35,9 +35,8 @@ def parts_of(source: Source) -> tuple[str, str]:
 async def objects_in(source: Source) -> AsyncIterator[Found]:
     """By their keys. Raises BucketRefusedError, FetchFailed, SourceUnavailable, SitemapInvalid."""
     bucket, prefix = parts_of(source)
-    following = ""
+    asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": KEYS_AT_ONCE}
     while True:
-        asked = {"Bucket": bucket, "Prefix": prefix, **({"ContinuationToken": following} if following else {})}
         content = io.BytesIO()
         await _read(source, "list_objects_v2", asked, content, LISTING_BYTES)
         content.seek(0)
@@ -45,9 +44,9 @@ async def objects_in(source: Source) -> AsyncIterator[Found]:
         for key, version in listing.objects:
             if not key.endswith("/"):  # what consoles make for a folder
                 yield Found(key, version[:200])
-        following = listing.following
-        if not following:
+        if not listing.following:
             return
+        asked["ContinuationToken"] = listing.following
 
 
 async def fetch_object(source: Source, key: str, into: IO[bytes]) -> None:

@@ -20,6 +20,7 @@ from apps.knowledge.models import SourceRun
 from chatbot import robots
 from chatbot.errors import RateLimited
 from chatbot.fetching import FetchFailed, SourceUnavailable, read
+from chatbot.links import authority
 from chatbot.robots import Robots
 
 # A worker that would have to wait longer does something else meanwhile.
@@ -57,7 +58,7 @@ class Manners:
         delay = max(settings.PARLEY_CRAWL_DELAY_MS / 1000, known.delay if known else 0.0)
         while delay:
             try:
-                await rates.take(rates.Rate(1, delay), "crawl", URL(url).authority)
+                await rates.take(rates.Rate(1, delay), "crawl", authority(url))
             except (RateLimited, ServiceUnavailable) as error:
                 wait = error.retry_after or PATIENCE
                 if wait > PATIENCE or isinstance(error, ServiceUnavailable):

@@ -10,18 +10,17 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, connection
 from django.utils import timezone
-from yarl import URL
 
 from apps.knowledge import forgetting, storage
 from apps.knowledge.collections import DELETE_TIMEOUT
 from apps.knowledge.crawl import schedule
 from apps.knowledge.models import Chunk, Collection, Document, Source
-from apps.knowledge.source_models import LOCATION_CHARS, MOST_HOSTS
+from apps.knowledge.source_models import LOCATION_CHARS, MOST_HOSTS, TAKEN
 from apps.tenants.models import Tenant, User
 from apps.tenants.scoping import tenant_scope
 from chatbot.addresses import check_url
 from chatbot.errors import InvalidRequest, NotFound, NotPermitted
-from chatbot.links import normalised
+from chatbot.links import authority, normalised
 
 CREDENTIALS = ("endpoint", "region", "access_key", "secret_key")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -64,7 +63,7 @@ def add_source(
         with tenant_scope(tenant):
             if not Collection.objects.for_tenant(tenant).filter(pk=collection.pk).exists():
                 raise NotFound from error
-        raise InvalidRequest(fields={"location": "Another source of this collection begins there."}) from error
+        raise InvalidRequest(fields={"location": TAKEN}) from error
     return source
 
 
@@ -154,10 +153,10 @@ def checked_hosts(hosts: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for host in hosts:
         address = normalised(f"http://{host.strip()}/")
-        if not address or URL(address).raw_path_qs != "/" or re.search(r"[/\\@?#\s]", host.strip()):
+        if not address or re.search(r"[/\\@?#\s]", host.strip()):
             raise _wrong("hosts", f"“{host[:100]}” is no host: write it as in an address, without https:// and path.")
         _checked_url("hosts", address)
-        found[URL(address).authority] = None
+        found[authority(address)] = None
     return list(found)
 
 

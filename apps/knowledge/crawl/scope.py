@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from yarl import URL
-
 from apps.knowledge.models import Source
+from chatbot import links
 from chatbot.errors import ExtractionFailed
 
 
@@ -15,13 +14,13 @@ class ElsewhereError(ExtractionFailed):
 
 def hosts_of(source: Source) -> set[str]:
     """Those of the web that belong to it, with a port where the address has one."""
-    return {URL(source.location).authority, *source.hosts}
+    return {links.authority(source.location), *source.hosts}
 
 
 def holds(source: Source, address: str) -> bool:
-    return URL(address).authority in hosts_of(source)
+    return links.authority(address) in hosts_of(source)
 
 
 def elsewhere(address: str) -> ElsewhereError:
-    host = URL(address).authority
+    host = links.authority(address)
     return ElsewhereError(f"This leads to another host, {host}. Name it among the source's hosts to let it in.")

@@ -122,7 +122,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='source',
-            constraint=models.UniqueConstraint(fields=('collection', 'kind', 'location', 'endpoint'), name='source_once'),
+            constraint=models.UniqueConstraint(fields=('collection', 'kind', 'location', 'endpoint'), name='source_once', violation_error_message='Another source of this collection begins there.'),
         ),
         migrations.AddConstraint(
             model_name='source',
