@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
+from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
@@ -73,7 +74,8 @@ def listing_of(content: IO[bytes]) -> Listing:
     """An answer of S3's ListObjectsV2. Raises SitemapInvalid."""
     objects: list[tuple[str, str]] = []
     entry: dict[str, str] = {}
-    root = following = ""
+    said: dict[str, str] = {}
+    root = ""
     for depth, element in _elements(content):
         name, text = _name(element), element.text or ""
         if depth == 0:
@@ -83,11 +85,13 @@ def listing_of(content: IO[bytes]) -> Listing:
         elif name == "Contents":
             objects.append((entry.get("Key", ""), entry.get("ETag", "")))
             entry = {}
-        elif name == "NextContinuationToken":
-            following = text
+        else:
+            said[name] = text
     if root != "ListBucketResult":
         raise SitemapInvalid("The bucket's server does not answer as S3 does.")
-    return Listing(tuple(objects), following)
+    if said.get("EncodingType") == "url":
+        objects = [(unquote_plus(key), version) for key, version in objects]
+    return Listing(tuple(objects), said.get("NextContinuationToken", ""))
 
 
 def _elements(content: IO[bytes]) -> Iterator[tuple[int, Element]]:

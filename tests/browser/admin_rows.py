@@ -235,7 +235,7 @@ def _sources(tenant: Tenant, collection: Collection, owner: User, ages: list[dt.
         Source,
         [
             Source(
-                tenant=tenant, collection=collection, name=f"{LONG} {n}", kind="site", location=f"{address}/{n}/",
+                tenant=tenant, collection=collection, name=f"{LONG[:90]} {n}", kind="site", location=f"{address}/{n}/",
                 every_hours=24, next_run_at=age + dt.timedelta(days=900), created_by=owner, created=age,
             )
             for n, age in enumerate(ages)

@@ -124,8 +124,8 @@ def has_moved(run: SourceRun, address: str) -> bool:
 
 def _discover(run: SourceRun, found: Iterable[Found], *, depth: int = 0, hops: int = 0, listings: bool = False) -> None:
     """Add what this run did not come to yet, up to the page limit."""
-    # One that is longer than any that we keep is none that we could name.
-    wanted = {one.address: one for one in found if len(one.address.encode()) <= LOCATION_CHARS}
+    # What PostgreSQL could not keep is left out: keys of a bucket may hold anything.
+    wanted = {one.address: one for one in found if _can_be_kept(one.address)}
     rows = pages_of(run).filter(address__in=wanted)
     known = {row.address: row for row in rows}
     fresh = [one for one in wanted.values() if one.address not in known or known[one.address].run_id != run.pk]
@@ -147,6 +147,10 @@ def _discover(run: SourceRun, found: Iterable[Found], *, depth: int = 0, hops: i
         (again if one.address in known else new).append(row)
     SourcePage.objects.bulk_update(again, [*state, "version"], batch_size=500)
     SourcePage.objects.bulk_create(new, batch_size=500)
+
+
+def _can_be_kept(address: str) -> bool:
+    return "\0" not in address and len(address.encode()) <= LOCATION_CHARS
 
 
 def recall(run: SourceRun) -> bool:

@@ -74,9 +74,12 @@ def change_source(tenant: Tenant, source: Source, **fields: Any) -> None:
     if fields.keys() & set(CREDENTIALS):
         kept = {field: getattr(source, field) for field in CREDENTIALS}
         check_credentials(source.kind, {**kept, **fields})
+    if "name" in fields:
+        fields["name"] = fields["name"].strip() or _name_of(source.location)
+    another_schedule = fields.get("every_hours", source.every_hours) != source.every_hours
     for name, value in fields.items():
         setattr(source, name, value)
-    if "every_hours" in fields:
+    if another_schedule:
         source.next_run_at = fields["next_run_at"] = source.next_after(timezone.now())
     with tenant_scope(tenant):
         if fields and not Source.objects.for_tenant(tenant).filter(pk=source.pk).update(**fields):
