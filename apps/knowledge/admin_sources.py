@@ -61,7 +61,6 @@ class HostsField(forms.CharField):
 class SourceForm(TenantForm):
     by_operator = False  # set on the class, of which each request gets its own
 
-    name = forms.CharField(max_length=100, required=False, help_text=HELP["name"])
     hosts = HostsField(
         label="Other hosts", required=False, help_text="One on a line. Pages of these belong to it, too; of no others."
     )
@@ -77,6 +76,7 @@ class SourceForm(TenantForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["name"].required = False
         if "kind" in self.fields and not (self.by_operator and settings.PARLEY_SOURCE_FOLDERS):
             kinds: Any = self.fields["kind"]
             kinds.choices = [choice for choice in kinds.choices if choice[0] != Source.Kind.FOLDER]
