@@ -49,7 +49,7 @@ class Manners:
         self._robots: dict[str, Robots] = {}
 
     async def allow(self, url: str) -> bool:
-        """Raises RobotsUnavailableError, HostBusyError."""
+        """Raises RobotsUnavailableError, FetchFailed, HostBusyError."""
         return (await self._of(url)).allows(url)
 
     async def take_turn(self, url: str) -> None:
@@ -92,7 +92,9 @@ class Manners:
             await read(url, content, max_bytes=robots.MAX_BYTES, allowed=allowed, cut=True)
         except SourceUnavailable as error:
             raise RobotsUnavailableError(retry_after=error.retry_after) from error
-        except FetchFailed:
+        except FetchFailed as error:
+            if error.status is None:  # nothing of this host can be fetched
+                raise
             return ""  # RFC 9309: where there are no rules, nothing is forbidden
         return content.getvalue().decode("utf-8", "replace")
 
