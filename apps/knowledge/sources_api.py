@@ -9,7 +9,7 @@ from typing import Any, cast
 from django.db.models import Count, Prefetch, QuerySet
 from django.http import HttpResponse
 from django.urls import path
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -32,11 +32,6 @@ from apps.tenants.models import Tenant
 from chatbot.errors import InvalidRequest, NotFound
 
 READ, WRITE = "knowledge:read", "knowledge:write"
-SITE = OpenApiExample(
-    "A site, daily",
-    {"collection": "manuals", "kind": "site", "location": "https://docs.example.com/", "every_hours": 24},
-    request_only=True,
-)
 
 
 def tenant_of(request: Request) -> Tenant:
@@ -94,7 +89,6 @@ class Sources(TenantView, generics.ListAPIView[Source]):
         request=SourceCreationSerializer,
         parameters=[IDEMPOTENCY_KEY],
         responses={201: KnowledgeSourceSerializer, **ERRORS, **MISSING},
-        examples=[SITE],
     )
     def post(self, request: Request) -> HttpResponse:
         """Add a site, a sitemap or a bucket whose pages become documents. It runs by its schedule, or by hand."""
@@ -189,7 +183,7 @@ class SourceRuns(TenantView, generics.ListAPIView[SourceRun]):
         rows: QuerySet[SourceRun] = SourceRun.objects.for_tenant(tenant)
         return rows.filter(source=find_source(tenant, self.kwargs["source_id"]))
 
-    @extend_schema(operation_id="source_runs_list", responses={200: SourceRunSerializer(many=True), **ERRORS})
+    @extend_schema(operation_id="list_source_runs", responses={200: SourceRunSerializer(many=True), **ERRORS})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Its last twenty runs, newest first."""
         return super().get(request, *args, **kwargs)
