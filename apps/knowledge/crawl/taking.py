@@ -17,7 +17,6 @@ from apps.knowledge.models import Document, Source, SourcePage
 from apps.tenants.scoping import tenant_scope
 from apps.usage import ingesting
 from chatbot.errors import ExtractionFailed, InvalidRequest, NotFound, PayloadTooLarge, UnsupportedType
-from chatbot.links import normalised
 
 # What is wrong with one page and no reason to leave the others. NotFound: its document was deleted at this moment.
 REFUSED = (ExtractionFailed, UnsupportedType, PayloadTooLarge, InvalidRequest, NotFound)
@@ -35,7 +34,7 @@ def take(source: Source, page: SourcePage, content: File[bytes], *, etag: str, m
     """
     origin: dict[str, Any] = {
         "source_page": page,
-        "source_url": page.address if normalised(page.address) == page.address else "",
+        "source_url": page.address if source.kind in {Source.Kind.SITE, Source.Kind.SITEMAP} else "",
         "fetched_at": timezone.now(),
         "etag": etag,
         "modified": modified,
@@ -75,7 +74,10 @@ def note(page: SourcePage, *, etag: str, modified: str = "") -> None:
 
 def _keep(document: Document, origin: Mapping[str, Any]) -> None:
     with tenant_scope(document):
-        Document.objects.for_tenant(document.tenant_id).filter(pk=document.pk).update(**origin)
+        rows = Document.objects.for_tenant(document.tenant_id).filter(pk=document.pk)
+        rows.update(**origin)
+        # Its live passages are made of just these bytes, which is told by this being no earlier.
+        rows.filter(status=Document.Status.READY).update(ready_at=origin["fetched_at"])
 
 
 def _other(source: Source, page: SourcePage, sha256: str, url: str) -> Document | None:

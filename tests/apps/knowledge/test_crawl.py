@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from apps.knowledge.collections import create_collection
 from apps.knowledge.crawl import running, schedule
-from apps.knowledge.ingest import add_document
+from apps.knowledge.ingest import add_document, retry_document
 from apps.knowledge.models import Collection, Document, SourcePage, SourceRun
 from apps.knowledge.sources import add_source
 from apps.tenants.models import Tenant
@@ -79,6 +79,16 @@ def test_what_did_not_change_is_not_embedded_again(
     assert all("New" in text or "Seals" in text for text in anew)
     assert counts(run_whole(source)) == {"found": 4, "unchanged": 4}
     assert len(embedded(embeddings)) == len(before) + 2
+
+
+def test_a_page_fetched_again_by_hand_is_known_to_be_the_same(acme: Tenant, manuals: Collection, small: Site) -> None:
+    source = site_source(acme, manuals, small)
+    run_whole(source)
+    run_whole(source)
+    pumps = Document.objects.get(source_url=f"{small.url}/pumps")
+    made = pumps.chunks.get().pk
+    retry_document(acme, pumps)
+    assert (ingested(acme, pumps).status, pumps.chunks.get().pk) == ("ready", made)
 
 
 class TestWhatBelongsToIt:
