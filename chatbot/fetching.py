@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import codecs
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, Any, TypeVar
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import aiohttp
+from yarl import URL
 
 from chatbot.addresses import REFUSED, check_url, connector
 from chatbot.errors import ExtractionFailed, InvalidRequest
@@ -22,9 +23,11 @@ from chatbot.formats import guess_suffix, known_charset
 
 MAX_REDIRECTS = 5
 CONNECT_SECONDS, TOTAL_SECONDS = 10.0, 30.0  # the latter of all hops together
-HEADERS = {"User-Agent": "Parley", "Accept": "*/*"}
+AGENT = "Parley"
+HEADERS = {"User-Agent": AGENT, "Accept": "*/*"}
+VERSION_CHARS = 200  # of an ETag or a Last-Modified
 
-_ETAG_CHARS = 200
+_T = TypeVar("_T")
 _PIECE = 64 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_NOW = frozenset({408, 425, 429})
@@ -37,10 +40,11 @@ _SENTENCES = {
 
 
 class FetchFailed(ExtractionFailed):
-    """Trying again would change nothing."""
+    """Trying again would change nothing. status: the HTTP status that says so, None where it was not one."""
 
     code = "fetch_failed"
     default_message = "The document could not be fetched from its address."
+    status: int | None = None
 
 
 class SourceTooLarge(FetchFailed):
@@ -60,23 +64,62 @@ class SourceUnavailable(ExtractionFailed):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """name: a file name for it, whose suffix tells its type. etag: what tells the next fetch that it is the same."""
+    """name: a file name for it, whose suffix tells its type. etag, modified: by which the next fetch asks whether it is
+    the same. robots: what the host asks of those who index it."""
 
     name: str
     etag: str
+    modified: str
+    robots: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What was at the address is at this one."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """max_bytes: of the body, unpacked; what has more is refused, or cut there. as_document: it has to be of a kind
+    that can be read. Else the address is sent as it is written, for there are signatures that depend on that."""
+
+    max_bytes: int
+    allowed: Collection[str]
+    etag: str = ""
+    modified: str = ""
+    cut: bool = False
+    as_document: bool = True
 
 
 async def fetch(
-    url: str, into: IO[bytes], *, max_bytes: int, allowed: Collection[str] = (), etag: str = ""
+    url: str, into: IO[bytes], *, max_bytes: int, allowed: Collection[str] = (), etag: str = "", modified: str = ""
 ) -> Fetched | None:
-    """Write the document to `into`; None where the host says that it is still the one of `etag`.
+    """Write the document to `into`; None where the host says that it is still the one of `etag` or `modified`.
 
     Text in an encoding that only the host knows arrives in UTF-8. `allowed`: hosts that need not be public.
     Raises FetchFailed or SourceUnavailable with a sentence for the document's owner.
     """
+    return await _in_time(_follow(url, into, _Wanted(max_bytes, allowed, etag, modified)))
+
+
+async def visit(
+    url: str, into: IO[bytes], *, max_bytes: int, allowed: Collection[str] = (), etag: str = "", modified: str = ""
+) -> Fetched | Moved | None:
+    """The same without following a redirect, for whoever asks first whether it may go there."""
+    return await _in_time(_hop(url, into, _Wanted(max_bytes, allowed, etag, modified)))
+
+
+async def read(url: str, into: IO[bytes], *, max_bytes: int, allowed: Collection[str] = (), cut: bool = False) -> None:
+    """Write what is at the address to `into`, of whatever kind it is. cut: take the beginning of what is too large."""
+    await _in_time(_follow(url, into, _Wanted(max_bytes, allowed, cut=cut, as_document=False)))
+
+
+async def _in_time(work: Coroutine[Any, Any, _T]) -> _T:
     try:
         async with asyncio.timeout(TOTAL_SECONDS):
-            return await _follow(url, into, max_bytes, allowed, etag)
+            return await work
     except TimeoutError as e:
         raise SourceUnavailable(f"The address did not answer within {TOTAL_SECONDS:g} seconds.") from e
     except aiohttp.ClientError as e:
@@ -85,26 +128,42 @@ async def fetch(
         raise FetchFailed("There is no host of this name.") from e
 
 
-async def _follow(url: str, into: IO[bytes], max_bytes: int, allowed: Collection[str], etag: str) -> Fetched | None:
-    condition = {"If-None-Match": etag} if etag else {}
-    async with aiohttp.ClientSession(
-        connector=connector(allowed=allowed),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-        headers=HEADERS | condition,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    ) as session:
-        for _ in range(MAX_REDIRECTS + 1):
-            async with session.get(_checked(url, allowed), allow_redirects=False) as response:
-                if response.status in _REDIRECTS and "Location" in response.headers:
-                    url = _next(url, response.headers["Location"])
-                    continue
-                if response.status == 304 and etag:
-                    return None
-                _check_status(response.status)
-                await _receive(response, into, max_bytes)
-                return Fetched(_name(url, response, into), _etag(response))
+async def _follow(url: str, into: IO[bytes], wanted: _Wanted) -> Fetched | None:
+    for _ in range(MAX_REDIRECTS + 1):
+        found = await _hop(url, into, wanted)
+        if not isinstance(found, Moved):
+            return found
+        url = found.url
     raise FetchFailed(f"The address leads on and on: more than {MAX_REDIRECTS} redirects.")
+
+
+async def _hop(url: str, into: IO[bytes], wanted: _Wanted) -> Fetched | Moved | None:
+    conditions = {"If-None-Match": wanted.etag, "If-Modified-Since": wanted.modified}
+    sent = {name: value for name, value in conditions.items() if value}
+    async with (
+        aiohttp.ClientSession(
+            connector=connector(allowed=wanted.allowed),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            headers=HEADERS | sent,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        ) as session,
+        session.get(
+            URL(_checked(url, wanted.allowed), encoded=not wanted.as_document), allow_redirects=False
+        ) as response,
+    ):
+        if response.status in _REDIRECTS and "Location" in response.headers:
+            return Moved(_next(url, response.headers["Location"]))
+        if response.status == 304 and sent:
+            return None
+        _check_status(response)
+        await _receive(response, into, wanted)
+        return Fetched(
+            name=_name(url, response, into) if wanted.as_document else "",
+            etag=_version(response, "ETag"),
+            modified=_version(response, "Last-Modified"),
+            robots=", ".join(response.headers.getall("X-Robots-Tag", [])),
+        )
 
 
 def _checked(url: str, allowed: Collection[str]) -> str:
@@ -125,17 +184,23 @@ def _next(url: str, location: str) -> str:
     return following
 
 
-def _check_status(status: int) -> None:
+def _check_status(response: aiohttp.ClientResponse) -> None:
+    status = response.status
     if status >= 500 or status in _NOT_NOW:
-        raise SourceUnavailable(f"The host answered {status}.")
+        wait = response.headers.get("Retry-After", "")
+        seconds = float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else None
+        raise SourceUnavailable(f"The host answered {status}.", retry_after=seconds)
     if status != 200:
-        raise FetchFailed(_SENTENCES.get(status, f"The host answered {status}."))
+        failed = FetchFailed(_SENTENCES.get(status, f"The host answered {status}."))
+        failed.status = status
+        raise failed
 
 
-async def _receive(response: aiohttp.ClientResponse, into: IO[bytes], max_bytes: int) -> None:
+async def _receive(response: aiohttp.ClientResponse, into: IO[bytes], wanted: _Wanted) -> None:
     """Write the body, unpacked, and in UTF-8 where it is text of another encoding."""
+    max_bytes = wanted.max_bytes
     too_large = SourceTooLarge(f"What is at this address has more than {max_bytes / 2**20:.4g} MiB.")
-    if (response.content_length or 0) > max_bytes:
+    if (response.content_length or 0) > max_bytes and not wanted.cut:
         raise too_large
     is_text = response.content_type.startswith("text/") or response.content_type == "application/xhtml+xml"
     charset = known_charset(response.charset or "") if is_text else ""
@@ -145,9 +210,12 @@ async def _receive(response: aiohttp.ClientResponse, into: IO[bytes], max_bytes:
     written = 0
     async for piece in response.content.iter_chunked(_PIECE):
         content = recode.decode(piece).encode() if recode else piece
+        if written + len(content) > max_bytes:
+            if not wanted.cut:
+                raise too_large
+            into.write(content[: max_bytes - written])
+            return
         written += len(content)
-        if written > max_bytes:
-            raise too_large
         into.write(content)
     if recode:
         into.write(recode.decode(b"", True).encode())
@@ -165,9 +233,9 @@ def _name(url: str, response: aiohttp.ClientResponse, content: IO[bytes]) -> str
     return f"{path.stem or urlsplit(url).hostname}{suffix}"
 
 
-def _etag(response: aiohttp.ClientResponse) -> str:
-    found = response.headers.get("ETag", "")
-    return found if len(found) <= _ETAG_CHARS and found.isascii() and found.isprintable() else ""
+def _version(response: aiohttp.ClientResponse, header: str) -> str:
+    found = response.headers.get(header, "")
+    return found if len(found) <= VERSION_CHARS and found.isascii() and found.isprintable() else ""
 
 
 def _translated(error: aiohttp.ClientError) -> ExtractionFailed:

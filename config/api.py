@@ -35,5 +35,7 @@ SPECTACULAR: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "TurnStateEnum": "apps.conversations.models.Turn.State",
         "MessageRoleEnum": "apps.conversations.models.Message.Role",
+        "SourceKindEnum": "apps.knowledge.source_models.Source.Kind",
+        "SourceRunStateEnum": "apps.knowledge.source_models.SourceRun.State",
     },
 }

@@ -164,6 +164,19 @@ PARLEY_PRIVATE_SOURCE_HOSTS = hosts(
     [],
     "Hosts inside your network that documents may be fetched from, separated by commas.",
 )
+PARLEY_CRAWL_DELAY_MS = number(
+    "PARLEY_CRAWL_DELAY_MS",
+    1_000,
+    "Milliseconds between two requests of all sources to one host. A `Crawl-delay` of its robots.txt counts where it is"
+    " longer. 0: no pause.",
+    most=60_000,
+)
+PARLEY_SOURCE_FOLDERS = text(
+    "PARLEY_SOURCE_FOLDERS",
+    "",
+    "A directory, the same on every worker. Operators make folders below it sources of documents; nothing outside of it"
+    " is read.",
+)
 PARLEY_PRIVATE_WEBHOOK_HOSTS = hosts(
     "PARLEY_PRIVATE_WEBHOOK_HOSTS",
     [],
@@ -384,6 +397,7 @@ CELERY_BEAT_SCHEDULE = {
     "close-abandoned-turns": {"task": "conversations.close_abandoned_turns", "schedule": 30.0},
     "forget-quotations": {"task": "conversations.forget_quotations", "schedule": 20.0},
     "forget-unused-attachments": {"task": "conversations.forget_unused_attachments", "schedule": 3600.0},
+    "resume-sources": {"task": "knowledge.resume_sources", "schedule": 30.0},
     "forget-deleted": {"task": "knowledge.forget_deleted", "schedule": 20.0},
     "sweep-reservations": {"task": "usage.sweep_reservations", "schedule": 20.0},
     "look-at-limits": {"task": "usage.look_at_limits", "schedule": 30.0},

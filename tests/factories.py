@@ -10,7 +10,7 @@ from typing import Any
 from apps.assistants.models import Assistant, AssistantCollection, Prompt, PromptVersion
 from apps.conversations.models import Attachment, Conversation
 from apps.inference.models import Endpoint
-from apps.knowledge.models import Chunk, Collection, Document, Embedding, EmbeddingIndex
+from apps.knowledge.models import Chunk, Collection, Document, Embedding, EmbeddingIndex, Source
 from apps.tenants import keys, rights
 from apps.tenants.models import EndUser, Membership, Tenant, User
 from apps.tenants.scoping import tenant_scope
@@ -107,6 +107,13 @@ def make_document(*, tenant: Tenant, collection: Collection, **fields: Any) -> D
         "status": Document.Status.READY,
     }
     return Document.objects.create(**{"tenant": tenant, "collection": collection, **defaults, **fields})
+
+
+def make_source(*, tenant: Tenant, collection: Collection, **fields: Any) -> Source:
+    """A site that nobody has run yet."""
+    number = next(_count)
+    defaults = {"name": f"Source {number}", "kind": Source.Kind.SITE, "location": f"https://site-{number}.example/"}
+    return Source.objects.create(**{"tenant": tenant, "collection": collection, **defaults, **fields})
 
 
 def make_passage(

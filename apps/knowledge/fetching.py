@@ -44,11 +44,19 @@ async def bring(document: Document) -> bool:
             max_bytes=settings.PARLEY_MAX_UPLOAD_BYTES,
             allowed=settings.PARLEY_PRIVATE_SOURCE_HOSTS,
             etag=document.etag if document.stored else "",
+            modified=document.modified if document.stored else "",
         )
         is_new = fetched is not None and await _keep(document, fetched, content)
     if not is_new:
-        etag = fetched.etag if fetched else document.etag
-        await unit(lease.write, document, to_fetch=False, fetched_at=timezone.now(), etag=etag)
+        version = fetched or document
+        await unit(
+            lease.write,
+            document,
+            to_fetch=False,
+            fetched_at=timezone.now(),
+            etag=version.etag,
+            modified=version.modified,
+        )
     return is_new or not is_ingested
 
 
@@ -69,6 +77,7 @@ async def _keep(document: Document, fetched: Fetched, content: IO[bytes]) -> boo
         "to_fetch": False,
         "fetched_at": timezone.now(),
         "etag": fetched.etag,
+        "modified": fetched.modified,
     }
     try:
         await unit(_exchange, document, fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +22,8 @@ from chatbot.formats import detect
 
 # A text that came without a file is read as Markdown, of which plain text is a kind.
 UNNAMED = "text.md"
+# Of a document that comes from no address.
+UPLOADED: Mapping[str, Any] = {"source_url": "", "fetched_at": None, "etag": "", "modified": ""}
 
 
 def add_document(
@@ -31,10 +34,11 @@ def add_document(
     content: File[bytes] | bytes,
     title: str = "",
     created_by: User | None = None,
+    origin: Mapping[str, Any] = UPLOADED,
 ) -> tuple[Document, bool]:
     """Store a document and queue its ingestion; False with the one that has the same bytes already, retried if failed.
 
-    name: the file's name, which tells its type; empty for a text without a file.
+    name: the file's name, which tells its type; empty for a text without a file. origin: where the bytes come from.
     Raises UnsupportedType, PayloadTooLarge, StorageFull, InvalidRequest (with fields), NotFound for a lost collection,
     QuotaExceeded where the tenant may keep no more.
     """
@@ -63,6 +67,7 @@ def add_document(
                 sha256=measured.sha256,
                 stored=stored,
                 created_by=created_by,
+                **origin,
             )
             if stored != own:
                 forgetting.let_go(tenant, own)
@@ -75,7 +80,14 @@ def add_document(
     return document, True
 
 
-def replace_document(tenant: Tenant, document: Document, *, name: str, content: File[bytes] | bytes) -> Document:
+def replace_document(
+    tenant: Tenant,
+    document: Document,
+    *,
+    name: str,
+    content: File[bytes] | bytes,
+    origin: Mapping[str, Any] = UPLOADED,
+) -> Document:
     """Give a document new bytes and queue it. Its passages stay searchable until the new ones take their place.
 
     The bytes that it has already change nothing. Raises as add_document does; InvalidRequest too where another
@@ -100,7 +112,9 @@ def replace_document(tenant: Tenant, document: Document, *, name: str, content: 
             unneeded = {current.stored, own} - {stored}
             if storage.is_own_title(current):
                 current.title = storage.title_of(name)
-            current.source_url, current.to_fetch, current.fetched_at, current.etag = "", False, None, ""
+            for field, value in origin.items():
+                setattr(current, field, value)
+            current.to_fetch = False
             current.file_name, current.media_type, current.stored = name, media_type, stored
             current.size, current.sha256 = measured.size, measured.sha256
             requeue(current)

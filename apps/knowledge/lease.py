@@ -1,4 +1,5 @@
-"""A worker's hold on a document: claimed by one, renewed while it works, and the condition of all that it writes."""
+"""A worker's hold on a document, or on a run of a source: claimed by one, renewed while it works, and the condition of
+all that it writes."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from django.db.models import F
 from django.utils import timezone
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
-from apps.knowledge.models import Document
+from apps.knowledge.models import Document, SourceRun
 from apps.tenants.scoping import unit
 
 log = structlog.get_logger(__name__)
@@ -25,7 +26,8 @@ RENEW_EVERY = 15.0  # seconds
 
 
 class SupersededError(Exception):
-    """The document was deleted, given other bytes or taken over: what this worker still does is worth nothing."""
+    """The document was deleted, given other bytes or taken over, or the run was stopped: what this worker still does is
+    worth nothing."""
 
 
 def claim(tenant_id: uuid.UUID, document_id: uuid.UUID) -> Document | None:
@@ -42,30 +44,30 @@ def claim(tenant_id: uuid.UUID, document_id: uuid.UUID) -> Document | None:
     return ours
 
 
-def write(document: Document, /, **fields: Any) -> None:
-    """Set fields of a document that is ours. Raises SupersededError where it is no longer."""
-    ours = Document.objects.for_tenant(document.tenant_id).filter(pk=document.pk, lease_token=document.lease_token)
+def write(held: Document | SourceRun, /, **fields: Any) -> None:
+    """Set fields of what is ours. Raises SupersededError where it is no longer."""
+    ours = type(held).objects.for_tenant(held.tenant_id).filter(pk=held.pk, lease_token=held.lease_token)
     if not ours.update(updated=timezone.now(), **fields):
         raise SupersededError
 
 
-def renew(document: Document) -> None:
-    write(document, lease_until=timezone.now() + LEASE)
+def renew(held: Document | SourceRun) -> None:
+    write(held, lease_until=timezone.now() + LEASE)
 
 
-async def while_leased(document: Document, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`, renewing the lease; stops it and raises SupersededError when the document is no longer ours."""
+async def while_leased(held: Document | SourceRun, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, renewing the lease; stops it and raises SupersededError when what it is about is no longer ours."""
 
     async def keep_renewing() -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY)
             try:
-                await unit(renew, document)
+                await unit(renew, held)
             except OperationalError as error:
                 # Most likely by the work itself, which writes many passages in one transaction.
                 if not isinstance(error.__cause__, LockNotAvailable | QueryCanceled):
                     raise
-                log.info("document.lease_awaits_lock")
+                log.info("lease.awaits_lock")
 
     tasks = [asyncio.ensure_future(work), asyncio.ensure_future(keep_renewing())]
     try:

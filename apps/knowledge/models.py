@@ -14,8 +14,25 @@ from django.utils import timezone
 from pgvector.django import HalfVectorField
 
 from apps.inference.models import Endpoint
+from apps.knowledge.source_models import Source, SourcePage, SourceRun
 from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
+
+__all__ = [
+    "TITLE_CHARS",
+    "URL_CHARS",
+    "Chunk",
+    "ChunkQuerySet",
+    "Collection",
+    "Document",
+    "DocumentQuerySet",
+    "Embedding",
+    "EmbeddingIndex",
+    "Source",
+    "SourcePage",
+    "SourceRun",
+    "Tombstone",
+]
 
 TITLE_CHARS = 300  # of a document, and of each heading above a passage
 URL_CHARS = 2000
@@ -106,6 +123,11 @@ class Document(TenantOwned):
     # When they were last found to be those that are stored, and what their host then called this version of them.
     fetched_at = models.DateTimeField(null=True, blank=True)
     etag = models.CharField(max_length=200, blank=True, editable=False)
+    modified = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
+    # Which page of a source it is; null where somebody added it.
+    source_page = models.OneToOneField(
+        SourcePage, on_delete=models.SET_NULL, null=True, blank=True, related_name="document", editable=False
+    )
     media_type = models.CharField(max_length=100)
     size = models.PositiveBigIntegerField(help_text="Bytes")
     sha256 = models.CharField(max_length=64)

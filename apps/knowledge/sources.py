@@ -64,7 +64,8 @@ def replace_source(tenant: Tenant, document: Document, *, url: str) -> Document:
             current = ingest.locked(tenant, document)
             if storage.is_own_title(current):
                 current.title = url[:TITLE_CHARS]
-            current.source_url, current.to_fetch, current.fetched_at, current.etag = url, True, None, ""
+            current.source_url, current.to_fetch, current.fetched_at = url, True, None
+            current.etag = current.modified = ""
             ingest.requeue(current)
             current.save()
             Chunk.objects.for_tenant(tenant).filter(document=current, live=False).discard()

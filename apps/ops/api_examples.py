@@ -174,6 +174,45 @@ data: {"turn":"3fb8b3ab-62a5-4f0e-8f0c-6a3f4c1e9d72","state":"finished","finish_
 """
 DOCUMENT_EVENTS = "".join(f"event: document\ndata: {json.dumps(state)}\n\n" for state in (DOCUMENT, READY))
 
+RUN = {
+    "id": "0d9a4b57-2f4e-4d0c-8f3a-5b1d8f0c2a66",
+    "state": "finished",
+    "progress": {"done": 42, "total": 42, "unit": "pages"},
+    "found": 42,
+    "new": 3,
+    "changed": 1,
+    "unchanged": 37,
+    "gone": 0,
+    "refused": 1,
+    "refusals": [
+        {
+            "address": "https://docs.example.com/internal/",
+            "code": "robots_forbid",
+            "message": "The host's robots.txt forbids to fetch this.",
+        }
+    ],
+    "complete": True,
+    "failure": None,
+    "created": "2026-03-31T18:58:05.806111Z",
+    "ended": "2026-03-31T18:58:51.120417Z",
+}
+NEW_SOURCE = {"collection": "manuals", "kind": "site", "location": "https://docs.example.com/", "every_hours": 24}
+KNOWLEDGE_SOURCE = {
+    "id": "c1f0a3de-6b7e-4f39-9a55-7d2c4e8b1f03",
+    "name": "docs.example.com",
+    **NEW_SOURCE,
+    "depth": 3,
+    "hosts": [],
+    "max_pages": 500,
+    "endpoint": "",
+    "region": "",
+    "access_key": "",
+    "documents": 41,
+    "next_run_at": "2026-04-01T18:58:05.806111Z",
+    "last_run": RUN,
+    "created": "2026-03-31T18:58:04.806111Z",
+}
+
 # By the component that describes the body; each example has a name.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Assistant": {"guide": ASSISTANT},
@@ -189,6 +228,20 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         }
     },
     "ReplaceRequest": {"text": {"text": "# Opening hours\n\nMonday to Saturday, 8 to 17."}},
+    "KnowledgeSource": {"docs": KNOWLEDGE_SOURCE},
+    "SourceCreationRequest": {
+        "site": NEW_SOURCE,
+        "bucket": {
+            "collection": "manuals",
+            "kind": "bucket",
+            "location": "manuals/published",
+            "region": "eu-central-1",
+            "access_key": "…",
+            "secret_key": "…",
+        },
+    },
+    "PatchedSourceChangeRequest": {"weekly": {"every_hours": 168, "hosts": ["www.example.com"]}},
+    "SourceRun": {"finished": RUN},
     "SearchRequest": {"seal": {"collection": "manuals", "query": "Which seal fits?", "limit": 3}},
     "Results": {"seal": {"results": [SOURCE]}},
     "BeginRequest": {"guide": {"assistant": "guide", "user": "customer-17"}},

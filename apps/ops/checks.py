@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +21,21 @@ def behind_a_proxy(**_: Any) -> list[CheckMessage]:
                 "Requests are redirected to HTTPS, but nothing tells which of them came by HTTPS.",
                 hint="Set PARLEY_BEHIND_PROXY=on behind the proxy that speaks TLS.",
                 id="parley.W001",
+            )
+        ]
+    return []
+
+
+@register(Tags.files, deploy=True)
+def shared_folder(**_: Any) -> list[CheckMessage]:
+    """What operators share as sources has to be there on every worker."""
+    folder = settings.PARLEY_SOURCE_FOLDERS
+    if folder and not (Path(folder).is_absolute() and Path(folder).is_dir()):
+        return [
+            Warning(
+                f"PARLEY_SOURCE_FOLDERS names {folder}, which is no directory here.",
+                hint="Give the whole path of a directory that is mounted on every worker.",
+                id="parley.W003",
             )
         ]
     return []

@@ -35,6 +35,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
         [
             ("Collections", "folder_open", "knowledge.collection", ""),
             ("Documents", "description", "knowledge.document", ""),
+            ("Sources", "travel_explore", "knowledge.source", ""),
         ],
     ),
     (

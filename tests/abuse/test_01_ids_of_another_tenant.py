@@ -15,8 +15,9 @@ from django.urls import reverse
 
 from apps.conversations.consumers import ChatConsumer
 from apps.conversations.models import Attachment, Conversation, Turn
+from apps.knowledge.crawl.running import run_slice
 from apps.knowledge.ingest import ingest
-from apps.knowledge.models import Chunk, Collection, Document
+from apps.knowledge.models import Chunk, Collection, Document, Source, SourceRun
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
 from apps.webhooks.models import Delivery, Event, Webhook
@@ -49,6 +50,17 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "api/v1/documents/<uuid:document_id>/events": [("GET", "documents/{document}/events", "")],
     "api/v1/documents/<uuid:document_id>/retry": [("POST", "documents/{document}/retry", "")],
+    "api/v1/sources": [
+        ("GET", "sources?collection={collection}", ""),
+        ("POST", "sources", '{"collection": "{collection}", "kind": "site", "location": "https://r.example/"}'),
+    ],
+    "api/v1/sources/<uuid:source_id>": [
+        *((method, "sources/{source}", '{"name": "x"}') for method in ("GET", "PATCH", "DELETE")),
+        ("DELETE", "sources/{source}?documents=keep", ""),
+    ],
+    "api/v1/sources/<uuid:source_id>/run": [("POST", "sources/{source}/run", "")],
+    "api/v1/sources/<uuid:source_id>/stop": [("POST", "sources/{source}/stop", "")],
+    "api/v1/sources/<uuid:source_id>/runs": [("GET", "sources/{source}/runs", "")],
     "api/v1/search": [("POST", "search", '{"collection": "{collection}", "query": "pump"}')],
     "api/v1/conversations": [("POST", "conversations", '{"assistant": "{assistant}"}')],
     "api/v1/conversations/<uuid:conversation_id>": [
@@ -122,8 +134,15 @@ def ids_of(world: World) -> dict[str, str]:
         "turn": str(turn.pk),
         "message": str(turn.question_id),
         "attachment": str(factories.make_attachment(conversation=world.conversation).pk),
+        "source": str(Source.objects.for_tenant(world.tenant).get().pk),
         "webhook": str(Webhook.objects.for_tenant(world.tenant).get().pk),
     }
+
+
+def a_source(world: World) -> None:
+    document = Document.objects.for_tenant(world.tenant).select_related("collection").get()
+    source = factories.make_source(tenant=world.tenant, collection=document.collection)
+    SourceRun.objects.create(tenant=world.tenant, source=source)
 
 
 def filled(text: str, ids: dict[str, str]) -> str:
@@ -138,6 +157,7 @@ def filled_out(text: str, ids: dict[str, str]) -> str:
 @pytest.fixture
 async def asked(world: World) -> dict[str, str]:
     """Ids of acme's rows, its turn still running."""
+    await platform_unit(a_source, world)
     await platform_unit(register, world.tenant, name="x", url="https://r.example/", events=[Event.DOCUMENT_READY])
     world.script(*["word "] * 50, delay=0.05)
     socket = Socket(Authorization=f"Bearer {world.key}")
@@ -217,6 +237,14 @@ async def test_ingesting_anothers_document_does_nothing(world: World, asked: dic
     assert await platform_unit(everything, world.tenant) == before
 
 
+async def test_running_anothers_source_does_nothing(world: World, asked: dict[str, str]) -> None:
+    globex = await platform_unit(lambda: Tenant.objects.get(slug="globex"))
+    run = await platform_unit(lambda: SourceRun.objects.get().pk)
+    before = await platform_unit(everything, world.tenant)
+    await run_slice(globex.pk, run)
+    assert await platform_unit(everything, world.tenant) == before
+
+
 # What the worker is sent, and where its ids are tried as a stranger's.
 TASKS = {
     "knowledge.ingest": "test_ingesting_anothers_document_does_nothing",
@@ -229,6 +257,8 @@ TASKS = {
     "conversations.forget_unused_attachments": "takes nothing",
     "knowledge.forget_deleted": "takes nothing",
     "knowledge.resend_documents": "takes nothing",
+    "knowledge.resume_sources": "takes nothing",
+    "knowledge.run_source": "test_running_anothers_source_does_nothing",
     "oauth.prune_tokens": "takes nothing",
     "usage.look_at_limits": "takes nothing",
     "usage.prune_alerts": "takes nothing",
@@ -255,7 +285,7 @@ def test_every_frame_is_known() -> None:
 def everything(tenant: Tenant) -> dict[str, Any]:
     """What a trespasser could have changed."""
     found: dict[str, Any] = {}
-    for model in (Collection, Document, Chunk, Conversation, Attachment, Webhook, Delivery):
+    for model in (Collection, Document, Chunk, Source, SourceRun, Conversation, Attachment, Webhook, Delivery):
         rows = model.objects.for_tenant(tenant).order_by("pk").values()
         found[model.__name__] = [{k: v for k, v in row.items() if k != "tsv"} for row in rows]
     return found

@@ -14,6 +14,7 @@ from django.utils import timezone
 from apps.access import invitations
 from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
+from apps.knowledge.models import SourceRun
 from apps.tenants import audit, keys, rights
 from apps.tenants.models import Invitation, Membership, Tenant, User
 from apps.tenants.scoping import TenantOwned
@@ -61,6 +62,13 @@ def fill(tenant: Tenant, owner: User) -> None:
     )
     default_storage.save(document.stored, ContentFile(f"The {name} handbook.".encode()))
     factories.make_passage(tenant=tenant, document=document, text=f"{name} passage", heading=[f"{name} heading"])
+    source = factories.make_source(
+        tenant=tenant, collection=collection, name=f"{name} site", location=f"https://{name}.example/", created_by=owner
+    )
+    SourceRun.objects.create(
+        tenant=tenant, source=source, state="failed", ended=timezone.now(), failure_code="elsewhere",
+        failure_message=f"{name} leads elsewhere.",
+    )  # fmt: skip
     prompt = factories.make_prompt(tenant=tenant, name=f"{name} prompt", template=f"You are {name}.")
     assistant = factories.make_assistant(
         tenant=tenant, prompt=prompt, collections=(collection,), name=f"{name} assistant", slug=f"{name}-assistant"

@@ -85,6 +85,7 @@ async def test_no_route_answers_without_credentials(database: None, route: str) 
         "<uuid:message_id>",
         "<uuid:attachment_id>",
         "<uuid:webhook_id>",
+        "<uuid:source_id>",
     ):
         path = path.replace(kind, str(uuid.uuid4()))
     for kind in ("<str:key>", "<str:tenant>", "<str:assistant>", "<path:model>", "<path:rest>"):

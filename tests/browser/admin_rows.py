@@ -11,7 +11,7 @@ from django.utils import timezone
 from apps.assistants.models import Assistant, Prompt, PromptVersion
 from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
-from apps.knowledge.models import Collection, Document
+from apps.knowledge.models import Collection, Document, Source, SourceRun
 from apps.oauth.models import Application
 from apps.tenants import audit
 from apps.tenants.models import ApiKey, EndUser, Invitation, ServiceAccount, Tenant, User
@@ -94,6 +94,7 @@ def fill(tenant: Tenant, owner: User, count: int) -> None:
             for n, status in zip(numbers, itertools.cycle(Document.Status), strict=False)
         ],
     )
+    _sources(tenant, collections[0], owner, ages)
     prompts = _create(Prompt, [Prompt(tenant=tenant, name=f"Support desk {n}") for n in numbers])
     versions = _create(
         PromptVersion,
@@ -224,6 +225,44 @@ def _webhooks(tenant: Tenant, ages: list[dt.datetime]) -> None:
         [
             Delivery(tenant=tenant, webhook=webhook, event="turn.finished", data=data, created=age, **outcome)
             for webhook, age, outcome in zip(itertools.cycle(rows), ages, outcomes, strict=False)
+        ],
+    )
+
+
+def _sources(tenant: Tenant, collection: Collection, owner: User, ages: list[dt.datetime]) -> None:
+    address = "https://documentation.internal.acme-corporation.example/products/pumps"
+    sources = _create(
+        Source,
+        [
+            Source(
+                tenant=tenant, collection=collection, name=f"{LONG[:90]} {n}", kind="site", location=f"{address}/{n}/",
+                every_hours=24, next_run_at=age + dt.timedelta(days=900), created_by=owner, created=age,
+            )
+            for n, age in enumerate(ages)
+        ],
+    )  # fmt: skip
+    told = {"code": "robots_forbid", "message": "The host's robots.txt forbids to fetch this."}
+    outcomes = itertools.cycle(
+        [
+            {"state": "finished", "found": 412, "done": 412, "new": 7, "changed": 12, "unchanged": 390, "gone": 1},
+            {"state": "failed", "failure_code": "fetch_failed", "failure_message": FAILURE},
+            {"state": "running", "found": 40, "done": 12, "new": 12, "ended": None},
+            {"state": "stopped", "found": 9, "done": 5},
+        ]
+    )
+    refused = {"refused": 2, "refusals": [{"address": f"{address}/{n}", **told} for n in range(2)]}
+    _create(
+        SourceRun,
+        [
+            SourceRun(**{"tenant": tenant, "source": source, "created": age, "ended": age, **refused, **outcome})
+            for source, age, outcome in zip(sources, ages, outcomes, strict=False)
+        ],
+    )
+    _create(
+        SourceRun,
+        [
+            SourceRun(tenant=tenant, source=sources[0], created=age - dt.timedelta(hours=1), ended=age, state="stopped")
+            for age in ages[:3]
         ],
     )
 

@@ -38,6 +38,8 @@ NOT_PAGES = {
     "rotate",
     "again",
     "identity",
+    "run_now",
+    "stop_run",
 }
 # The texts of elements that hold nothing else: table cells, labels, badges. What programs are sent is shown as it is.
 LEAVES = """() => [...document.querySelectorAll("#main *")].filter(e => !e.children.length && e.checkVisibility()

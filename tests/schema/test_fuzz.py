@@ -81,6 +81,7 @@ def ids_of(address: str, key: str) -> dict[str, str]:
         collection = http.post("/collections", json={"name": "Of acme"}).raise_for_status().json()
         text = {"collection": collection["slug"], "title": "Pump", "text": "Prime the pump."}
         document = http.post("/documents", json=text).raise_for_status().json()
+        site = {"collection": collection["slug"], "kind": "site", "location": "https://site.example/"}
         hook = {"name": "x", "url": "https://r.example/", "events": ["turn.finished"]}
         return {
             "conversation_id": conversation,
@@ -88,6 +89,7 @@ def ids_of(address: str, key: str) -> dict[str, str]:
             "message_id": turn["answer"]["id"],
             "key": collection["id"],
             "document_id": document["id"],
+            "source_id": http.post("/sources", json=site).raise_for_status().json()["id"],
             "webhook_id": http.post("/webhooks", json=hook).raise_for_status().json()["id"],
         }
 
@@ -95,5 +97,8 @@ def ids_of(address: str, key: str) -> dict[str, str]:
 def ids_still_there(address: str, key: str, ids: dict[str, str]) -> bool:
     paths = ("conversations/{conversation_id}", "turns/{turn_id}", "collections/{key}", "documents/{document_id}")
     with httpx.Client(base_url=f"{address}/api/v1", headers={"Authorization": f"Bearer {key}"}, timeout=30) as http:
-        found = [http.get("/" + path.format(**ids)).status_code for path in (*paths, "webhooks/{webhook_id}")]
-    return found == [200] * 5
+        found = [
+            http.get("/" + path.format(**ids)).status_code
+            for path in (*paths, "webhooks/{webhook_id}", "sources/{source_id}")
+        ]
+    return found == [200] * 6

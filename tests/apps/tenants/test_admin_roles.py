@@ -10,7 +10,7 @@ from django.urls import reverse
 from apps.assistants.models import Assistant, Prompt
 from apps.conversations.models import Conversation, Turn
 from apps.inference.models import Endpoint
-from apps.knowledge.models import Collection, Document
+from apps.knowledge.models import Collection, Document, Source
 from apps.oauth.models import Application
 from apps.tenants import rights
 from apps.tenants.models import ApiKey, AuditEntry, EndUser, Membership, Tenant, User
@@ -33,6 +33,7 @@ TABLE: dict[type, dict[str, str]] = {
     Widget: dict(zip(Role, ("lvc", "lvc", READ, NONE), strict=True)),
     Collection: dict(zip(Role, (ALL, ALL, READ, NONE), strict=True)),
     Document: dict(zip(Role, ("lvd", "lvd", READ, NONE), strict=True)),
+    Source: dict(zip(Role, (ALL, ALL, READ, NONE), strict=True)),
     Conversation: dict(zip(Role, (READ, NONE, READ, ONE), strict=True)),
     Turn: dict(zip(Role, (READ, NONE, READ, NONE), strict=True)),
     EndUser: dict(zip(Role, (READ, NONE, READ, NONE), strict=True)),

@@ -1,0 +1,104 @@
+"""Starts and stops runs, and sends their slices to the workers: one of a tenant at a time, so that nobody's crawl keeps
+the workers from others."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+
+import structlog
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from apps.edge import broker
+from apps.knowledge.models import Source, SourceRun
+from apps.tenants import lookups
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
+from chatbot.errors import NotFound
+
+log = structlog.get_logger(__name__)
+
+SLICE_TASK = "knowledge.run_source"
+# A slice that no worker has claimed by then is sent again; its first message expires, so that none pile up.
+RESEND_AFTER = datetime.timedelta(seconds=60)
+# Reports that are kept of each source.
+KEPT_RUNS = 20
+
+
+def run_now(tenant: Tenant, source: Source) -> tuple[SourceRun, bool]:
+    """Queue a run; False with the one that has not ended yet. Raises NotFound for a source that is gone."""
+    try:
+        with tenant_scope(tenant):
+            run = _queued(source)
+            send_due(tenant.pk)
+            return run, True
+    except IntegrityError as error:
+        with tenant_scope(tenant):
+            running = SourceRun.objects.for_tenant(tenant).filter(source=source.pk).unfinished().first()
+        if running is None:
+            raise NotFound from error
+        return running, False
+
+
+def _queued(source: Source) -> SourceRun:
+    runs = SourceRun.objects.for_tenant(source.tenant_id).filter(source=source)
+    kept = runs.order_by("-created").values_list("pk", flat=True)[: KEPT_RUNS - 1]
+    runs.exclude(pk__in=list(kept)).delete()
+    now = timezone.now()
+    Source.objects.for_tenant(source.tenant_id).filter(pk=source.pk).update(next_run_at=source.next_after(now))
+    run: SourceRun = SourceRun.objects.create(tenant_id=source.tenant_id, source=source, next_slice_at=now)
+    return run
+
+
+def stop(tenant: Tenant, source: Source) -> bool:
+    """End the run of the source, if there is one: its worker writes nothing more. What was brought stays."""
+    now = timezone.now()
+    with tenant_scope(tenant):
+        running = SourceRun.objects.for_tenant(tenant).filter(source=source).unfinished()
+        stopped = running.update(
+            state=SourceRun.State.STOPPED, ended=now, lease_until=None, lease_token=None, updated=now
+        )
+    return bool(stopped)
+
+
+def begin_due(tenant_id: uuid.UUID) -> int:
+    """Queue runs of the tenant's sources whose time has come; how many."""
+    now = timezone.now()
+    with tenant_scope(tenant_id):
+        if not Tenant.objects.filter(pk=tenant_id, is_active=True).exists():
+            return 0
+        due = Source.objects.for_tenant(tenant_id).filter(next_run_at__lte=now)
+        sources = list(due.select_for_update(skip_locked=True, of=("self",)))
+        for source in sources:
+            if SourceRun.objects.for_tenant(tenant_id).filter(source=source).unfinished().exists():
+                Source.objects.filter(pk=source.pk).update(next_run_at=source.next_after(now))
+            else:
+                _queued(source)
+    return len(sources)
+
+
+def send_due(tenant_id: uuid.UUID) -> bool:
+    """Send the slice that waits longest of the tenant's, once this transaction commits, unless a worker is at one."""
+    now = timezone.now()
+    runs = SourceRun.objects.for_tenant(tenant_id)
+    with tenant_scope(tenant_id):
+        if runs.unfinished().filter(lease_until__gte=now).exists():
+            return False
+        due = runs.due(now).select_for_update(skip_locked=True, of=("self",)).order_by("next_slice_at")
+        run = due.only("pk").first()
+        if run is None:
+            return False
+        runs.filter(pk=run.pk).update(next_slice_at=now + RESEND_AFTER, updated=now)
+        transaction.on_commit(lambda: _send(tenant_id, run.pk), robust=True)
+    return True
+
+
+def _send(tenant_id: uuid.UUID, run_id: uuid.UUID) -> None:
+    # Should the broker not take it, the row is the truth: resume_sources sends what is missing.
+    broker.send(SLICE_TASK, str(tenant_id), str(run_id), expires=RESEND_AFTER.total_seconds())
+
+
+def tenants_waiting() -> list[uuid.UUID]:
+    """Those that have runs to begin or slices to send, in no particular order."""
+    return [tenant_id for (tenant_id,) in lookups.call("tenants_with_due_sources", timezone.now())]
