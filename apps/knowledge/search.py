@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from apps.knowledge import metrics, vectors
+from apps.knowledge.candidates import Candidate, Scope, candidates
 from apps.knowledge.models import Collection, EmbeddingIndex
-from apps.tenants import statements
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import ModelError
@@ -24,37 +24,58 @@ CANDIDATES = 40  # of each kind; more than a caller asks for, so that fusion has
 DEEPER = 4  # how many times more are fetched when copies of the same text crowd out the rest
 # Embedding models read about 512 tokens, and some servers refuse more rather than cut it off.
 EMBEDDED_CHARS = 1_500
-# Each word is looked up by itself, and the rarest decide. Of the costliest question, all words that are common in the
-# collections, so much takes about 0.1 s on 10,000 passages.
-WORDED_CHARS = 16_000
-DECIDING_WORDS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Scope:
-    """Collections that share an index, and the question's vector in it; None where it could not be made."""
+class Recipe:
+    """What each list counts when they are made into one; 0 leaves it out."""
 
-    index: EmbeddingIndex
-    collections: list[uuid.UUID]
-    vector: list[float] | None
+    vector: float = 1.0
+    text: float = 1.0
+
+
+RECIPE = Recipe()
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A passage and its places, from 1, among those near the question and those that share words with it."""
+class Hit:
+    """A passage that was found, and its fused score."""
 
-    chunk: str
-    document: str
-    title: str
-    heading: list[str]
-    page: int | None
-    text: str
-    near: int | None
-    worded: int | None
+    candidate: Candidate
+    score: float
+
+    def source(self, n: int) -> Source:
+        found = self.candidate
+        return Source(
+            n=n,
+            chunk=found.chunk,
+            document=found.document,
+            title=found.title,
+            heading=found.heading,
+            page=found.page,
+            text=found.text,
+            score=self.score,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """hits: what was asked for, best first. stages: by name, each ranking on the way to them."""
+
+    hits: list[Hit]
+    stages: dict[str, list[Candidate]]
 
 
 async def search(tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int = 6) -> list[Source]:
-    """The `limit` best passages, numbered from 1; fewer only where there are no more. A text is given once.
+    """What find() finds, numbered from 1."""
+    found = await find(tenant, collections, text, limit=limit)
+    return [hit.source(n) for n, hit in enumerate(found.hits, start=1)]
+
+
+async def find(
+    tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int = 6, recipe: Recipe = RECIPE
+) -> Found:
+    """The `limit` best passages; fewer only where there are no more. A text is given once.
 
     Where an embedding endpoint fails, its collections are searched by words alone; raises no ModelError. Of a long
     text only the first WORDED_CHARS are read.
@@ -62,22 +83,22 @@ async def search(tenant: Tenant, collections: Sequence[Collection], text: str, *
     (find_collection() brings it).
     """
     if not collections:
-        return []
+        return Found([], {})
     text = text.replace("\0", " ")
     scopes = await _scopes(tenant, collections, text)
     depth = max(CANDIDATES, 2 * limit)
     while True:
         started = time.perf_counter()
-        found = await _candidates(tenant, scopes, text, depth)
+        found = await candidates(tenant, scopes, text, depth)
         metrics.SEARCH_SECONDS.labels("database").observe(time.perf_counter() - started)
-        sources = _ranked(found, limit)
+        ranked = _ranked(found, limit, recipe)
         exhausted = all(len(rows) < depth for rows in found)
-        if exhausted or len(sources) == limit:
-            return sources
+        if exhausted or len(ranked.hits) == limit:
+            return ranked
         depth *= DEEPER
 
 
-async def _scopes(tenant: Tenant, collections: Sequence[Collection], text: str) -> list[_Scope]:
+async def _scopes(tenant: Tenant, collections: Sequence[Collection], text: str) -> list[Scope]:
     index_field = Collection._meta.get_field("index")
     if not all(
         index_field.is_cached(c) and c.index._meta.get_field("endpoint").is_cached(c.index) for c in collections
@@ -87,7 +108,7 @@ async def _scopes(tenant: Tenant, collections: Sequence[Collection], text: str) 
     for collection in collections:
         groups.setdefault(collection.index_id, []).append(collection)
     return [
-        _Scope(group[0].index, [c.pk for c in group], await _vector(group[0].index, text)) for group in groups.values()
+        Scope(group[0].index, [c.pk for c in group], await _vector(group[0].index, text)) for group in groups.values()
     ]
 
 
@@ -108,62 +129,27 @@ async def _vector(index: EmbeddingIndex, text: str) -> list[float] | None:
     return vector
 
 
-# Both kinds of candidates (migrations/0007_search.py) and their passages come in one statement, so from one snapshot: a
-# swap is seen wholly or not at all.
-_STATEMENT = """
-    SELECT c.id::text, c.document_id::text,
-        (SELECT d.title FROM knowledge_document d WHERE d.tenant_id = %(tenant)s AND d.id = c.document_id),
-        c.heading, c.page, c.text, ranked.near, ranked.worded
-    FROM ranked_passages(
-        %(index)s, %(collections)s, %(vector)s::halfvec, %(text)s, %(depth)s, %(deciding)s
-    ) ranked JOIN knowledge_chunk c USING (id)
-    WHERE c.tenant_id = %(tenant)s
-"""
+# The lists that are fused, and a candidate's place in each; Recipe weighs them by the same names.
+_PLACES: dict[str, Callable[[Candidate], int | None]] = {
+    "vector": lambda candidate: candidate.near,
+    "text": lambda candidate: candidate.worded,
+}
 
 
-async def _candidates(tenant: Tenant, scopes: Sequence[_Scope], text: str, depth: int) -> list[list[_Candidate]]:
-    """For each scope its candidates, at most 2 * depth, in no particular order."""
-    found = []
-    async with statements.transaction(tenant) as connection:
-        for scope in scopes:
-            cursor = await connection.execute(
-                _STATEMENT,
-                {
-                    "tenant": tenant.pk,
-                    "collections": scope.collections,
-                    "index": scope.index.pk,
-                    "vector": None if scope.vector is None else str(scope.vector),
-                    "text": text[:WORDED_CHARS],
-                    "deciding": DECIDING_WORDS,
-                    "depth": depth,
-                },
-            )
-            found.append([_Candidate(*row) for row in await cursor.fetchall()])
-    return found
-
-
-def _ranked(found: Sequence[Sequence[_Candidate]], limit: int) -> list[Source]:
-    candidates = {candidate.chunk: candidate for rows in found for candidate in rows}
-    rankings = []
-    for rows in found:
-        rankings.append([c.chunk for c in sorted(rows, key=lambda c: c.near or 0) if c.near])
-        rankings.append([c.chunk for c in sorted(rows, key=lambda c: c.worded or 0) if c.worded])
-    best: dict[str, tuple[_Candidate, float]] = {}
-    for key, score in fuse(rankings):
+def _ranked(found: Sequence[Sequence[Candidate]], limit: int, recipe: Recipe) -> Found:
+    known = {candidate.chunk: candidate for rows in found for candidate in rows}
+    stages, rankings, weights = {}, [], []
+    for name, place in _PLACES.items():
+        placed = [sorted((c for c in rows if place(c)), key=lambda c: place(c) or 0) for rows in found]
+        lists = [[candidate.chunk for candidate in rows] for rows in placed]
+        stages[name] = [known[key] for key, _ in fuse(lists)]
+        rankings += lists
+        weights += [getattr(recipe, name)] * len(lists)
+    fused = [(key, score) for key, score in fuse(rankings, weights=weights) if score]
+    stages["fused"] = [known[key] for key, _ in fused]
+    best: dict[str, Hit] = {}
+    for key, score in fused:
         if len(best) == limit:
             break  # the rest need not be compared
-        best.setdefault(" ".join(candidates[key].text.split()), (candidates[key], score))
-    return [_source(n, *pair) for n, pair in enumerate(best.values(), start=1)]
-
-
-def _source(n: int, candidate: _Candidate, score: float) -> Source:
-    return Source(
-        n=n,
-        chunk=candidate.chunk,
-        document=candidate.document,
-        title=candidate.title,
-        heading=candidate.heading,
-        page=candidate.page,
-        text=candidate.text,
-        score=score,
-    )
+        best.setdefault(" ".join(known[key].text.split()), Hit(known[key], score))
+    return Found(list(best.values()), stages)

@@ -1,0 +1,130 @@
+"""Measures how well searches answer a set of judged questions: each stage of the search by itself, and the whole."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from apps.knowledge.candidates import Candidate
+from apps.knowledge.collections import create_collection, delete_collection, find_collection
+from apps.knowledge.ingest import add_document, ingest
+from apps.knowledge.judged import JudgedSet
+from apps.knowledge.models import Collection, Document
+from apps.knowledge.search import Recipe, find
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope, unit
+
+WHOLE = "whole"  # what a search gives, after its stages
+_HEADING = re.compile(r"^#{1,6} (.+?) *$", re.MULTILINE)
+
+Ranking = list[str]
+
+
+class MissingToolError(Exception):
+    """ir-measures is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of one stage. by_query: nDCG@10 of each judged query."""
+
+    ndcg: float
+    recall: float
+    mrr: float
+    by_query: dict[str, float]
+
+
+@contextmanager
+def loaded(tenant: Tenant, judged: JudgedSet) -> Iterator[tuple[Collection, dict[str, str]]]:
+    """The set's own documents in a collection that ends with this block; with it, their ids in the set by ours.
+
+    Raises what create_collection and add_document raise.
+    """
+    made = create_collection(tenant, name="Evaluation", slug=f"evaluation-{uuid.uuid4().hex[:12]}")
+    try:
+        ids: dict[str, str] = {}
+        for text in judged.texts():
+            content = f"{text.title}\n\n{text.text}".strip().encode()
+            if content:
+                document, _ = add_document(tenant, made, name="", title=text.title or text.id, content=content)
+                ids[str(document.pk)] = text.id
+                ingest(tenant.pk, document.pk)
+        with tenant_scope(tenant):
+            collection = find_collection(tenant, str(made.pk))
+        yield collection, ids
+    finally:
+        delete_collection(tenant, made)
+
+
+async def ranked(
+    tenant: Tenant,
+    collection: Collection,
+    judged: JudgedSet,
+    recipe: Recipe,
+    *,
+    depth: int,
+    ids: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, Ranking]]:
+    """By stage and judged query, what was found of `depth` passages, best first: by the names that the set judges.
+
+    ids: what the set calls documents; others go by the name of their file.
+    """
+    ids = ids or await unit(_file_names, tenant, collection)
+    stages: dict[str, dict[str, Ranking]] = {}
+    for query in judged.qrels:
+        found = await find(tenant, [collection], judged.queries[query], limit=depth, recipe=recipe)
+        whole = [hit.candidate for hit in found.hits]
+        for stage, candidates in {**found.stages, WHOLE: whole}.items():
+            stages.setdefault(stage, {})[query] = _named(candidates[:depth], judged.qrels[query], ids)
+    return stages
+
+
+def _file_names(tenant: Tenant, collection: Collection) -> dict[str, str]:
+    rows = Document.objects.for_tenant(tenant).filter(collection=collection).values_list("pk", "file_name")
+    return {str(pk): file_name for pk, file_name in rows}
+
+
+def _named(candidates: Sequence[Candidate], grades: Mapping[str, int], ids: Mapping[str, str]) -> Ranking:
+    """Each passage by the first of its names that is judged; what stands there already counts once."""
+    ranking: dict[str, None] = {}
+    for candidate in candidates:
+        names = list(_names(candidate, ids))
+        ranking.setdefault(next((name for name in names if name in grades), names[0]))
+    return list(ranking)
+
+
+def _names(candidate: Candidate, ids: Mapping[str, str]) -> Iterator[str]:
+    """Of its document; and of its sections in it, those above it and those that begin in it."""
+    document = ids.get(candidate.document, candidate.document)
+    sections = [*reversed(candidate.heading), *_HEADING.findall(candidate.text)]
+    yield from (f"{document}#{section}" for section in sections)
+    yield document
+
+
+def measured(judged: JudgedSet, stages: Mapping[str, Mapping[str, Ranking]], *, k: int) -> dict[str, Measured]:
+    """nDCG@10, recall@k and MRR of each stage. Raises MissingToolError."""
+    try:
+        import ir_measures  # noqa: PLC0415 - an operator who measures nothing needs it not
+    except ModuleNotFoundError as error:
+        raise MissingToolError from error
+    ndcg, recall, mrr = ir_measures.nDCG @ 10, ir_measures.R @ k, ir_measures.RR
+    evaluator = ir_measures.evaluator([ndcg, recall, mrr], judged.qrels)
+    results = {}
+    for stage, rankings in stages.items():
+        run = {query: {name: -float(place) for place, name in enumerate(r)} for query, r in rankings.items()}
+        values: dict[Any, dict[str, float]] = {ndcg: {}, recall: {}, mrr: {}}
+        for value in evaluator.iter_calc(run):
+            values[value.measure][value.query_id] = value.value
+        results[stage] = Measured(
+            *(_mean(values[measure].values(), of=len(judged.qrels)) for measure in (ndcg, recall, mrr)),
+            by_query=values[ndcg],
+        )
+    return results
+
+
+def _mean(values: Iterable[float], *, of: int) -> float:
+    return sum(values) / of if of else 0.0
