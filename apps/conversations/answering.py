@@ -17,7 +17,7 @@ from apps.conversations.models import Turn
 from apps.conversations.running import Running
 from apps.edge.errors import ServiceUnavailable
 from apps.inference import gateway
-from apps.knowledge.search import search
+from apps.knowledge.search import passages
 from apps.tenants.scoping import no_connection
 from apps.usage.models import UsageRecord
 from chatbot.citations import MarkerFilter
@@ -55,7 +55,7 @@ async def answer(running: Running) -> None:
 async def _found(opened: turn.Opened) -> list[Source]:
     for delay in (*SEARCH_RETRIES, None):
         try:
-            return list(await search(opened.tenant, opened.collections, opened.text, limit=opened.assistant.passages))
+            return await passages(opened.tenant, opened.collections, opened.text, limit=opened.assistant.passages)
         except (OperationalError, InterfaceError) as error:
             if delay is None or not no_connection(error):
                 raise

@@ -14,7 +14,8 @@ from apps.knowledge.collections import create_collection, delete_collection, fin
 from apps.knowledge.ingest import add_document, ingest
 from apps.knowledge.judged import JudgedSet
 from apps.knowledge.models import Collection, Document
-from apps.knowledge.search import Recipe, find
+from apps.knowledge.ranking import Recipe
+from apps.knowledge.search import find
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope, unit
 
@@ -73,13 +74,13 @@ async def ranked(
 
     ids: what the set calls documents; others go by the name of their file.
     """
-    ids = ids or await unit(_file_names, tenant, collection)
+    names = ids or await unit(_file_names, tenant, collection)
     stages: dict[str, dict[str, Ranking]] = {}
     for query in judged.qrels:
         found = await find(tenant, [collection], judged.queries[query], limit=depth, recipe=recipe)
         whole = [hit.candidate for hit in found.hits]
         for stage, candidates in {**found.stages, WHOLE: whole}.items():
-            stages.setdefault(stage, {})[query] = _named(candidates[:depth], judged.qrels[query], ids)
+            stages.setdefault(stage, {})[query] = _named(candidates[:depth], judged.qrels[query], names)
     return stages
 
 
@@ -119,8 +120,11 @@ def measured(judged: JudgedSet, stages: Mapping[str, Mapping[str, Ranking]], *, 
         values: dict[Any, dict[str, float]] = {ndcg: {}, recall: {}, mrr: {}}
         for value in evaluator.iter_calc(run):
             values[value.measure][value.query_id] = value.value
+        of = len(judged.qrels)
         results[stage] = Measured(
-            *(_mean(values[measure].values(), of=len(judged.qrels)) for measure in (ndcg, recall, mrr)),
+            ndcg=_mean(values[ndcg].values(), of=of),
+            recall=_mean(values[recall].values(), of=of),
+            mrr=_mean(values[mrr].values(), of=of),
             by_query=values[ndcg],
         )
     return results

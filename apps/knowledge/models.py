@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVectorField
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -19,6 +21,21 @@ from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 TITLE_CHARS = 300  # of a document, and of each heading above a passage
 URL_CHARS = 2000
+FILTERS = ("tags", "source", "after", "before")  # what every search can be narrowed by; Collection.fields adds to them
+MOST_FIELDS, MOST_TAGS, TAG_CHARS = 20, 50, 50
+_FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def validate_fields(names: list[str]) -> None:
+    """Raises ValidationError unless each is a name that a filter may have."""
+    if len(names) > MOST_FIELDS:
+        raise ValidationError(f"There can be {MOST_FIELDS} fields.")
+    for name in names:
+        if not _FIELD.fullmatch(name) or name in FILTERS:
+            raise ValidationError(
+                f"{name!r} cannot name a field: use up to 40 lower-case letters, digits and underscores, a letter "
+                f"first, and none of {', '.join(FILTERS)}."
+            )
 
 
 class EmbeddingIndex(TenantOwned):
@@ -49,6 +66,14 @@ class Collection(TenantOwned):
     slug = models.CharField(max_length=63, validators=[slug_validator])
     description = models.TextField(blank=True)
     index = models.ForeignKey(EmbeddingIndex, on_delete=models.RESTRICT, related_name="collections", editable=False)
+    fields = ArrayField(
+        models.CharField(max_length=40),
+        default=list,
+        db_default=[],
+        blank=True,
+        validators=[validate_fields],
+        help_text="Names of your own by which its documents can be told apart in a search, such as department.",
+    )
     created = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -125,6 +150,9 @@ class Document(TenantOwned):
     needs = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
     # When the document is next sent to the workers, unless one holds it: it was just sent, it backs off, or it waits.
     next_attempt_at = models.DateTimeField(default=timezone.now)
+    tags = ArrayField(models.CharField(max_length=TAG_CHARS), default=list, db_default=[], blank=True)
+    # Values of the collection's own fields.
+    fields = models.JSONField(default=dict, db_default={}, blank=True)
     pages = models.PositiveIntegerField(default=0)
     passages = models.PositiveIntegerField(default=0)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
@@ -236,6 +264,7 @@ class Chunk(TenantOwned):
             # With the id, a search by vectors reads this index alone and no passage but those it returns.
             models.Index(fields=["tenant", "collection"], include=["id"], condition=Q(live=True), name="chunk_live"),
             GinIndex(fields=["tenant", "tsv"], name="chunk_words"),
+            GinIndex(models.F("tenant"), OpClass(models.F("text"), name="gin_trgm_ops"), name="chunk_trigrams"),
         ]
         constraints = [models.UniqueConstraint(fields=["document", "live", "position"], name="chunk_position_once")]
 

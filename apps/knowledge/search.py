@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
-from apps.knowledge import metrics, vectors
+from apps.knowledge import metrics, remembered, reranking, vectors
 from apps.knowledge.candidates import Candidate, Scope, candidates
-from apps.knowledge.models import Collection, EmbeddingIndex
+from apps.knowledge.filters import EVERYTHING, Filters
+from apps.knowledge.models import Collection
+from apps.knowledge.ranking import RECIPE, Hit, Recipe, fused, hits
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import ModelError
 from chatbot.events import Source
-from chatbot.fusion import fuse
+from chatbot.neighbours import Placed, joined
 
 log = structlog.get_logger(__name__)
 
@@ -27,43 +29,17 @@ EMBEDDED_CHARS = 1_500
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """What each list counts when they are made into one; 0 leaves it out."""
-
-    vector: float = 1.0
-    text: float = 1.0
-
-
-RECIPE = Recipe()
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A passage that was found, and its fused score."""
-
-    candidate: Candidate
-    score: float
-
-    def source(self, n: int) -> Source:
-        found = self.candidate
-        return Source(
-            n=n,
-            chunk=found.chunk,
-            document=found.document,
-            title=found.title,
-            heading=found.heading,
-            page=found.page,
-            text=found.text,
-            score=self.score,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
-    """hits: what was asked for, best first. stages: by name, each ranking on the way to them."""
+    """hits: what was asked for, best first. stages: by name, each ranking on the way to them.
+
+    timings: milliseconds by part; rerank_ms is None where no model put them in order. degraded: which parts did without
+    what they need, each with the code of the error, as "vector: model_unavailable".
+    """
 
     hits: list[Hit]
     stages: dict[str, list[Candidate]]
+    timings: dict[str, float | None]
+    degraded: list[str]
 
 
 async def search(tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int = 6) -> list[Source]:
@@ -72,30 +48,69 @@ async def search(tenant: Tenant, collections: Sequence[Collection], text: str, *
     return [hit.source(n) for n, hit in enumerate(found.hits, start=1)]
 
 
+async def passages(tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int) -> list[Source]:
+    """What a model reads: what find() finds, numbered from 1, with neighbours within a document made one."""
+    found = await find(tenant, collections, text, limit=limit)
+    return joined([Placed(hit.source(n), hit.candidate.position) for n, hit in enumerate(found.hits, start=1)])
+
+
 async def find(
-    tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int = 6, recipe: Recipe = RECIPE
+    tenant: Tenant,
+    collections: Sequence[Collection],
+    text: str,
+    *,
+    limit: int = 6,
+    filters: Filters = EVERYTHING,
+    recipe: Recipe = RECIPE,
 ) -> Found:
     """The `limit` best passages; fewer only where there are no more. A text is given once.
 
-    Where an embedding endpoint fails, its collections are searched by words alone; raises no ModelError. Of a long
-    text only the first WORDED_CHARS are read.
+    Where an embedding endpoint fails, its collections are searched by words alone, and where a reranking one does, its
+    say is left out; raises no ModelError. Of a long text only the first WORDED_CHARS are read.
     One database unit, with one statement for each embedding index, if the collections come with `index__endpoint`
     (find_collection() brings it).
     """
     if not collections:
-        return Found([], {})
+        return Found([], {}, {"embedding_ms": 0.0, "database_ms": 0.0, "rerank_ms": None}, [])
     text = text.replace("\0", " ")
+    clock = Clock()
     scopes = await _scopes(tenant, collections, text)
+    clock.note("embedding_ms")
     depth = max(CANDIDATES, 2 * limit)
     while True:
         started = time.perf_counter()
-        found = await candidates(tenant, scopes, text, depth)
+        rows = await candidates(tenant, scopes, text, depth, filters)
         metrics.SEARCH_SECONDS.labels("database").observe(time.perf_counter() - started)
-        ranked = _ranked(found, limit, recipe)
-        exhausted = all(len(rows) < depth for rows in found)
-        if exhausted or len(ranked.hits) == limit:
-            return ranked
+        found = fused(rows, recipe)
+        if all(len(of_scope) < depth for of_scope in rows) or len(found.order) >= limit:
+            break
         depth *= DEEPER
+    clock.note("database_ms")
+    degraded = [f"vector: {scope.failure}" for scope in scopes if scope.failure]
+    given = await reranking.scores(tenant, text, found.order) if recipe.rerank else ""
+    clock.note("rerank_ms")
+    if isinstance(given, str):
+        clock.timings["rerank_ms"] = None
+        degraded += [f"rerank: {given}"] if given else []
+        given = []
+    stages = dict(found.stages)
+    if given:
+        undiversified = replace(recipe, diversity=1)
+        stages["reranked"] = [hit.candidate for hit in hits(found.order, limit, undiversified, given)]
+    return Found(hits(found.order, limit, recipe, given), stages, clock.timings, degraded)
+
+
+class Clock:
+    """How long the parts of a search took, each since the one before it."""
+
+    def __init__(self) -> None:
+        self.timings: dict[str, float | None] = {}
+        self._last = time.perf_counter()
+
+    def note(self, part: str) -> None:
+        now = time.perf_counter()
+        self.timings[part] = round((now - self._last) * 1000, 1)
+        self._last = now
 
 
 async def _scopes(tenant: Tenant, collections: Sequence[Collection], text: str) -> list[Scope]:
@@ -107,9 +122,7 @@ async def _scopes(tenant: Tenant, collections: Sequence[Collection], text: str) 
     groups: dict[uuid.UUID, list[Collection]] = {}
     for collection in collections:
         groups.setdefault(collection.index_id, []).append(collection)
-    return [
-        Scope(group[0].index, [c.pk for c in group], await _vector(group[0].index, text)) for group in groups.values()
-    ]
+    return [await _scope(group, text) for group in groups.values()]
 
 
 def _with_indexes(tenant: Tenant, collections: Sequence[Collection]) -> list[Collection]:
@@ -117,39 +130,19 @@ def _with_indexes(tenant: Tenant, collections: Sequence[Collection]) -> list[Col
     return list(rows.filter(pk__in=[collection.pk for collection in collections]))
 
 
-async def _vector(index: EmbeddingIndex, text: str) -> list[float] | None:
+async def _scope(collections: Sequence[Collection], text: str) -> Scope:
+    """Collections of one index."""
+    index, ids = collections[0].index, [collection.pk for collection in collections]
+    read = text[:EMBEDDED_CHARS]
+    if known := await remembered.vector_of(index, read):
+        return Scope(index, ids, known)
     started = time.perf_counter()
     try:
-        (vector,) = await vectors.embed(index, [text[:EMBEDDED_CHARS]], input_type="query")
+        (vector,) = await vectors.embed(index, [read], input_type="query")
     except ModelError as error:
         log.warning("search.degraded", index=str(index.pk), code=error.code)
         metrics.SEARCH_DEGRADED.inc()
-        return None
+        return Scope(index, ids, None, failure=error.code)
     metrics.SEARCH_SECONDS.labels("embedding").observe(time.perf_counter() - started)
-    return vector
-
-
-# The lists that are fused, and a candidate's place in each; Recipe weighs them by the same names.
-_PLACES: dict[str, Callable[[Candidate], int | None]] = {
-    "vector": lambda candidate: candidate.near,
-    "text": lambda candidate: candidate.worded,
-}
-
-
-def _ranked(found: Sequence[Sequence[Candidate]], limit: int, recipe: Recipe) -> Found:
-    known = {candidate.chunk: candidate for rows in found for candidate in rows}
-    stages, rankings, weights = {}, [], []
-    for name, place in _PLACES.items():
-        placed = [sorted((c for c in rows if place(c)), key=lambda c: place(c) or 0) for rows in found]
-        lists = [[candidate.chunk for candidate in rows] for rows in placed]
-        stages[name] = [known[key] for key, _ in fuse(lists)]
-        rankings += lists
-        weights += [getattr(recipe, name)] * len(lists)
-    fused = [(key, score) for key, score in fuse(rankings, weights=weights) if score]
-    stages["fused"] = [known[key] for key, _ in fused]
-    best: dict[str, Hit] = {}
-    for key, score in fused:
-        if len(best) == limit:
-            break  # the rest need not be compared
-        best.setdefault(" ".join(known[key].text.split()), Hit(known[key], score))
-    return Found(list(best.values()), stages)
+    await remembered.keep(index, read, vector)
+    return Scope(index, ids, vector)

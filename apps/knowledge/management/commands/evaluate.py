@@ -17,7 +17,7 @@ from apps.knowledge.evaluation import WHOLE, Measured
 from apps.knowledge.judged import JudgedSet, JudgedSetError, read_set
 from apps.knowledge.management.terminal import sentence, tenant_named
 from apps.knowledge.models import Collection
-from apps.knowledge.search import RECIPE, Recipe
+from apps.knowledge.ranking import RECIPE, Recipe
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
 from chatbot.errors import NotFound, ParleyError
