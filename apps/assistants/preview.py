@@ -39,7 +39,7 @@ class Preview:
 async def preview(tenant: Tenant, assistant: Assistant, *, template: str, question: str, user: str) -> Preview:
     """Raises TemplateInvalid, PromptTooLong, or ModelUnavailable where no chat endpoint serves the tenant."""
     collections, endpoints = await unit(_setting, tenant, assistant)
-    found = await passages(tenant, collections, question, limit=assistant.passages) if collections else []
+    found = await passages(tenant, collections, question, limit=assistant.passages, least=assistant.least_relevance)
     packed = prompt_for(
         tenant, assistant, template=template, question=question, user=user, found=found, endpoints=endpoints
     )

@@ -21,6 +21,7 @@ from unfold.decorators import display
 
 from apps.inference.models import Endpoint
 from apps.knowledge import ingest
+from apps.knowledge.admin_search import search_page
 from apps.knowledge.admin_status import is_finished, status_html
 from apps.knowledge.admin_upload import FORMATS, download, statuses, upload_page
 from apps.knowledge.collections import create_collection, delete_collection
@@ -135,14 +136,20 @@ class CollectionAdmin(TenantAdmin):
     def get_urls(self) -> list[URLPattern]:
         # Exempt, so that the size is checked before the CSRF check reads the body; upload_page then checks the token.
         upload = self.admin_site.admin_view(csrf_exempt(enters_alone(partial(upload_page, self))))
-        own = [path("<uuid:object_id>/upload/", upload, name="knowledge_collection_upload")]
+        search = self.admin_site.admin_view(enters_alone(partial(search_page, self)))
+        own = [
+            path("<uuid:object_id>/upload/", upload, name="knowledge_collection_upload"),
+            path("<uuid:object_id>/search/", search, name="knowledge_collection_search"),
+        ]
         return [*own, *super().get_urls()]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:
             super().save_model(request, obj, form, change)
             return
-        created = create_collection(obj.tenant, name=obj.name, slug=obj.slug, description=obj.description)
+        created = create_collection(
+            obj.tenant, name=obj.name, slug=obj.slug, description=obj.description, fields=obj.fields
+        )
         obj.pk, obj.index, obj.created = created.pk, created.index, created.created
         obj._state.adding = False
 
@@ -158,6 +165,7 @@ class CollectionAdmin(TenantAdmin):
             documents = reverse("admin:knowledge_document_changelist")
             context |= {
                 "totals": collection.totals or NO_DOCUMENTS,
+                "search_url": reverse("admin:knowledge_collection_search", args=[collection.pk]),
                 "upload_url": reverse("admin:knowledge_collection_upload", args=[collection.pk]),
                 "documents_url": f"{documents}?collection__id__exact={collection.pk}",
             }

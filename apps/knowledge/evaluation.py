@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from apps.knowledge.search import find
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope, unit
 
+KEPT = 0.95  # of the queries with an answer should get one
 WHOLE = "whole"  # what a search gives, after its stages
 _HEADING = re.compile(r"^#{1,6} (.+?) *$", re.MULTILINE)
 
@@ -37,6 +39,23 @@ class Measured:
     recall: float
     mrr: float
     by_query: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """stages: by stage and judged query, the names found, best first. relevance: by query, Found.relevance."""
+
+    stages: dict[str, dict[str, Ranking]]
+    relevance: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A least relevance, and how many of the queries without an answer stay below it."""
+
+    least: float
+    refused: int
+    unanswerable: int
 
 
 @contextmanager
@@ -62,26 +81,35 @@ def loaded(tenant: Tenant, judged: JudgedSet) -> Iterator[tuple[Collection, dict
 
 
 async def ranked(
-    tenant: Tenant,
-    collection: Collection,
-    judged: JudgedSet,
-    recipe: Recipe,
-    *,
-    depth: int,
-    ids: Mapping[str, str] | None = None,
-) -> dict[str, dict[str, Ranking]]:
-    """By stage and judged query, what was found of `depth` passages, best first: by the names that the set judges.
+    tenant: Tenant, collection: Collection, judged: JudgedSet, recipe: Recipe, *, depth: int, ids: Mapping[str, str]
+) -> Ranked:
+    """What was found for each query, `depth` passages deep.
 
-    ids: what the set calls documents; others go by the name of their file.
+    ids: what the set calls documents; where there are none, they go by the names of their files.
     """
     names = ids or await unit(_file_names, tenant, collection)
-    stages: dict[str, dict[str, Ranking]] = {}
-    for query in judged.qrels:
-        found = await find(tenant, [collection], judged.queries[query], limit=depth, recipe=recipe)
+    ranked = Ranked({}, {})
+    for query, text in judged.queries.items():
+        found = await find(tenant, [collection], text, limit=depth, recipe=recipe)
+        if found.relevance is not None:
+            ranked.relevance[query] = found.relevance
         whole = [hit.candidate for hit in found.hits]
         for stage, candidates in {**found.stages, WHOLE: whole}.items():
-            stages.setdefault(stage, {})[query] = _named(candidates[:depth], judged.qrels[query], names)
-    return stages
+            if query in judged.qrels:
+                ranking = _named(candidates[:depth], judged.qrels[query], names)
+                ranked.stages.setdefault(stage, {})[query] = ranking
+    return ranked
+
+
+def line(judged: JudgedSet, relevance: Mapping[str, float]) -> Line | None:
+    """The highest relevance that loses no more than KEPT of the queries with an answer; None where there is none."""
+    answered = sorted(value for query, value in relevance.items() if query in judged.qrels)
+    others = [value for query, value in relevance.items() if query not in judged.qrels]
+    if not answered:
+        return None
+    least = answered[int(len(answered) * (1 - KEPT))]
+    least = math.floor(least * 1000) / 1000
+    return Line(least, sum(value < least for value in others), len(others))
 
 
 def _file_names(tenant: Tenant, collection: Collection) -> dict[str, str]:
@@ -100,10 +128,11 @@ def _named(candidates: Sequence[Candidate], grades: Mapping[str, int], ids: Mapp
 
 def _names(candidate: Candidate, ids: Mapping[str, str]) -> Iterator[str]:
     """Of its document; and of its sections in it, those above it and those that begin in it."""
-    document = ids.get(candidate.document, candidate.document)
     sections = [*reversed(candidate.heading), *_HEADING.findall(candidate.text)]
-    yield from (f"{document}#{section}" for section in sections)
-    yield document
+    # What was marked goes by the document's own id.
+    for document in (ids.get(candidate.document, candidate.document), candidate.document):
+        yield from (f"{document}#{section}" for section in sections)
+        yield document
 
 
 def measured(judged: JudgedSet, stages: Mapping[str, Mapping[str, Ranking]], *, k: int) -> dict[str, Measured]:

@@ -21,6 +21,7 @@ from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 TITLE_CHARS = 300  # of a document, and of each heading above a passage
 URL_CHARS = 2000
+QUESTION_CHARS = 500  # of one that is judged
 FILTERS = ("tags", "source", "after", "before")  # what every search can be narrowed by; Collection.fields adds to them
 MOST_FIELDS, MOST_TAGS, TAG_CHARS = 20, 50, 50
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -290,3 +291,25 @@ class Embedding(TenantOwned):
             models.Index(fields=["tenant", "index", "collection"], condition=Q(live=True), name="embedding_live")
         ]
         constraints = [models.UniqueConstraint(fields=["index", "chunk"], name="embedding_once")]
+
+
+class Judgement(TenantOwned):
+    """What somebody said of a passage that a question found: that it answers, or does not. `manage.py evaluate` reads
+    them. A passage goes by its document and the section it stands in, so that it may be cut anew."""
+
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="+")
+    document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="+")
+    question = models.CharField(max_length=QUESTION_CHARS)
+    section = models.CharField(max_length=TITLE_CHARS, blank=True)
+    right = models.BooleanField()
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("question", "created")
+        constraints = [
+            models.UniqueConstraint(fields=["document", "section", "question"], name="judgement_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.question

@@ -76,7 +76,7 @@ async def _redis() -> Redis:
 async def _hold(loop: asyncio.AbstractEventLoop) -> AsyncGenerator[Redis]:
     # A generator, because a loop that ends closes its generators.
     pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
-        settings.CACHES["default"]["LOCATION"],
+        str(settings.CACHES["default"]["LOCATION"]),
         max_connections=CONNECTIONS,
         timeout=PATIENCE_SECONDS,
         socket_timeout=1.0,

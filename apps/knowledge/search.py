@@ -41,6 +41,11 @@ class Found:
     timings: dict[str, float | None]
     degraded: list[str]
 
+    @property
+    def relevance(self) -> float | None:
+        """How like the question the likest hit is, by the cosine of their vectors; None where there are none."""
+        return max((hit.similarity for hit in self.hits if hit.similarity is not None), default=None)
+
 
 async def search(tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int = 6) -> list[Source]:
     """What find() finds, numbered from 1."""
@@ -48,9 +53,16 @@ async def search(tenant: Tenant, collections: Sequence[Collection], text: str, *
     return [hit.source(n) for n, hit in enumerate(found.hits, start=1)]
 
 
-async def passages(tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int) -> list[Source]:
-    """What a model reads: what find() finds, numbered from 1, with neighbours within a document made one."""
+async def passages(
+    tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int, least: float | None = None
+) -> list[Source]:
+    """What a model reads: what find() finds, numbered from 1, with neighbours within a document made one.
+
+    Nothing where Found.relevance is below `least`. Without vectors nobody knows, and what was found is given.
+    """
     found = await find(tenant, collections, text, limit=limit)
+    if least is not None and found.relevance is not None and found.relevance < least:
+        return []
     return joined([Placed(hit.source(n), hit.candidate.position) for n, hit in enumerate(found.hits, start=1)])
 
 

@@ -108,7 +108,7 @@ def test_a_set_that_cannot_be_read_is_refused_with_the_line(
         (["--collection", "nothing"], "There is no collection 'nothing'"),
         (["--k", "0"], "--k"),
         (["--compare", "vector=1", "magic=1"], "invalid _recipe value"),
-        ([], "has no corpus"),
+        ([], "There is no corpus"),
     ],
 )
 def test_what_makes_no_sense_is_refused(acme: Tenant, tmp_path: Path, arguments: list[str], says: str) -> None:
