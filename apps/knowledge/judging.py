@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from apps.knowledge.judged import JudgedSet
 from apps.knowledge.models import QUESTION_CHARS, Chunk, Collection, Judgement
@@ -23,7 +24,7 @@ def judge(
     chunk = Chunk.objects.for_tenant(tenant).filter(pk=chunk_id, collection=collection).first()
     if chunk is None:
         raise NotFound("This passage is no longer there. Search again.")
-    what = {"tenant": tenant, "document_id": chunk.document_id, "section": section_of(chunk.heading)}
+    what: dict[str, Any] = {"tenant": tenant, "document_id": chunk.document_id, "section": section_of(chunk.heading)}
     if right is None:
         Judgement.objects.for_tenant(tenant).filter(question=question, **what).delete()
         return

@@ -12,9 +12,14 @@ from apps.tenants.row_security import DefinerFunction
 # $7 are words of the question, $8 the documents to search, or NULL for all; EXECUTE plans for the values given.
 # Words like the question's own are looked for where no passage holds the word itself, or a part of an identifier: a
 # question that is spelled as the documents are costs nothing here. `<%` is the index's way to word_similarity(), whose
-# threshold the function sets; each use of it reads a whole passage, and what is like more than 200 tells them not apart.
+# threshold the function sets. Each use of it reads a whole passage, and long ones hold many of a word's trigrams, so they
+# also have to hold its beginning; what is like more than 200 tells them not apart; and in more than 50,000 passages
+# there would be too many to read in the time that a question has.
 RANKED = """
-    WITH near AS (
+    WITH searched AS MATERIALIZED (
+        SELECT sum(passages) AS passages FROM public.knowledge_document d
+        WHERE d.tenant_id = %1$L AND d.collection_id = ANY($2)
+    ), near AS (
         SELECT id, distance, row_number() OVER (ORDER BY distance, id) AS place FROM (
             SELECT e.chunk_id AS id, e.vector <=> $3 AS distance
             FROM public.knowledge_embedding e
@@ -37,10 +42,7 @@ RANKED = """
         WHERE holders IS NOT NULL
     ), deciding AS MATERIALIZED (
         SELECT word, holders, round(1000 * ln(1 + (
-            (
-                SELECT sum(passages) FROM public.knowledge_document d
-                WHERE d.tenant_id = %1$L AND d.collection_id = ANY($2)
-            ) - cardinality(holders) + 0.5::float8) / (cardinality(holders) + 0.5::float8)))::int AS weight
+            (SELECT passages FROM searched) - cardinality(holders) + 0.5::float8) / (cardinality(holders) + 0.5::float8)))::int AS weight
         FROM held ORDER BY cardinality(holders), word LIMIT $6
     ), weighed AS (
         SELECT id, sum(weight) AS weight FROM deciding, unnest(holders) AS id
@@ -56,13 +58,14 @@ RANKED = """
         WHERE EXISTS (
             SELECT FROM unnest(to_tsvector('english', spelling)) part
             WHERE NOT EXISTS (SELECT FROM held WHERE held.lexeme = part.lexeme)
-        )
-        ORDER BY number LIMIT 4
+        ) AND (SELECT passages FROM searched) <= 50000
+        ORDER BY number LIMIT 3
     ), alike AS (
         SELECT id, similarity, row_number() OVER (ORDER BY similarity DESC, id) AS place FROM (
             SELECT id, sum(likeness) AS similarity FROM spelled CROSS JOIN LATERAL (
                 SELECT c.id, word_similarity(spelling, c.text) AS likeness FROM public.knowledge_chunk c
-                WHERE c.tenant_id = %1$L AND c.collection_id = ANY($2) AND c.live AND spelling <%% c.text
+                WHERE c.tenant_id = %1$L AND c.collection_id = ANY($2) AND c.live
+                    AND c.text ILIKE '%%' || left(spelling, 3) || '%%' AND spelling <%% c.text
                     AND ($8 IS NULL OR c.document_id = ANY($8))
                 LIMIT 200
             ) like_it
