@@ -22,7 +22,7 @@ TEXT = "Replace the rubber seal."
 
 @pytest.fixture
 def document(acme: Tenant, manuals: Collection) -> Document:
-    document = make_document(tenant=acme, collection=manuals, title="Pump <b>manual</b>")
+    document = make_document(tenant=acme, collection=manuals, title="Pump <b>manual</b>", passages=2)
     make_passage(tenant=acme, document=document, text=TEXT, heading=["Care", "Seal"], vector=embedding(TEXT))
     make_passage(tenant=acme, document=document, text="Rubber <script>x</script>.", vector=embedding("otherwise"))
     return document
