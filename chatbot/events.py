@@ -144,7 +144,7 @@ class Timings:
 class TurnFinished(Event):
     """The answer is stored. `text` is the stored answer: where it differs from the joined tokens, it wins.
 
-    finish_reason: stop, length, stopped (by the user) or sources_only.
+    finish_reason: stop, length, stopped (by the user), sources_only or nothing_found.
     """
 
     type: ClassVar[str] = "turn.finished"

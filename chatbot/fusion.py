@@ -1,15 +1,15 @@
-"""Ranked lists from several searches, made into one."""
+"""Ranked lists from several searches, made into one, in which no single document has all the say."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 K = TypeVar("K", bound=Hashable)
 
 
 def fuse(
-    rankings: Sequence[Sequence[K]], *, k: int = 60, weights: Sequence[float] | None = None
+    rankings: Sequence[Sequence[K]], *, k: float = 60, weights: Sequence[float] | None = None
 ) -> list[tuple[K, float]]:
     """Every key of the rankings with its reciprocal-rank score, best first.
 
@@ -26,3 +26,29 @@ def fuse(
             scores[key] = scores.get(key, 0.0) + weight / (k + rank)
     # sorted() is stable, also with reverse, and dicts keep the order of insertion.
     return sorted(scores.items(), key=lambda item: item[1], reverse=True)
+
+
+def diverse(
+    ranked: Iterable[tuple[K, float]], group: Callable[[K], Hashable], *, decay: float
+) -> Iterator[tuple[K, float]]:
+    """The same keys with the same scores, in an order in which each further one of a group counts `decay` times what
+    the one before it did. With 1 nothing changes, with less others come in between; nothing is left out.
+
+    ranked: best first. Scores are not negative.
+    """
+    groups: dict[Hashable, list[tuple[K, float]]] = {}
+    for key, score in ranked:
+        groups.setdefault(group(key), []).append((key, score))
+    heads = {name: (iter(rest), 1.0) for name, rest in groups.items()}
+    waiting = {name: next(rest) for name, (rest, _) in heads.items()}
+    while waiting:
+        # Of equal ones max() takes the first, and groups are in the order of their best.
+        name = max(waiting, key=lambda name: waiting[name][1] * heads[name][1])
+        yield waiting[name]
+        rest, factor = heads[name]
+        heads[name] = rest, factor * decay
+        following = next(rest, None)
+        if following is None:
+            del waiting[name]
+        else:
+            waiting[name] = following

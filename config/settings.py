@@ -116,6 +116,13 @@ PARLEY_MAX_ATTACHMENT_CHARS = number(
 PARLEY_MAX_QUESTION_CHARS = number(
     "PARLEY_MAX_QUESTION_CHARS", 16_000, "The longest question, and the longest search query.", least=100
 )
+PARLEY_RERANK_MILLISECONDS = number(
+    "PARLEY_RERANK_MILLISECONDS",
+    1000,
+    "How long a search waits for a reranking endpoint, if there is one; after that it does without.",
+    least=10,
+    most=60_000,
+)
 PARLEY_DRAIN_GRACE_SECONDS = number(
     "PARLEY_DRAIN_GRACE_SECONDS",
     5,

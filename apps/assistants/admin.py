@@ -121,7 +121,8 @@ class AssistantAdmin(TenantAdmin):
     fieldsets = (
         (None, {"fields": ("name", "slug", "description", "is_active")}),
         ("Knowledge and instructions", {"fields": ("knowledge", "prompt")}),
-        ("Model", {"fields": ("endpoint", "temperature", "max_tokens", "passages")}),
+        ("Model", {"fields": ("endpoint", "temperature", "max_tokens")}),
+        ("Search", {"fields": ("passages", "rewrites_questions", "least_relevance")}),
         ("Questions", {"fields": ("takes_attachments",)}),
         ("Visitors", {"fields": ("visitor_origins",)}),
     )

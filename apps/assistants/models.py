@@ -95,6 +95,21 @@ class Assistant(TenantOwned):
     passages = models.PositiveSmallIntegerField(
         "passages", default=6, validators=[MaxValueValidator(30)], help_text="How many the model receives at most."
     )
+    rewrites_questions = models.BooleanField(
+        "rewrites follow-up questions",
+        default=False,
+        db_default=False,
+        help_text="The model first makes each follow-up question one that can be searched for by itself. Costs a short "
+        "answer of the model for each.",
+    )
+    least_relevance = models.FloatField(
+        "least relevance",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0), MaxValueValidator(1)],
+        help_text="From 0 to 1. Where no passage is as like the question as this, the assistant says that it found "
+        "nothing, and asks no model. Empty: it always answers. `manage.py evaluate` helps to choose.",
+    )
     takes_attachments = models.BooleanField(
         "attachments", default=False, db_default=False, help_text="Whether a question may bring files along."
     )

@@ -8,7 +8,7 @@ from apps.assistants.models import Assistant
 from apps.assistants.prompting import prompt_for
 from apps.inference import gateway
 from apps.knowledge.models import Collection
-from apps.knowledge.search import search
+from apps.knowledge.search import passages
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.inference.endpoint import Endpoint
@@ -39,7 +39,7 @@ class Preview:
 async def preview(tenant: Tenant, assistant: Assistant, *, template: str, question: str, user: str) -> Preview:
     """Raises TemplateInvalid, PromptTooLong, or ModelUnavailable where no chat endpoint serves the tenant."""
     collections, endpoints = await unit(_setting, tenant, assistant)
-    found = await search(tenant, collections, question, limit=assistant.passages) if collections else []
+    found = await passages(tenant, collections, question, limit=assistant.passages, least=assistant.least_relevance)
     packed = prompt_for(
         tenant, assistant, template=template, question=question, user=user, found=found, endpoints=endpoints
     )

@@ -22,6 +22,7 @@ VARIANTS = {
 REASONS = {
     "length": "Cut off at the longest answer that the assistant allows.",
     "sources_only": "No model could be reached, so the passages found stand for an answer.",
+    "nothing_found": "No passage was relevant enough, so no model was asked.",
     "content_filter": "The model server's content filter ended the answer.",
 }
 CONTINUED, ANSWERED_AGAIN, EDITED = "Continued", "Answered again", "Edited"

@@ -14,10 +14,11 @@ from django.db import InterfaceError, OperationalError
 from apps.assistants.prompting import prompt_for
 from apps.conversations import metrics, turn
 from apps.conversations.models import Turn
+from apps.conversations.rewriting import rewritten
 from apps.conversations.running import Running
 from apps.edge.errors import ServiceUnavailable
 from apps.inference import gateway
-from apps.knowledge.search import search
+from apps.knowledge.search import passages
 from apps.tenants.scoping import no_connection
 from apps.usage.models import UsageRecord
 from chatbot.attachments import File
@@ -44,25 +45,55 @@ async def answer(running: Running) -> None:
     if running.opened.unmetered:
         raise ServiceUnavailable(retry_after=5)
     begun = running.opened.begun
-    found = list(begun.sources) if begun else await _found(running.opened)
+    found = list(begun.sources) if begun else await _found(running)
     running.outcome.timings = Timings(search_ms=_since(running.started))
     # A question is answered once it would survive this process.
     await running.journal.begun(running.kept)
+    if not begun and not found and _may_decline(running.opened):
+        _declines(running)
+        return
     if begun and await _goes_on(running, begun, found):
         return
     await _begins(running, found)
 
 
-async def _found(opened: turn.Opened) -> list[Source]:
+async def _found(running: Running) -> list[Source]:
+    opened = running.opened
+    text, running.rewriting = await rewritten(opened)
     for delay in (*SEARCH_RETRIES, None):
         try:
-            return list(await search(opened.tenant, opened.collections, opened.text, limit=opened.assistant.passages))
+            return await passages(
+                opened.tenant,
+                opened.collections,
+                text,
+                limit=opened.assistant.passages,
+                least=opened.assistant.least_relevance,
+            )
         except (OperationalError, InterfaceError) as error:
             if delay is None or not no_connection(error):
                 raise
             logger.warning("turn.search_failed", error=type(error).__name__, retry_in=delay)
             await asyncio.sleep(delay)
     raise AssertionError
+
+
+def _may_decline(opened: turn.Opened) -> bool:
+    """A file that came with the question may answer it all the same."""
+    return opened.assistant.least_relevance is not None and bool(opened.collections) and not opened.attachments
+
+
+def _declines(running: Running) -> None:
+    """Nothing that was found is relevant, so no model is asked: say what was searched."""
+    outcome, log = running.outcome, running.log
+    searched = ", ".join(sorted(collection.name for collection in running.opened.collections))
+    outcome.text = f"I found nothing about this. I searched: {searched}."
+    outcome.usage, outcome.bill = running.rewriting, UsageRecord.Bill.NONE
+    if running.rewriting.total_tokens:
+        outcome.bill = UsageRecord.Bill.ONCE
+    log.append(Sources([]))
+    log.append(Token(outcome.text))
+    outcome.timings = replace(outcome.timings, first_token_ms=_since(running.started))
+    outcome.state, outcome.finish_reason = Turn.State.FINISHED, "nothing_found"
 
 
 async def _begins(running: Running, found: Sequence[Source]) -> None:
@@ -206,7 +237,17 @@ def _asker(running: Running) -> Asker:
 
 
 def _used(running: Running, request: ChatRequest, reported: Usage | None) -> Usage:
-    """What is billed: of an answer that goes on, the server counts its beginning as prompt, if it counts at all."""
+    """What is billed, with what rewriting the question took."""
+    answered, rewriting = _answered(running, request, reported), running.rewriting
+    return Usage(
+        answered.prompt_tokens + rewriting.prompt_tokens,
+        answered.completion_tokens + rewriting.completion_tokens,
+        estimated=answered.estimated or (rewriting.estimated and rewriting.total_tokens > 0),
+    )
+
+
+def _answered(running: Running, request: ChatRequest, reported: Usage | None) -> Usage:
+    """Of an answer that goes on, the server counts its beginning as prompt, if it counts at all."""
     outcome, begun = running.outcome, running.opened.begun
     if not request.prefix:
         return reported or replace(outcome.usage, completion_tokens=estimate(outcome.text))

@@ -66,7 +66,9 @@ class ExtensionSerializer(_Shape):
 
     turn = serializers.CharField()
     state = serializers.ChoiceField(["finished", "stopped"])
-    finish_reason = serializers.CharField(help_text="stop, length, stopped, sources_only or the model server's word.")
+    finish_reason = serializers.CharField(
+        help_text="stop, length, stopped, sources_only, nothing_found or the model server's word."
+    )
     sources = SourceSerializer(many=True)
     citations = SourceSerializer(many=True)
     timings = AnswerTimingsSerializer()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from apps.conversations.journal import Journal, Kept
 from apps.conversations.log import Log
 from apps.conversations.turn import Opened, Outcome
+from chatbot.events import Usage
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +22,7 @@ class Running:
     journal: Journal
     kept: Kept
     outcome: Outcome = field(default_factory=Outcome)
+    rewriting: Usage = field(default_factory=lambda: Usage(0, 0, estimated=True))  # what that took of the model
     started: float = field(default_factory=time.perf_counter)
     stopping: bool = False
     refused: bool = False

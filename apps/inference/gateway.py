@@ -140,13 +140,16 @@ def share_with(others: int) -> None:
 def chat_endpoints(tenant: Tenant, chosen_id: uuid.UUID | None) -> list[Endpoint]:
     """The chat endpoints that may answer a tenant; a chosen one goes alone. As of the latest refresh(), which pool()
     does, too. Which of them is asked, the pool decides."""
-    return [
-        endpoint
-        for endpoint, tenants in _known
-        if endpoint.kind == "chat"
-        and (not tenants or tenant.pk in tenants)
-        and (chosen_id is None or endpoint.id == str(chosen_id))
-    ]
+    return [endpoint for endpoint in _serving(tenant, "chat") if chosen_id is None or endpoint.id == str(chosen_id)]
+
+
+def rerank_endpoints(tenant: Tenant) -> list[Endpoint]:
+    """The reranking endpoints that may serve a tenant, as of the latest refresh()."""
+    return _serving(tenant, "rerank")
+
+
+def _serving(tenant: Tenant, kind: Kind) -> list[Endpoint]:
+    return [endpoint for endpoint, tenants in _known if endpoint.kind == kind and (not tenants or tenant.pk in tenants)]
 
 
 async def pool() -> Pool:

@@ -22,6 +22,7 @@ from unfold.decorators import display
 from apps.inference.models import Endpoint
 from apps.knowledge import admin_sources as admin_sources  # noqa: PLC0414 - registers the sources
 from apps.knowledge import ingest
+from apps.knowledge.admin_search import search_page
 from apps.knowledge.admin_status import is_finished, status_html
 from apps.knowledge.admin_upload import FORMATS, download, statuses, upload_page
 from apps.knowledge.collections import create_collection, delete_collection
@@ -58,6 +59,8 @@ class CollectionForm(TenantForm):
         help_texts = {
             "slug": "Its name in the API. It cannot be changed later.",
             "description": "What its documents are about. Only your team reads this.",
+            "fields": "Names of your own by which searches can be narrowed, separated by commas, such as department. "
+            "Documents get their values through the API.",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -86,7 +89,7 @@ class CollectionAdmin(TenantAdmin):
     )
     list_display = ("name", "documents", "states", "passages", "bytes", "created_ago")
     search_fields = ("name", "slug")
-    fields = ("name", "slug", "description")
+    fields = ("name", "slug", "description", "fields")
     prepopulated_fields = {"slug": ("name",)}
 
     class Media:
@@ -134,14 +137,20 @@ class CollectionAdmin(TenantAdmin):
     def get_urls(self) -> list[URLPattern]:
         # Exempt, so that the size is checked before the CSRF check reads the body; upload_page then checks the token.
         upload = self.admin_site.admin_view(csrf_exempt(enters_alone(partial(upload_page, self))))
-        own = [path("<uuid:object_id>/upload/", upload, name="knowledge_collection_upload")]
+        search = self.admin_site.admin_view(enters_alone(partial(search_page, self)))
+        own = [
+            path("<uuid:object_id>/upload/", upload, name="knowledge_collection_upload"),
+            path("<uuid:object_id>/search/", search, name="knowledge_collection_search"),
+        ]
         return [*own, *super().get_urls()]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:
             super().save_model(request, obj, form, change)
             return
-        created = create_collection(obj.tenant, name=obj.name, slug=obj.slug, description=obj.description)
+        created = create_collection(
+            obj.tenant, name=obj.name, slug=obj.slug, description=obj.description, fields=obj.fields
+        )
         obj.pk, obj.index, obj.created = created.pk, created.index, created.created
         obj._state.adding = False
 
@@ -157,6 +166,7 @@ class CollectionAdmin(TenantAdmin):
             documents = reverse("admin:knowledge_document_changelist")
             context |= {
                 "totals": collection.totals or NO_DOCUMENTS,
+                "search_url": reverse("admin:knowledge_collection_search", args=[collection.pk]),
                 "upload_url": reverse("admin:knowledge_collection_upload", args=[collection.pk]),
                 "documents_url": f"{documents}?collection__id__exact={collection.pk}",
             }

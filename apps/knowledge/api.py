@@ -31,14 +31,16 @@ from apps.edge.schema import ERRORS, IDEMPOTENCY_KEY, MISSING, UPLOADS
 from apps.knowledge import storage
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
 from apps.knowledge.events_api import DocumentEvents
+from apps.knowledge.filters import read_fields, read_filters, read_tags
 from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
 from apps.knowledge.models import Collection, Document
 from apps.knowledge.parsers import UploadParser, refuse_unmeasured
-from apps.knowledge.search import search
+from apps.knowledge.search import find
 from apps.knowledge.serializers import (
     ArrivalsSerializer,
     CollectionChangeSerializer,
     CollectionSerializer,
+    DocumentChangeSerializer,
     DocumentSerializer,
     ReplaceSerializer,
     ResultsSerializer,
@@ -65,6 +67,8 @@ QUEUED = OpenApiExample(
         "status": "queued",
         "progress": {"done": 0, "total": 0, "unit": "passages"},
         "failure": None,
+        "tags": [],
+        "fields": {},
         "pages": 0,
         "passages": 0,
         "created": "2026-01-31T09:30:00Z",
@@ -151,7 +155,7 @@ class OneCollection(TenantView):
 
     @extend_schema(request=CollectionChangeSerializer, responses={200: CollectionSerializer, **ERRORS})
     def patch(self, request: Request, key: str) -> Response:
-        """Change its name or description."""
+        """Change its name, its description or the fields by which its documents can be told apart."""
         collection = find_collection(tenant_of(request), key)
         # Not save(): it would write a row anew that was deleted meanwhile.
         if changed := valid(CollectionChangeSerializer(collection, request.data, partial=True)):
@@ -238,7 +242,12 @@ class Documents(TenantView, generics.ListAPIView[Document]):
 
 
 class OneDocument(TenantView):
-    scopes = {"GET": "knowledge:read", "PUT": "knowledge:write", "DELETE": "knowledge:write"}
+    scopes = {
+        "GET": "knowledge:read",
+        "PUT": "knowledge:write",
+        "PATCH": "knowledge:write",
+        "DELETE": "knowledge:write",
+    }
     parser_classes = (UploadParser, BoundedJSONParser)
     unscoped = ("put",)
 
@@ -263,6 +272,22 @@ class OneDocument(TenantView):
             document = replace_document(tenant, document, **content_of(sent))
         settled = document.status == Document.Status.READY
         return shown(document, status.HTTP_200_OK if settled else status.HTTP_202_ACCEPTED)
+
+    @extend_schema(request=DocumentChangeSerializer, responses={200: DocumentSerializer, **ERRORS})
+    def patch(self, request: Request, document_id: uuid.UUID) -> Response:
+        """Change its tags or the values of its collection's fields."""
+        tenant = tenant_of(request)
+        document = find_document(tenant, document_id)
+        changed = valid(DocumentChangeSerializer(data=request.data))
+        if "tags" in changed:
+            changed["tags"] = read_tags(changed["tags"], "tags")
+        if "fields" in changed:
+            changed["fields"] = read_fields(document.collection, changed["fields"], "fields")
+        if changed:
+            # Not save(): a worker may be writing how far it has come.
+            Document.objects.for_tenant(tenant).filter(pk=document.pk).update(**changed)
+            acting.record(request, "document.changed", document, fields=sorted(changed))
+        return shown(find_document(tenant, document_id))
 
     @extend_schema(responses={204: None, **ERRORS})
     def delete(self, request: Request, document_id: uuid.UUID) -> Response:
@@ -328,8 +353,17 @@ class Search(Door):
         """The passages that a question finds, by meaning and by words; by words alone while no vector can be made."""
         asked = valid(SearchSerializer(data=read_body(request)))
         collection = await unit(find_collection, caller.tenant, asked["collection"])
-        found = await search(caller.tenant, [collection], asked["query"], limit=asked["limit"])
-        return JsonResponse({"results": [asdict(source) for source in found]})
+        filters = read_filters(collection, asked["filter"])
+        found = await find(caller.tenant, [collection], asked["query"], limit=asked["limit"], filters=filters)
+        return JsonResponse(
+            {
+                "results": [
+                    {**asdict(hit.source(n)), "scores": hit.scores, "why": hit.why}
+                    for n, hit in enumerate(found.hits, start=1)
+                ],
+                "timings": {**found.timings, "degraded": found.degraded},
+            }
+        )
 
 
 urlpatterns = [

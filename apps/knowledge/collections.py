@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection
@@ -20,7 +21,9 @@ from chatbot.errors import InvalidRequest, ModelUnavailable, NotFound
 DELETE_TIMEOUT = "60s"
 
 
-def create_collection(tenant: Tenant, *, name: str, slug: str | None = None, description: str = "") -> Collection:
+def create_collection(
+    tenant: Tenant, *, name: str, slug: str | None = None, description: str = "", fields: Sequence[str] = ()
+) -> Collection:
     """Without a slug, one is made of the name.
 
     Raises InvalidRequest for a malformed or taken slug, ModelUnavailable where no embedding endpoint serves the tenant.
@@ -33,7 +36,12 @@ def create_collection(tenant: Tenant, *, name: str, slug: str | None = None, des
     try:
         with tenant_scope(tenant):
             return Collection.objects.create(
-                tenant=tenant, name=name, slug=slug, description=description, index=_index(tenant)
+                tenant=tenant,
+                name=name,
+                slug=slug,
+                description=description,
+                fields=list(fields),
+                index=_index(tenant),
             )
     except IntegrityError as error:
         raise InvalidRequest(fields={"slug": f"There is a collection {slug!r} already."}) from error

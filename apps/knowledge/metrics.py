@@ -19,8 +19,8 @@ EMBEDDED = Counter("parley_passages_embedded_total", "Passages whose vector an e
 REUSED = Counter("parley_passages_reused_total", "Passages whose vector was taken from the document's last version.")
 SEARCH_SECONDS = Histogram(
     "parley_search_seconds",
-    "Seconds of a search, by part: the question's vector, or the database.",
+    "Seconds of a search, by part: the question's vector, the database, or reranking.",
     ["part"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15),
 )
-SEARCH_DEGRADED = Counter("parley_search_degraded_total", "Searches by words alone: no vector for the question.")
+SEARCH_DEGRADED = Counter("parley_search_degraded_total", "Searches without the question's vector, or not reranked.")

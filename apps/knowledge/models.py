@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.contrib.postgres.search import SearchVectorField
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -36,6 +38,22 @@ __all__ = [
 
 TITLE_CHARS = 300  # of a document, and of each heading above a passage
 URL_CHARS = 2000
+QUESTION_CHARS = 500  # of one that is judged
+FILTERS = ("tags", "source", "after", "before")  # what every search can be narrowed by; Collection.fields adds to them
+MOST_FIELDS, MOST_TAGS, TAG_CHARS = 20, 50, 50
+_FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def validate_fields(names: list[str]) -> None:
+    """Raises ValidationError unless each is a name that a filter may have."""
+    if len(names) > MOST_FIELDS:
+        raise ValidationError(f"There can be {MOST_FIELDS} fields.")
+    for name in names:
+        if not _FIELD.fullmatch(name) or name in FILTERS:
+            raise ValidationError(
+                f"{name!r} cannot name a field: use up to 40 lower-case letters, digits and underscores, a letter "
+                f"first, and none of {', '.join(FILTERS)}."
+            )
 
 
 class EmbeddingIndex(TenantOwned):
@@ -66,6 +84,14 @@ class Collection(TenantOwned):
     slug = models.CharField(max_length=63, validators=[slug_validator])
     description = models.TextField(blank=True)
     index = models.ForeignKey(EmbeddingIndex, on_delete=models.RESTRICT, related_name="collections", editable=False)
+    fields = ArrayField(
+        models.CharField(max_length=40),
+        default=list,
+        db_default=[],
+        blank=True,
+        validators=[validate_fields],
+        help_text="Names of your own by which its documents can be told apart in a search, such as department.",
+    )
     created = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -147,6 +173,9 @@ class Document(TenantOwned):
     needs = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
     # When the document is next sent to the workers, unless one holds it: it was just sent, it backs off, or it waits.
     next_attempt_at = models.DateTimeField(default=timezone.now)
+    tags = ArrayField(models.CharField(max_length=TAG_CHARS), default=list, db_default=[], blank=True)
+    # Values of the collection's own fields.
+    fields = models.JSONField(default=dict, db_default={}, blank=True)
     pages = models.PositiveIntegerField(default=0)
     passages = models.PositiveIntegerField(default=0)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
@@ -258,6 +287,7 @@ class Chunk(TenantOwned):
             # With the id, a search by vectors reads this index alone and no passage but those it returns.
             models.Index(fields=["tenant", "collection"], include=["id"], condition=Q(live=True), name="chunk_live"),
             GinIndex(fields=["tenant", "tsv"], name="chunk_words"),
+            GinIndex(models.F("tenant"), OpClass(models.F("text"), name="gin_trgm_ops"), name="chunk_trigrams"),
         ]
         constraints = [models.UniqueConstraint(fields=["document", "live", "position"], name="chunk_position_once")]
 
@@ -283,3 +313,25 @@ class Embedding(TenantOwned):
             models.Index(fields=["tenant", "index", "collection"], condition=Q(live=True), name="embedding_live")
         ]
         constraints = [models.UniqueConstraint(fields=["index", "chunk"], name="embedding_once")]
+
+
+class Judgement(TenantOwned):
+    """What somebody said of a passage that a question found: that it answers, or does not. `manage.py evaluate` reads
+    them. A passage goes by its document and the section it stands in, so that it may be cut anew."""
+
+    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="+")
+    document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="+")
+    question = models.CharField(max_length=QUESTION_CHARS)
+    section = models.CharField(max_length=TITLE_CHARS, blank=True)
+    right = models.BooleanField()
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("question", "created")
+        constraints = [
+            models.UniqueConstraint(fields=["document", "section", "question"], name="judgement_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.question

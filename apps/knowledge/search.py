@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
-from apps.knowledge import metrics, vectors
-from apps.knowledge.models import Collection, EmbeddingIndex
-from apps.tenants import statements
+from apps.knowledge import metrics, remembered, reranking, vectors
+from apps.knowledge.candidates import Candidate, Scope, candidates
+from apps.knowledge.filters import EVERYTHING, Filters
+from apps.knowledge.models import Collection
+from apps.knowledge.ranking import RECIPE, Hit, Recipe, fused, hits
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
 from chatbot.errors import ModelError
 from chatbot.events import Source
-from chatbot.fusion import fuse
+from chatbot.neighbours import Placed, joined
 
 log = structlog.get_logger(__name__)
 
@@ -24,60 +26,106 @@ CANDIDATES = 40  # of each kind; more than a caller asks for, so that fusion has
 DEEPER = 4  # how many times more are fetched when copies of the same text crowd out the rest
 # Embedding models read about 512 tokens, and some servers refuse more rather than cut it off.
 EMBEDDED_CHARS = 1_500
-# Each word is looked up by itself, and the rarest decide. Of the costliest question, all words that are common in the
-# collections, so much takes about 0.1 s on 10,000 passages.
-WORDED_CHARS = 16_000
-DECIDING_WORDS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Scope:
-    """Collections that share an index, and the question's vector in it; None where it could not be made."""
+class Found:
+    """hits: what was asked for, best first. stages: by name, each ranking on the way to them.
 
-    index: EmbeddingIndex
-    collections: list[uuid.UUID]
-    vector: list[float] | None
+    timings: milliseconds by part; rerank_ms is None where no model put them in order. degraded: which parts did without
+    what they need, each with the code of the error, as "vector: model_unavailable".
+    """
 
+    hits: list[Hit]
+    stages: dict[str, list[Candidate]]
+    timings: dict[str, float | None]
+    degraded: list[str]
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A passage and its places, from 1, among those near the question and those that share words with it."""
-
-    chunk: str
-    document: str
-    title: str
-    heading: list[str]
-    page: int | None
-    text: str
-    near: int | None
-    worded: int | None
+    @property
+    def relevance(self) -> float | None:
+        """How like the question the likest hit is, by the cosine of their vectors; None where there are none."""
+        return max((hit.similarity for hit in self.hits if hit.similarity is not None), default=None)
 
 
 async def search(tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int = 6) -> list[Source]:
-    """The `limit` best passages, numbered from 1; fewer only where there are no more. A text is given once.
+    """What find() finds, numbered from 1."""
+    found = await find(tenant, collections, text, limit=limit)
+    return [hit.source(n) for n, hit in enumerate(found.hits, start=1)]
 
-    Where an embedding endpoint fails, its collections are searched by words alone; raises no ModelError. Of a long
-    text only the first WORDED_CHARS are read.
+
+async def passages(
+    tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int, least: float | None = None
+) -> list[Source]:
+    """What a model reads: what find() finds, numbered from 1, with neighbours within a document made one.
+
+    Nothing where Found.relevance is below `least`. Without vectors nobody knows, and what was found is given.
+    """
+    found = await find(tenant, collections, text, limit=limit)
+    if least is not None and found.relevance is not None and found.relevance < least:
+        return []
+    return joined([Placed(hit.source(n), hit.candidate.position) for n, hit in enumerate(found.hits, start=1)])
+
+
+async def find(
+    tenant: Tenant,
+    collections: Sequence[Collection],
+    text: str,
+    *,
+    limit: int = 6,
+    filters: Filters = EVERYTHING,
+    recipe: Recipe = RECIPE,
+) -> Found:
+    """The `limit` best passages; fewer only where there are no more. A text is given once.
+
+    Where an embedding endpoint fails, its collections are searched by words alone, and where a reranking one does, its
+    say is left out; raises no ModelError. Of a long text only the first WORDED_CHARS are read.
     One database unit, with one statement for each embedding index, if the collections come with `index__endpoint`
     (find_collection() brings it).
     """
     if not collections:
-        return []
+        return Found([], {}, {"embedding_ms": 0.0, "database_ms": 0.0, "rerank_ms": None}, [])
     text = text.replace("\0", " ")
+    clock = Clock()
     scopes = await _scopes(tenant, collections, text)
+    clock.note("embedding_ms")
     depth = max(CANDIDATES, 2 * limit)
     while True:
         started = time.perf_counter()
-        found = await _candidates(tenant, scopes, text, depth)
+        rows = await candidates(tenant, scopes, text, depth, filters)
         metrics.SEARCH_SECONDS.labels("database").observe(time.perf_counter() - started)
-        sources = _ranked(found, limit)
-        exhausted = all(len(rows) < depth for rows in found)
-        if exhausted or len(sources) == limit:
-            return sources
+        found = fused(rows, recipe)
+        if all(len(of_scope) < depth for of_scope in rows) or len(found.order) >= limit:
+            break
         depth *= DEEPER
+    clock.note("database_ms")
+    degraded = [f"vector: {scope.failure}" for scope in scopes if scope.failure]
+    given = await reranking.scores(tenant, text, found.order) if recipe.rerank else ""
+    clock.note("rerank_ms")
+    if isinstance(given, str):
+        clock.timings["rerank_ms"] = None
+        degraded += [f"rerank: {given}"] if given else []
+        given = []
+    stages = dict(found.stages)
+    if given:
+        undiversified = replace(recipe, diversity=1)
+        stages["reranked"] = [hit.candidate for hit in hits(found.order, limit, undiversified, given)]
+    return Found(hits(found.order, limit, recipe, given), stages, clock.timings, degraded)
 
 
-async def _scopes(tenant: Tenant, collections: Sequence[Collection], text: str) -> list[_Scope]:
+class Clock:
+    """How long the parts of a search took, each since the one before it."""
+
+    def __init__(self) -> None:
+        self.timings: dict[str, float | None] = {}
+        self._last = time.perf_counter()
+
+    def note(self, part: str) -> None:
+        now = time.perf_counter()
+        self.timings[part] = round((now - self._last) * 1000, 1)
+        self._last = now
+
+
+async def _scopes(tenant: Tenant, collections: Sequence[Collection], text: str) -> list[Scope]:
     index_field = Collection._meta.get_field("index")
     if not all(
         index_field.is_cached(c) and c.index._meta.get_field("endpoint").is_cached(c.index) for c in collections
@@ -86,9 +134,7 @@ async def _scopes(tenant: Tenant, collections: Sequence[Collection], text: str) 
     groups: dict[uuid.UUID, list[Collection]] = {}
     for collection in collections:
         groups.setdefault(collection.index_id, []).append(collection)
-    return [
-        _Scope(group[0].index, [c.pk for c in group], await _vector(group[0].index, text)) for group in groups.values()
-    ]
+    return [await _scope(group, text) for group in groups.values()]
 
 
 def _with_indexes(tenant: Tenant, collections: Sequence[Collection]) -> list[Collection]:
@@ -96,74 +142,19 @@ def _with_indexes(tenant: Tenant, collections: Sequence[Collection]) -> list[Col
     return list(rows.filter(pk__in=[collection.pk for collection in collections]))
 
 
-async def _vector(index: EmbeddingIndex, text: str) -> list[float] | None:
+async def _scope(collections: Sequence[Collection], text: str) -> Scope:
+    """Collections of one index."""
+    index, ids = collections[0].index, [collection.pk for collection in collections]
+    read = text[:EMBEDDED_CHARS]
+    if known := await remembered.vector_of(index, read):
+        return Scope(index, ids, known)
     started = time.perf_counter()
     try:
-        (vector,) = await vectors.embed(index, [text[:EMBEDDED_CHARS]], input_type="query")
+        (vector,) = await vectors.embed(index, [read], input_type="query")
     except ModelError as error:
         log.warning("search.degraded", index=str(index.pk), code=error.code)
         metrics.SEARCH_DEGRADED.inc()
-        return None
+        return Scope(index, ids, None, failure=error.code)
     metrics.SEARCH_SECONDS.labels("embedding").observe(time.perf_counter() - started)
-    return vector
-
-
-# Both kinds of candidates (migrations/0007_search.py) and their passages come in one statement, so from one snapshot: a
-# swap is seen wholly or not at all.
-_STATEMENT = """
-    SELECT c.id::text, c.document_id::text,
-        (SELECT d.title FROM knowledge_document d WHERE d.tenant_id = %(tenant)s AND d.id = c.document_id),
-        c.heading, c.page, c.text, ranked.near, ranked.worded
-    FROM ranked_passages(
-        %(index)s, %(collections)s, %(vector)s::halfvec, %(text)s, %(depth)s, %(deciding)s
-    ) ranked JOIN knowledge_chunk c USING (id)
-    WHERE c.tenant_id = %(tenant)s
-"""
-
-
-async def _candidates(tenant: Tenant, scopes: Sequence[_Scope], text: str, depth: int) -> list[list[_Candidate]]:
-    """For each scope its candidates, at most 2 * depth, in no particular order."""
-    found = []
-    async with statements.transaction(tenant) as connection:
-        for scope in scopes:
-            cursor = await connection.execute(
-                _STATEMENT,
-                {
-                    "tenant": tenant.pk,
-                    "collections": scope.collections,
-                    "index": scope.index.pk,
-                    "vector": None if scope.vector is None else str(scope.vector),
-                    "text": text[:WORDED_CHARS],
-                    "deciding": DECIDING_WORDS,
-                    "depth": depth,
-                },
-            )
-            found.append([_Candidate(*row) for row in await cursor.fetchall()])
-    return found
-
-
-def _ranked(found: Sequence[Sequence[_Candidate]], limit: int) -> list[Source]:
-    candidates = {candidate.chunk: candidate for rows in found for candidate in rows}
-    rankings = []
-    for rows in found:
-        rankings.append([c.chunk for c in sorted(rows, key=lambda c: c.near or 0) if c.near])
-        rankings.append([c.chunk for c in sorted(rows, key=lambda c: c.worded or 0) if c.worded])
-    best: dict[str, tuple[_Candidate, float]] = {}
-    for key, score in fuse(rankings):
-        if len(best) == limit:
-            break  # the rest need not be compared
-        best.setdefault(" ".join(candidates[key].text.split()), (candidates[key], score))
-    return [_source(n, *pair) for n, pair in enumerate(best.values(), start=1)]
-
-
-def _source(n: int, candidate: _Candidate, score: float) -> Source:
-    return Source(
-        n=n,
-        chunk=candidate.chunk,
-        document=candidate.document,
-        title=candidate.title,
-        heading=candidate.heading,
-        page=candidate.page,
-        text=candidate.text,
-        score=score,
-    )
+    await remembered.keep(index, read, vector)
+    return Scope(index, ids, vector)

@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.edge.fields import ModelSerializer, Number, Text
-from apps.knowledge.models import TITLE_CHARS, URL_CHARS, Collection, Document
+from apps.knowledge.models import MOST_TAGS, TAG_CHARS, TITLE_CHARS, URL_CHARS, Collection, Document
 from chatbot.errors import InvalidRequest, ParleyError
 from chatbot.formats import LABELS
 
@@ -22,7 +22,7 @@ class CollectionSerializer(ModelSerializer[Collection]):
 
     class Meta:
         model = Collection
-        fields = ("id", "name", "slug", "description", "documents", "created")
+        fields = ("id", "name", "slug", "description", "fields", "documents", "created")
         read_only_fields = ("id", "created")
 
 
@@ -31,7 +31,7 @@ class CollectionChangeSerializer(ModelSerializer[Collection]):
 
     class Meta:
         model = Collection
-        fields = ("name", "description")
+        fields = ("name", "description", "fields")
 
 
 class ProgressSerializer(serializers.Serializer[Document]):
@@ -69,6 +69,8 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
             "status",
             "progress",
             "failure",
+            "tags",
+            "fields",
             "pages",
             "passages",
             "created",
@@ -78,6 +80,13 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
     @extend_schema_field(FailureSerializer(allow_null=True))
     def get_failure(self, document: Document) -> dict[str, Any] | None:
         return dict(FailureSerializer(document).data) if document.failure_code else None
+
+
+class DocumentChangeSerializer(serializers.Serializer[Any]):
+    """What searches can be narrowed by; each replaces what was there."""
+
+    tags = serializers.ListField(child=Text(max_length=TAG_CHARS), required=False, max_length=MOST_TAGS)
+    fields = serializers.DictField(required=False, help_text="Values of the fields that the collection declares.")  # type: ignore[assignment]
 
 
 class RefusalSerializer(serializers.Serializer[Any]):
@@ -146,6 +155,11 @@ class SearchSerializer(serializers.Serializer[Any]):
     collection = Text(max_length=64, help_text="Slug or id.")
     query = Text(max_length=settings.PARLEY_MAX_QUESTION_CHARS)
     limit = Number(min_value=1, max_value=50, required=False, default=6)
+    filter = serializers.DictField(
+        required=False,
+        default=dict,
+        help_text="Narrows by documents: tags, source, after, before, and the fields that the collection declares.",
+    )
 
 
 class SourceSerializer(serializers.Serializer[Any]):
@@ -161,5 +175,32 @@ class SourceSerializer(serializers.Serializer[Any]):
     score = serializers.FloatField(help_text="By reciprocal ranks: it orders these passages and means nothing else.")
 
 
+class ScoresSerializer(serializers.Serializer[Any]):
+    """What each way to find it says of a passage; null where it says nothing."""
+
+    vector = serializers.FloatField(allow_null=True, help_text="Likeness of the vectors, by the cosine; 1 at most.")
+    text = serializers.FloatField(allow_null=True, help_text="Weight of the words it shares, by their rarity.")
+    trigram = serializers.FloatField(allow_null=True, help_text="Likeness of spellings, 1 for each word that is there.")
+    fused = serializers.FloatField(help_text="The places in these lists, added up.")
+    rerank = serializers.FloatField(allow_null=True, help_text="By the reranking model's own scale.")
+
+
+class ResultSerializer(SourceSerializer):
+    scores = ScoresSerializer()
+    why = serializers.CharField(help_text="Where it stood in each list, in words.")
+
+
+class SearchTimingsSerializer(serializers.Serializer[Any]):
+    embedding_ms = serializers.FloatField()
+    database_ms = serializers.FloatField()
+    rerank_ms = serializers.FloatField(allow_null=True, help_text="null where no model put them in order.")
+    degraded = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="What had to be done without, with the code of the error: `vector: model_unavailable`, "
+        "`rerank: too_late`.",
+    )
+
+
 class ResultsSerializer(serializers.Serializer[Any]):
-    results = SourceSerializer(many=True)
+    results = ResultSerializer(many=True)
+    timings = SearchTimingsSerializer()

@@ -73,7 +73,7 @@ export interface Turn {
   answer: string; // Markdown, as far as it has come
   state: "sending" | "waiting" | "queued" | "answering" | "finished" | "stopped" | "failed";
   queue: { position: number; wait: number | null; waking: string } | null;
-  finishReason: "stop" | "length" | "stopped" | "sources_only" | null;
+  finishReason: "stop" | "length" | "stopped" | "sources_only" | "nothing_found" | null;
   sources: Source[]; // those received
   citations: Source[]; // those the finished answer refers to
   problem: Problem | null;

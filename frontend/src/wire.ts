@@ -34,7 +34,7 @@ export type TurnFrame = Placed &
     | {
         type: "turn.finished";
         state: "finished" | "stopped";
-        finish_reason: "stop" | "length" | "stopped" | "sources_only";
+        finish_reason: "stop" | "length" | "stopped" | "sources_only" | "nothing_found";
         answer: string;
         text: string;
         citations: WireSource[];
@@ -106,7 +106,7 @@ export interface WireAttachment extends Attachment {
 export interface WireTurn {
   id: string;
   state: "queued" | "running" | "finished" | "stopped" | "interrupted" | "failed";
-  finish_reason: "stop" | "length" | "stopped" | "sources_only" | "" | null;
+  finish_reason: "stop" | "length" | "stopped" | "sources_only" | "nothing_found" | "" | null;
   answer: { id: string } | null;
   text: string;
   citations: WireSource[];

@@ -46,7 +46,8 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
         ("POST", "documents", '{"collection": "{collection}", "text": "x"}'),
     ],
     "api/v1/documents/<uuid:document_id>": [
-        (method, "documents/{document}", '{"text": "x"}') for method in ("GET", "PUT", "DELETE")
+        (method, "documents/{document}", body)
+        for method, body in (("GET", ""), ("PUT", '{"text": "x"}'), ("PATCH", '{"tags": ["x"]}'), ("DELETE", ""))
     ],
     "api/v1/documents/<uuid:document_id>/events": [("GET", "documents/{document}/events", "")],
     "api/v1/documents/<uuid:document_id>/retry": [("POST", "documents/{document}/retry", "")],

@@ -166,7 +166,7 @@ def test_10_the_search_looks_in_the_scope_s_tenant_alone(unfiltered: Cast) -> No
     with tenant_scope(acme):
         chunk = Chunk.objects.filter(live=True).select_related("collection").first()
     assert chunk is not None
-    ask = "SELECT id FROM ranked_passages(%s, %s, NULL, %s, 40, 32)"
+    ask = "SELECT id FROM hybrid_passages(%s, %s, NULL, %s, 40, 32, '{}', NULL)"
     values = (chunk.collection.index_id, [chunk.collection_id], chunk.text)
 
     def found() -> list[Any]:

@@ -118,6 +118,7 @@ def hostile(database: None, models: FakeInference) -> Hostile:
         reverse("admin:tenants_apikey_changelist"),
         reverse("admin:usage_usagerecord_changelist"),
         reverse("admin:knowledge_collection_upload", args=[collection.pk]),
+        reverse("admin:knowledge_collection_search", args=[collection.pk]) + "?q=img",
         reverse("admin:search") + "?s=img&extended=1",
         reverse("admin:conversations_conversation_changelist") + f"?q={SHORT}",
     ]

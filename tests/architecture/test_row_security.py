@@ -22,7 +22,11 @@ ELSEWHERE = {"tenants_tenant": "id", "tenants_audithead": "chain"}
 # Functions that work as the owner of the tables, each with its reason.
 OF_THE_OWNER = {"audit_append": "it writes what the app's role may only read, in the chain of app.tenant alone"}
 # What functions tell beside whose a row is.
-TOLD = {"key_of": {"digest"}, "ranked_passages": {"near", "worded"}}
+TOLD = {
+    "key_of": {"digest"},
+    "ranked_passages": {"near", "worded"},
+    "hybrid_passages": {"near", "distance", "worded", "weight", "alike", "similarity"},
+}
 ANSWERS = {"tenant_id", "id"}
 TENANT = "({column} = (current_setting('app.tenant'::text))::uuid)"
 MAINTENANCE = "(current_setting('app.maintenance'::text, true) = 'on'::text)"
@@ -167,7 +171,7 @@ def test_the_search_role_reads_no_more_than_its_functions_name(servers: Backends
     )
     assert whole == []
     for table, column in [
-        ("knowledge_chunk", "text"),
+        ("knowledge_chunk", "heading"),
         ("conversations_message", "text"),
         ("webhooks_webhook", "secret"),
     ]:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot.fusion import fuse
+from chatbot.fusion import diverse, fuse
 
 rankings = st.lists(st.lists(st.integers(0, 20), unique=True, max_size=12), max_size=4)
 
@@ -45,3 +45,23 @@ def test_one_list_keeps_its_order(ranking: list[int]) -> None:
 def test_leading_every_list_leads_the_result(lists: list[list[int]], key: int) -> None:
     led = [[key, *(other for other in ranking if other != key)] for ranking in lists]
     assert not led or fuse(led)[0][0] == key
+
+
+def test_one_group_alone_keeps_its_order() -> None:
+    ranked = [("a1", 1.0), ("a2", 0.9), ("a3", 0.8)]
+    assert list(diverse(ranked, lambda key: key[0], decay=0.1)) == ranked
+
+
+def test_others_come_in_between_where_they_are_nearly_as_good() -> None:
+    ranked = [("a1", 1.0), ("a2", 0.99), ("a3", 0.98), ("b1", 0.9), ("c1", 0.1)]
+    order = [key for key, _ in diverse(ranked, lambda key: key[0], decay=0.9)]
+    assert order == ["a1", "b1", "a2", "a3", "c1"]
+
+
+@given(st.lists(st.tuples(st.integers(), st.floats(0, 1)), unique_by=lambda pair: pair[0]), st.floats(0.01, 1))
+def test_nothing_is_left_out_and_the_best_stays_first(ranked: list[tuple[int, float]], decay: float) -> None:
+    ranked.sort(key=lambda pair: -pair[1])
+    order = list(diverse(ranked, lambda key: key % 3, decay=decay))
+    assert sorted(order) == sorted(ranked)
+    assert order[:1] == ranked[:1]
+    assert [score for _, score in diverse(ranked, lambda key: key % 3, decay=1)] == [score for _, score in ranked]

@@ -52,6 +52,8 @@ def test_an_upload_is_accepted_ingested_and_shown(client: Client, acme: Tenant, 
         "status": "ready",
         "progress": {"done": 1, "total": 1, "unit": "passages"},
         "failure": None,
+        "tags": [],
+        "fields": {},
         "pages": 1,
         "passages": 1,
     }

@@ -297,3 +297,30 @@ def test_a_vector_of_another_dimension_cannot_be_stored(acme: Tenant, manuals: C
                 dimension=dimension,
                 vector=[1.0, 0.0, 0.0],
             )
+
+
+def test_words_that_are_spelled_otherwise_find_their_passage(
+    acme: Tenant, manuals: Collection, document: Document
+) -> None:
+    for n in range(60):
+        make_passage(tenant=acme, document=document, text=f"Number {n} tells of rotors and of valves.")
+    make_passage(tenant=acme, document=document, text="The impeller is set by PARLEY_IMPELLER_SPEED.")
+    for question in ("impelller", "PARLEY_IMPELER_SPEED", "what is an imppeller?"):
+        assert "impeller" in find(acme, manuals, text=question)[0].text, question
+
+
+def test_no_single_document_has_all_the_say(acme: Tenant, manuals: Collection, document: Document) -> None:
+    for angle in range(20):
+        make_passage(tenant=acme, document=document, text=f"No. {angle}", vector=toward(1, 1 + angle / 100))
+    other = make_document(tenant=acme, collection=manuals, title="Another")
+    make_passage(tenant=acme, document=other, text="Of another.", vector=toward(1, 2))
+    assert "Another" in {source.title for source in find(acme, manuals, text="zzz", limit=6)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x", "seal " * 10_000, "מה זה אטם؟ ما هو", "1' OR '1'='1' UNION SELECT *", "\u202eseal", "%_%_%", "-.-.-.-"],
+)
+def test_odd_questions_have_an_honest_answer(acme: Tenant, manuals: Collection, document: Document, text: str) -> None:
+    make_passage(tenant=acme, document=document, text="Replace the seal.", vector=toward(1, 10))
+    assert [source.text for source in find(acme, manuals, text=text)] == ["Replace the seal."]

@@ -20,7 +20,7 @@ MANY = """
     SELECT gen_random_uuid(), %s, %s, %s, true, n, 'the pump has seal number' || n, '{}', 5, ''
     FROM generate_series(1, %s) n
 """
-SEARCH = "SELECT id FROM ranked_passages(%s, %s, NULL, 'Where is number7?', 40, 32)"
+SEARCH = "SELECT id FROM hybrid_passages(%s, %s, NULL, 'Where is number7?', 40, 32, '{number7}', NULL)"
 DIRECTLY = "SELECT id FROM knowledge_chunk c WHERE c.tenant_id = %s AND c.live AND c.tsv @@ 'number7'::tsquery"
 
 
@@ -64,6 +64,16 @@ def test_words_are_looked_up_in_their_index(
     [plan] = [plan for plan in told if "deciding" in plan]
     assert "Bitmap Index Scan on chunk_words" in plan
     assert [line for line in conditions(plan) if f"tenant_id = '{acme.pk}'" in line and "tsv @@" in line]
+
+
+def test_spellings_are_looked_up_in_their_index(
+    plans: tuple[psycopg.Connection, list[str]], acme: Tenant, document: Document
+) -> None:
+    connection, told = plans
+    asked = SEARCH.replace("number7", "numberr7")
+    assert connection.execute(asked, (document.collection.index_id, [document.collection_id])).fetchall()
+    [plan] = [plan for plan in told if "deciding" in plan]
+    assert [line for line in conditions(plan) if f"tenant_id = '{acme.pk}'" in line and "text %> spelled" in line], plan
 
 
 def test_the_policy_alone_would_let_it_read_every_passage(

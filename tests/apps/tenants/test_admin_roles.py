@@ -113,6 +113,7 @@ def test_the_admin_shows_no_more_than_a_key_of_the_same_role_reads() -> None:
         ("assistants_prompt_publish", Prompt),
         ("assistants_prompt_preview", Prompt),
         ("knowledge_collection_upload", Collection),
+        ("knowledge_collection_search", Collection),
         ("knowledge_document_retry", Document),
     ],
 )

@@ -15,7 +15,7 @@ from apps.tenants.row_security import BindReferences, DefinerFunction, Protect
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('knowledge', '0010_tombstones'),
+        ('knowledge', '0015_judgements'),
         ('tenants', '0005_row_level_security'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
