@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from apps.access.authentication import Caller
+from apps.conversations import rewriting
 from apps.conversations.turn import Opened
 from apps.tenants.models import EndUser
 from apps.usage import meter, remembering
@@ -52,6 +53,8 @@ def most(opened: Opened) -> Amounts:
         prompt += estimate(opened.begun.text)
     if room := min((endpoint.context_length for endpoint in opened.endpoints), default=0):
         prompt = min(prompt, max(0, room - answer))
+    to_rewrite, rewritten = rewriting.most(opened)
+    prompt, answer = prompt + to_rewrite, answer + rewritten
     money = [endpoint.prompt_price * prompt + endpoint.completion_price * answer for endpoint in opened.endpoints]
     cost = max(money, default=Decimal(0)) / 1_000_000
     return Amounts(requests=1, tokens=prompt + answer, cost=cost_units(cost), turns=1)

@@ -29,7 +29,7 @@ async def rewritten(opened: Opened) -> tuple[str, Usage]:
     """What is searched for, and what the model used for that: the question as it is, and nothing, unless the assistant
     rewrites questions and there is a conversation to do it with."""
     nothing = Usage(0, 0, estimated=True)
-    if not (opened.assistant.rewrites_questions and opened.history and opened.collections):
+    if not _rewrites(opened):
         return opened.text, nothing
     request = ChatRequest((Message("system", _INSTRUCTIONS), Message("user", _told(opened))), MAX_TOKENS, temperature=0)
     pool = await gateway.pool()
@@ -49,6 +49,15 @@ async def rewritten(opened: Opened) -> tuple[str, Usage]:
     prompt = sum(estimate(message.content) for message in request.messages)
     used = reported or Usage(prompt, estimate(said), estimated=True)
     return next((line.strip() for line in said.splitlines() if line.strip()), opened.text), used
+
+
+def most(opened: Opened) -> tuple[int, int]:
+    """The tokens that it may take at most: of the prompt, and of the question that it makes."""
+    return (estimate(_INSTRUCTIONS) + estimate(_told(opened)), MAX_TOKENS) if _rewrites(opened) else (0, 0)
+
+
+def _rewrites(opened: Opened) -> bool:
+    return bool(opened.assistant.rewrites_questions and opened.history and opened.collections)
 
 
 def _told(opened: Opened) -> str:

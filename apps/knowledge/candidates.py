@@ -58,7 +58,7 @@ class Candidate:
     similarity: float | None
 
 
-# All kinds of candidates (migrations/0012b_hybrid.py) and their passages come in one statement, so from one snapshot: a
+# All kinds of candidates (migrations/0014_hybrid.py) and their passages come in one statement, so from one snapshot: a
 # swap is seen wholly or not at all.
 _STATEMENT = """
     SELECT c.id::text, c.document_id::text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from apps.assistants.models import Assistant
 from apps.conversations import rewriting
 from apps.tenants.scoping import platform_unit
+from apps.usage.models import UsageRecord
 from tests.apps.conversations.conftest import PASSAGE, Api, World
 from tests.fakes.inference import Reply
 
@@ -67,6 +69,22 @@ async def test_a_follow_up_is_searched_for_as_the_model_rewrote_it(world: World,
     assert asked == "and when?"
     bill = await world.bill(body["id"])
     assert bill.completion_tokens == 2  # of both answers, each one token
+
+
+async def test_what_rewriting_may_use_is_reserved_with_the_question(world: World, api: Api) -> None:
+    reserved = []
+    for rewrites in (False, True):
+        await switch(world, rewrites_questions=rewrites)
+        world.script("Yes.")
+        await api.ask(world.turns, "prime?")
+        world.script("prime the pump?", delay=0.3)
+        world.script("Yes.")
+        asking = asyncio.ensure_future(api.ask(world.turns, "and when?"))
+        while not (open_ones := await platform_unit(lambda: list(UsageRecord.objects.filter(state="reserved")))):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        reserved.append(open_ones[0].reserved_tokens)
+        await asking
+    assert reserved[1] > reserved[0] + rewriting.MAX_TOKENS
 
 
 async def test_switched_off_it_costs_nothing(world: World, api: Api) -> None:
