@@ -1,6 +1,7 @@
 /** Using the widget: writing, keys, focus, consent, hand-off and the list of conversations. */
 import { describe, expect, test, vi } from "vitest";
 import { makeSettings, makeState, makeTurn, stateOf } from "../dev/states";
+import { sizeOf } from "../src/parts/Attached";
 import { FULL_SCREEN } from "../src/parts/Panel";
 import { press, show, write } from "./shown";
 
@@ -90,6 +91,15 @@ describe("files", () => {
     shown.named("Remove report.pdf").click();
     expect(shown.store.calls).toEqual([["detach", "1"]]);
     expect(shown.focused()).toBe(shown.named("Attach files"));
+  });
+
+  test("are told with their size", () => {
+    expect([1, 37, 48_211, 4_120_000].map((size) => sizeOf(size, "en"))).toEqual([
+      "1 byte",
+      "37 bytes",
+      "48.2 kB",
+      "4.1 MB",
+    ]);
   });
 
   test("stand above their question", () => {

@@ -29,6 +29,8 @@ export function Clip() {
 /** Bytes in the largest unit of which they are one at least. */
 export function sizeOf(bytes: number, locale: string): string {
   const power = Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
-  const style = { style: "unit", unit: UNITS[power]!, unitDisplay: "short", maximumFractionDigits: 1 } as const;
+  // In short, a few bytes would be "37 byte".
+  const unitDisplay = power ? "short" : "long";
+  const style = { style: "unit", unit: UNITS[power]!, unitDisplay, maximumFractionDigits: 1 } as const;
   return new Intl.NumberFormat(locale, style).format(bytes / 1000 ** power);
 }

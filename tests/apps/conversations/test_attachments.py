@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from apps.conversations import attaching
+from apps.access.rates import Rate
+from apps.conversations import attaching, attaching_api
 from apps.conversations.models import Attached, Attachment, Conversation, Message, Turn
 from apps.tenants.models import EndUser
 from apps.tenants.scoping import platform_unit, unit
@@ -144,6 +145,13 @@ async def test_a_conversation_has_so_many(world: World, api: Api, monkeypatch: p
     monkeypatch.setattr(attaching, "MOST_KEPT", 2)
     answers = await asyncio.gather(*(attach(world, api, f"{number}.txt") for number in range(4)))
     assert sorted(answer.status_code for answer in answers) == [201, 201, 400, 400]
+
+
+async def test_one_end_user_sends_so_many_in_a_time(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attaching_api, "FILES", Rate(burst=1, every=600.0))
+    assert (await attach(world, api)).status_code == 201
+    refused = await attach(world, api)
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
 
 
 # --- Quotas -----------------------------------------------------------------------------------------------------------
