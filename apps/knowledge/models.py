@@ -19,6 +19,7 @@ from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 TITLE_CHARS = 300  # of a document, and of each heading above a passage
 URL_CHARS = 2000
+LARGE_BYTES = 4 * 2**20  # of a file that workers of its own read, lest others wait for minutes
 
 
 class EmbeddingIndex(TenantOwned):
@@ -75,10 +76,20 @@ class DocumentQuerySet(TenantQuerySet["Document"]):
         """Unclaimed, and neither backing off nor already sent to the workers a moment ago."""
         return self.unclaimed(now).filter(next_attempt_at__lte=now)
 
-    def in_flight(self, now: datetime.datetime) -> DocumentQuerySet:
-        """Being worked on, or sent to the workers and waiting there."""
-        sent = Q(status=Document.Status.QUEUED, next_attempt_at__gt=now)
-        return self.unfinished().filter(Q(lease_until__gte=now) | sent)
+    def sent(self, now: datetime.datetime) -> DocumentQuerySet:
+        """Sent to the workers a moment ago, none of which has taken them yet."""
+        return self.unclaimed(now).filter(status=Document.Status.QUEUED, next_attempt_at__gt=now)
+
+    def held(self, now: datetime.datetime) -> DocumentQuerySet:
+        """Those that workers are at."""
+        return self.unfinished().filter(lease_until__gte=now)
+
+    def small(self) -> DocumentQuerySet:
+        """Those that are soon read, as far as their size tells; also what is yet to be fetched."""
+        return self.filter(size__lte=LARGE_BYTES)
+
+    def large(self) -> DocumentQuerySet:
+        return self.filter(size__gt=LARGE_BYTES)
 
 
 class Document(TenantOwned):
@@ -143,6 +154,13 @@ class Document(TenantOwned):
             models.Index(fields=["tenant", "stored"], name="document_by_bytes"),
             models.Index(
                 fields=["next_attempt_at"], condition=~Q(status__in=["ready", "failed"]), name="document_unfinished"
+            ),
+            # Whose turn it is, and how many stand before it: few pages are read, however many wait.
+            models.Index(
+                fields=["tenant", "created"],
+                include=["size", "status", "next_attempt_at", "lease_until"],
+                condition=~Q(status__in=["ready", "failed"]),
+                name="document_turns",
             ),
         ]
         constraints = [

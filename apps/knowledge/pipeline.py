@@ -69,10 +69,11 @@ class BytesGoneError(ExtractionFailed):
 
 
 async def run(tenant_id: uuid.UUID, document_id: uuid.UUID) -> None:
-    """Ingest a document that no other worker holds, and send its tenant's next ones."""
+    """Ingest a document that no other worker holds; its tenant's next one is sent at once, and again at the end."""
     document = await unit(lease.claim, tenant_id, document_id)
     if document is None:
         return
+    await unit(queue.send_due, tenant_id)
     with structlog.contextvars.bound_contextvars(tenant=document.tenant.slug, document=str(document_id)):
         outcome = await _attempt(document)
         metrics.INGESTED.labels(outcome).inc()

@@ -79,7 +79,7 @@ class Works:
 
     def waiting_messages(self) -> int:
         with self.world.stores.redis.client() as redis:
-            return int(redis.llen("celery"))
+            return int(redis.llen("documents") + redis.llen("large-documents"))
 
     def give_again(self) -> None:
         """What workers have taken and not acknowledged goes to others, as when the visibility timeout is over."""

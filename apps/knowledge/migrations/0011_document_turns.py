@@ -1,0 +1,20 @@
+"""The order in which documents are taken up."""
+
+from django.conf import settings
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('knowledge', '0010_tombstones'),
+        ('tenants', '0005_row_level_security'),
+        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+    ]
+
+    operations = [
+        migrations.AddIndex(
+            model_name='document',
+            index=models.Index(condition=models.Q(('status__in', ['ready', 'failed']), _negated=True), fields=['tenant', 'created'], include=('size', 'status', 'next_attempt_at', 'lease_until'), name='document_turns'),
+        ),
+    ]
