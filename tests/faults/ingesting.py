@@ -186,6 +186,15 @@ class Works:
         asked = self.world.model.requests("/v1/embeddings")
         return [text for request in asked for text in request["payload"]["input"] if marked in text and "\n" in text]
 
+    def stored_texts(self, document: str) -> set[str]:
+        """Of the passages that have a vector, as the model server was given them."""
+        rows = self.world.stores.postgres.rows(
+            "SELECT d.title, c.heading, c.text FROM knowledge_chunk c JOIN knowledge_document d ON d.id = c.document_id"
+            " JOIN knowledge_embedding e ON e.chunk_id = c.id WHERE d.id = %s",
+            document,
+        )
+        return {"\n".join([" > ".join(dict.fromkeys([title, *heading])), text]) for title, heading, text in rows}
+
     def is_whole(self, document: str, texts: set[str]) -> None:
         """It is ready, once: each passage with its one vector, all live, and each paid for once.
 
