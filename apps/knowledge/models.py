@@ -145,6 +145,8 @@ class Document(TenantOwned):
 
     objects: ClassVar[Any] = DocumentQuerySet.as_manager()
 
+    ahead: int | None = None  # documents that are taken before it, once queue.count_ahead() has counted them
+
     class Meta:
         ordering = ("-created",)
         indexes = [
@@ -195,6 +197,15 @@ class Document(TenantOwned):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def is_large(self) -> bool:
+        return self.size > LARGE_BYTES
+
+    @property
+    def pauses(self) -> bool:
+        """It goes on at `next_attempt_at`."""
+        return self.status in (self.Status.RETRYING, self.Status.WAITING)
 
 
 class Tombstone(TenantOwned):

@@ -9,27 +9,22 @@ from __future__ import annotations
 import asyncio
 import datetime
 import random
-import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import structlog
-from django.core.files.storage import default_storage
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from apps.knowledge import announcing, embedding, fetching, lease, metering, metrics, passages, queue
+from apps.knowledge import announcing, embedding, fetching, lease, metering, metrics, passages, queue, reading
 from apps.knowledge.lease import SupersededError
 from apps.knowledge.models import Chunk, Document
 from apps.tenants.scoping import unit
 from apps.usage.ingesting import QuotaUsedUp
 from chatbot.chunking import split
 from chatbot.errors import ExtractionFailed, ModelError, StorageFull
-from chatbot.extraction import Extracted, extract
 from chatbot.fetching import SourceUnavailable
 
 log = structlog.get_logger(__name__)
@@ -47,11 +42,6 @@ class NoTextError(ExtractionFailed):
 class InterruptedTooOftenError(ExtractionFailed):
     code = "interrupted"
     default_message = "Ingestion was interrupted again and again."
-
-
-class BytesGoneError(ExtractionFailed):
-    code = "bytes_missing"
-    default_message = "The stored file is gone. Upload the document again."
 
 
 async def run(tenant_id: uuid.UUID, document_id: uuid.UUID) -> None:
@@ -98,8 +88,8 @@ async def _work(document: Document) -> None:
     if not await unit(_begin, document):
         await unit(metering.refuse_unread, document)
         with _timed("extracting"):
-            extracted = await asyncio.to_thread(_extracted, document)
-        await unit(lease.write, document, status=Document.Status.CHUNKING)
+            extracted = await reading.extracted(document)
+        await unit(lease.write, document, status=Document.Status.CHUNKING, progress_done=0, progress_total=0)
         with _timed("chunking"):
             title = passages.title(document, extracted)
             cut = await asyncio.to_thread(split, extracted, title=title)
@@ -124,22 +114,11 @@ def _begin(document: Document) -> bool:
     pending = passages.pending(document)
     total = pending.count()
     if total == 0:
-        lease.write(document, status=Document.Status.EXTRACTING)
+        lease.write(document, status=Document.Status.EXTRACTING, progress_done=0, progress_total=0)
         return False
     done = pending.filter(embeddings__index=document.collection.index_id).count()
     lease.write(document, status=Document.Status.EMBEDDING, progress_done=done, progress_total=total)
     return True
-
-
-def _extracted(document: Document) -> Extracted:
-    try:
-        # The parser reads a file of ours, wherever the storage keeps its own.
-        with default_storage.open(document.stored) as source, tempfile.NamedTemporaryFile(prefix="parley-") as copy:
-            shutil.copyfileobj(source, copy)
-            copy.flush()
-            return extract(Path(copy.name), document.media_type)
-    except FileNotFoundError as error:
-        raise BytesGoneError from error
 
 
 def _swap(document: Document) -> None:
