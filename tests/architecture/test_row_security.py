@@ -22,7 +22,11 @@ ELSEWHERE = {"tenants_tenant": "id", "tenants_audithead": "chain"}
 # Functions that work as the owner of the tables, each with its reason.
 OF_THE_OWNER = {"audit_append": "it writes what the app's role may only read, in the chain of app.tenant alone"}
 # What functions tell beside whose a row is.
-TOLD = {"key_of": {"digest"}, "ranked_passages": {"near", "worded"}}
+TOLD = {
+    "key_of": {"digest"},
+    "ranked_passages": {"near", "worded"},
+    "queued_documents": {"large", "documents"},  # how many stand before one, and nothing of them
+}
 ANSWERS = {"tenant_id", "id"}
 TENANT = "({column} = (current_setting('app.tenant'::text))::uuid)"
 MAINTENANCE = "(current_setting('app.maintenance'::text, true) = 'on'::text)"
