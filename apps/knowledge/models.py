@@ -211,7 +211,8 @@ class Document(TenantOwned):
 class Tombstone(TenantOwned):
     """What is left to forget of a document that was deleted, or of bytes that a document has no longer: see forgetting.
 
-    `stored` names the bytes in the storage, until they are gone. `quoted`: answers may still quote the document.
+    `stored` names the bytes in the storage, until they are gone. `quoted`: answers may still quote the document. Where
+    `created` lies ahead, a document is about to have these bytes: see storage.promised().
     """
 
     document_id = models.UUIDField(null=True, editable=False)

@@ -18,6 +18,7 @@ import structlog
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
+from apps.edge.errors import ServiceUnavailable
 from apps.knowledge import announcing, embedding, fetching, lease, metering, metrics, passages, queue, reading
 from apps.knowledge.lease import SupersededError
 from apps.knowledge.models import Chunk, Document
@@ -66,7 +67,7 @@ async def _attempt(document: Document) -> str:
         return "superseded"
     except QuotaUsedUp as used_up:
         return await unit(_wait, document, used_up)
-    except (ModelError, SourceUnavailable, StorageFull) as error:
+    except (ModelError, SourceUnavailable, StorageFull, ServiceUnavailable) as error:
         return await unit(_back_off, document, error.code, error.message, least=error.retry_after or 0.0)
     except ExtractionFailed as error:
         return await unit(_fail, document, error.code, error.message)
