@@ -1,9 +1,9 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
 `ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`, `limits`,
-`choosing`, `failover`, `quota`, `refusing`, `usage` or `overload` (bench/gpu.md says how to run that one against a
-GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes ten million rows, runs only
-where it is asked for.
+`choosing`, `failover`, `quota`, `refusing`, `ingest`, `usage` or `overload` (bench/gpu.md says how to run that one
+against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes ten million rows, runs
+only where it is asked for.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -35,6 +35,7 @@ from bench import (
     choosing,
     failover,
     fixture,
+    ingest,
     limiting,
     machine,
     overload,
@@ -151,6 +152,7 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         "failover": lambda: save("failover", failover.tell()),
         "quota": lambda: save("quota", quota.tell(servers, core)),
         "refusing": lambda: save("refusing", refusing.tell(servers)),
+        "ingest": lambda: save("ingest", ingest.tell(servers)),
     }
     if "usage" in only:
         save("usage", usage.tell(servers))
@@ -221,6 +223,7 @@ def main(only: Sequence[str]) -> None:
         "failover",
         "quota",
         "refusing",
+        "ingest",
         "usage",
         "overload",
     }

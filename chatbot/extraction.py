@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -68,6 +69,8 @@ _READERS = {
 _SCANS = dict.fromkeys((PNG, JPEG, WEBP, TIFF), "read_image") | {PDF: "read_pdf"}
 _ROOT = Path(__file__).resolve().parent.parent
 _NOBODY = 65534
+_MARK = b"\x1e"  # ends what a child tells before its answer; JSON never holds it as it is
+_MOST_PAGES = 1_000_000  # that a child is believed to be at
 _POLL = 0.05  # seconds between two looks at the child's memory
 _WALL = 4  # how much longer than its processor time a child may take: workers share cores
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
@@ -113,10 +116,20 @@ class Extracted:
     title: str | None
 
 
-def extract(path: Path, media_type: str, limits: Limits = Limits()) -> Extracted:
-    """The file's text, without NUL. Blocks until it is there. Raises ExtractionFailed with a sentence that says why."""
+Tell = Callable[[int, int], None]  # how many pages are read, of how many
+
+
+def _keep_to_oneself(done: int, total: int) -> None:
+    pass
+
+
+def extract(path: Path, media_type: str, limits: Limits = Limits(), tell: Tell = _keep_to_oneself) -> Extracted:
+    """The file's text, without NUL. Blocks until it is there. Raises ExtractionFailed with a sentence that says why.
+
+    tell: called where the format has pages, and must not wait for anything: the child is being watched.
+    """
     if media_type in _SCANS:
-        return _with_scans(path, media_type, limits)
+        return _with_scans(path, media_type, limits, tell)
     if media_type in _READERS:
         return _read(path, media_type, limits)
     # Decoding parses nothing, so it needs no walls.
@@ -130,11 +143,13 @@ def extract(path: Path, media_type: str, limits: Limits = Limits()) -> Extracted
     return Extracted([Page(None, markdown.escape(text))], None)
 
 
-def _read(path: Path, media_type: str, limits: Limits, scanned: Sequence[int] = ()) -> Extracted:
+def _read(
+    path: Path, media_type: str, limits: Limits, tell: Tell = _keep_to_oneself, scanned: Sequence[int] = ()
+) -> Extracted:
     """What the child reads of the file: all of it, or the text of the `scanned` pages as they look."""
     with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="parley-extract-") as scratch:
         command = [sys.executable, "-m", "chatbot.extraction", media_type, str(limits.output_chars)]
-        return _answer(_supervise([*command, *map(str, scanned)], file, limits, scratch), limits)
+        return _answer(_supervise([*command, *map(str, scanned)], file, limits, scratch, tell), limits)
 
 
 def can_read_scans() -> bool:
@@ -142,10 +157,10 @@ def can_read_scans() -> bool:
     return all(importlib.util.find_spec(name) for name in ("rapidocr", "onnxruntime", "pypdfium2", "PIL"))
 
 
-def _with_scans(path: Path, media_type: str, limits: Limits) -> Extracted:
+def _with_scans(path: Path, media_type: str, limits: Limits, tell: Tell) -> Extracted:
     if media_type != PDF and not can_read_scans():
         raise ExtractionFailed("Reading an image needs text recognition (OCR), which is not installed here.")
-    read = _read(path, media_type, limits)
+    read = _read(path, media_type, limits, tell)
     pages = [page for page in read.pages if page.text]
     scanned = [page.number for page in read.pages if page.number and not page.text]
     if scanned and can_read_scans():
@@ -155,7 +170,9 @@ def _with_scans(path: Path, media_type: str, limits: Limits) -> Extracted:
             )
         seconds = limits.seconds + limits.scan_seconds * len(scanned)
         more = replace(limits, seconds=seconds, memory_mb=max(limits.memory_mb, limits.scan_memory_mb))
-        pages += [page for page in _read(path, media_type, more, scanned).pages if page.text]
+        known, total = len(pages), len(read.pages)
+        recognised = _read(path, media_type, more, lambda done, _: tell(known + done, total), scanned)
+        pages += [page for page in recognised.pages if page.text]
         pages.sort(key=lambda page: page.number or 0)
     elif scanned and not pages:
         raise ExtractionFailed(
@@ -189,7 +206,9 @@ def _answer(output: bytes, limits: Limits) -> Extracted:
     return Extracted(pages, title)
 
 
-def _supervise(command: list[str], file: IO[bytes], limits: Limits, scratch: str) -> bytes:
+def _supervise(
+    command: list[str], file: IO[bytes], limits: Limits, scratch: str, tell: Tell = _keep_to_oneself
+) -> bytes:
     """Run `command` on the file within the limits and return its output. Raises ExtractionFailed."""
     environment = {
         "PATH": os.defpath,
@@ -214,7 +233,7 @@ def _supervise(command: list[str], file: IO[bytes], limits: Limits, scratch: str
         resource.prlimit(child.pid, resource.RLIMIT_CPU, (seconds, seconds + 1))
         resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
         resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (64, 64))
-        output = _watched(child, child.stdout, limits)
+        output = _watched(child, child.stdout, limits, tell)
     finally:
         # The leader is not reaped yet, so its group cannot be another's.
         os.killpg(child.pid, signal.SIGKILL)
@@ -227,7 +246,7 @@ def _supervise(command: list[str], file: IO[bytes], limits: Limits, scratch: str
     return output
 
 
-def _watched(child: subprocess.Popen[bytes], stdout: IO[bytes], limits: Limits) -> bytes:
+def _watched(child: subprocess.Popen[bytes], stdout: IO[bytes], limits: Limits, tell: Tell) -> bytes:
     """The child's output, once it has exited; it is left unreaped. Raises ExtractionFailed where it exceeds a limit."""
     deadline = time.monotonic() + limits.seconds * _WALL
     output = bytearray()
@@ -248,7 +267,19 @@ def _watched(child: subprocess.Popen[bytes], stdout: IO[bytes], limits: Limits) 
                 piece = os.read(stdout.fileno(), 1 << 20)
                 output += piece
                 closed = not piece
+                if _MARK in piece:
+                    _pass_on(output, tell)
     return bytes(output)
+
+
+def _pass_on(output: bytearray, tell: Tell) -> None:
+    """Take off the output what says how far the child is; the last of it counts."""
+    marked, _, rest = output.rpartition(_MARK)
+    output[:] = rest
+    with suppress(ValueError, TypeError):
+        done, total = map(int, orjson.loads(marked.rpartition(_MARK)[2]))
+        if 0 <= done <= total <= _MOST_PAGES:
+            tell(done, total)
 
 
 def _resident_mb(pid: int) -> float:
@@ -276,7 +307,8 @@ def _main() -> None:
     answer: dict[str, Any]
     try:
         data = sys.stdin.buffer.read()
-        pages, title = getattr(reader, function)(data, scanned) if scanned else getattr(reader, function)(data)
+        more = [scanned, _tell] if scanned else [_tell] if media_type == PDF else []
+        pages, title = getattr(reader, function)(data, *more)
         answer = {"pages": pages, "title": title}
         if sum(len(text) for _, text in pages) > limit:
             answer = {"error": _too_much(Limits(output_chars=limit)).message, "too_large": True}
@@ -285,6 +317,11 @@ def _main() -> None:
     sys.stdout.buffer.write(orjson.dumps(answer))
     sys.stdout.buffer.flush()
     os._exit(0)  # the parser's threads need no farewell
+
+
+def _tell(done: int, total: int) -> None:
+    sys.stdout.buffer.write(b"[%d,%d]%s" % (done, total, _MARK))
+    sys.stdout.buffer.flush()
 
 
 def _confine(libc: ctypes.CDLL) -> None:

@@ -7,8 +7,10 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from apps.edge.queues import QUEUES
 from config.env import read_files, refuse
 
 SERVERS = ("daphne", "uvicorn")
@@ -53,9 +55,11 @@ def _uvicorn(host: str, port: int) -> list[str]:
     return [*options.split(), "--no-proxy-headers"]
 
 
-def worker(*, concurrency: int) -> list[str]:
-    """concurrency: documents ingested at the same time, each in a process of its own."""
-    return [*_celery(), "worker", "--concurrency", str(concurrency), *_WORKER]
+def worker(*, concurrency: int, queues: Sequence[str] = QUEUES) -> list[str]:
+    """concurrency: tasks at the same time, each in a process of its own. queues: those that they are taken from."""
+    name = queues[0] if len(queues) == 1 else "worker"
+    taken = ["--queues", ",".join(queues), "--hostname", f"{name}@%h"]  # each of a host has a name of its own
+    return [*_celery(), "worker", "--concurrency", str(concurrency), *taken, *_WORKER]
 
 
 # Workers need not know each other, and need not wait a second for one another's greeting.
@@ -79,9 +83,10 @@ def command_line(arguments: list[str]) -> list[str]:
     serving.set_defaults(command=web)
     serving.add_argument("--host", default="127.0.0.1", help="the interface to listen on")
     serving.add_argument("--port", type=int, default=8000)
-    working = deeds.add_parser("worker", help="ingests documents")
+    working = deeds.add_parser("worker", help="ingests documents, and does whatever nobody waits for")
     working.set_defaults(command=worker)
-    working.add_argument("--concurrency", type=int, default=2, help="documents ingested at the same time")
+    working.add_argument("--concurrency", type=int, default=2, help="tasks done at the same time")
+    working.add_argument("--queues", nargs="+", choices=QUEUES, default=QUEUES, help="where they come from; else all")
     beating = deeds.add_parser("beat", help="sends again what got lost; exactly one")
     beating.set_defaults(command=beat)
     beating.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()), help="a writable directory")

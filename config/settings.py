@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kombu import Queue
+
+from apps.edge.queues import DOCUMENTS, QUEUES
 from config import admin, api, logins, oauth, operators, storage
 from config.contradictions import refuse_contradictions
 from config.databases import database, owning, pooled
@@ -396,6 +399,8 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in QUEUES]
+CELERY_TASK_ROUTES = {"knowledge.ingest": {"queue": DOCUMENTS}}  # large ones elsewhere: apps/knowledge/queue.py
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 900}
 CELERY_BEAT_SCHEDULE = {

@@ -1,4 +1,4 @@
-"""The product's own processes, web, worker and beat, supervised by honcho."""
+"""The product's own processes, web, workers and beat, supervised by honcho."""
 
 # honcho has no type hints.
 # mypy: disable-error-code="no-untyped-call"
@@ -22,6 +22,7 @@ from honcho.manager import Manager
 from honcho.printer import Message, Printer
 from honcho.process import Popen, Process
 
+from apps.edge import queues
 from config import run
 from local.home import Home, LocalError
 from local.processes import die_with_parent, marked
@@ -60,7 +61,7 @@ class Witness(Printer):
 
 
 class Supervisor(Manager):
-    """Starts web, worker and beat in its `loop()`, and ends all of them when one ends or a signal comes."""
+    """Starts web, workers and beat in its `loop()`, and ends all of them when one ends or a signal comes."""
 
     def __init__(self, home: Home, values: Mapping[str, str], port: int) -> None:
         self.witness = Witness()
@@ -87,7 +88,9 @@ def commands(home: Home, port: int) -> dict[str, list[str]]:
         raise LocalError(f"{error}") from error
     return {
         "web": web,
-        "worker": run.worker(concurrency=2),
+        "worker": run.worker(concurrency=2, queues=[queues.DOCUMENTS]),
+        "worker-large": run.worker(concurrency=1, queues=[queues.LARGE_DOCUMENTS]),
+        "worker-rest": run.worker(concurrency=2, queues=[queues.REST]),
         "beat": run.beat(state=home.run),
     }
 

@@ -18,11 +18,11 @@ _sender.config_from_object("django.conf:settings", namespace="CELERY")
 _RETRIES = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 
-def send(task: str, *arguments: str, expires: float) -> bool:
-    """Send a task, forgotten after `expires` seconds. False where the broker does not take it: whoever sends has rows
-    that say what is to be done, and a beat that looks for them."""
+def send(task: str, *arguments: str, expires: float, queue: str | None = None) -> bool:
+    """Send a task, forgotten after `expires` seconds; by its route where no queue is named. False where the broker
+    does not take it: whoever sends has rows that say what is to be done, and a beat that looks for them."""
     try:
-        _sender.send_task(task, args=list(arguments), expires=expires, retry_policy=_RETRIES)
+        _sender.send_task(task, args=list(arguments), expires=expires, queue=queue, retry_policy=_RETRIES)
     except OperationalError as error:
         log.warning("task.not_sent", task=task, error=type(error).__name__)
         return False

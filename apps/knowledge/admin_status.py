@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ VARIANTS = {
     Document.Status.WAITING: "warning",
 }
 # A worker takes a document within seconds. Later than this, somebody should look whether one is running.
+MINUTE = 60.0
 PATIENCE = datetime.timedelta(minutes=1)
 
 
@@ -55,12 +57,27 @@ def status_json(document: Document) -> dict[str, Any]:
 
 def _words(document: Document) -> str:
     match document.status:
-        case Document.Status.FAILED | Document.Status.RETRYING | Document.Status.WAITING:
+        case Document.Status.RETRYING:
+            return f"{document.failure_message} {_again(document)}"
+        case Document.Status.FAILED | Document.Status.WAITING:
             return document.failure_message
+        case Document.Status.EXTRACTING | Document.Status.EMBEDDING if document.progress_total:
+            what = "pages" if document.status == Document.Status.EXTRACTING else "passages"
+            return f"{document.progress_done:,} of {document.progress_total:,} {what}"
         case Document.Status.EXTRACTING if document.to_fetch:
             return f"Fetching it from {urlsplit(document.source_url).hostname}"
-        case Document.Status.EMBEDDING if document.progress_total:
-            return f"{document.progress_done:,} of {document.progress_total:,} passages"
-        case Document.Status.QUEUED if timezone.now() - document.next_attempt_at > PATIENCE:
-            return "No worker has taken it yet. Is one running?"
+        case Document.Status.QUEUED:
+            return _in_line(document)
     return ""
+
+
+def _in_line(document: Document) -> str:
+    if document.ahead:
+        return f"About {document.ahead:,} before it"
+    late = timezone.now() - document.next_attempt_at > PATIENCE
+    return "No worker has taken it yet. Is one running?" if late else ""
+
+
+def _again(document: Document) -> str:
+    seconds = (document.next_attempt_at - timezone.now()).total_seconds()
+    return f"Tried again in {math.ceil(seconds / 60)} min." if seconds > MINUTE else "Tried again within a minute."

@@ -25,12 +25,14 @@ from apps.edge.errors import json_error
 from apps.knowledge import ingest, sources, storage
 from apps.knowledge.admin_status import status_json
 from apps.knowledge.models import Collection, Document
+from apps.knowledge.queue import count_ahead
 from apps.knowledge.serializers import RefusalSerializer
 from apps.knowledge.several import Arrival, add_several, is_several
 from apps.tenants import audit
 from apps.tenants.admin_acting import acting_of, note
 from apps.tenants.admin_base import TenantAdmin
 from apps.tenants.models import User
+from apps.tenants.scoping import tenant_scope
 from chatbot import bundles
 from chatbot.errors import InvalidRequest, NotFound, ParleyError
 from chatbot.formats import LABELS, SUFFIXES
@@ -129,7 +131,10 @@ def _added(request: HttpRequest, collection: Collection, file: Any) -> tuple[Doc
 def statuses(admin: TenantAdmin, request: HttpRequest) -> JsonResponse:
     """The documents named by `id` that this user may see, as status_json gives them; unknown ones are left out."""
     wanted = [key for text in request.GET.getlist("id")[:STATUS_LIMIT] if (key := _uuid(text))]
-    found = admin.get_queryset(request).filter(pk__in=wanted)
+    found = list(admin.get_queryset(request).filter(pk__in=wanted))
+    for tenant_id in {document.tenant_id for document in found}:
+        with tenant_scope(tenant_id):
+            count_ahead(tenant_id, [document for document in found if document.tenant_id == tenant_id])
     return JsonResponse({"documents": [status_json(document) for document in found]})
 
 

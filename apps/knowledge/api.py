@@ -35,6 +35,7 @@ from apps.knowledge.filters import read_fields, read_filters, read_tags
 from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
 from apps.knowledge.models import Collection, Document
 from apps.knowledge.parsers import UploadParser, refuse_unmeasured
+from apps.knowledge.queue import count_ahead
 from apps.knowledge.search import find
 from apps.knowledge.serializers import (
     ArrivalsSerializer,
@@ -65,8 +66,10 @@ QUEUED = OpenApiExample(
         "media_type": "application/pdf",
         "size": 482113,
         "status": "queued",
+        "ahead": None,
         "progress": {"done": 0, "total": 0, "unit": "passages"},
         "failure": None,
+        "retry_at": None,
         "tags": [],
         "fields": {},
         "pages": 0,
@@ -198,6 +201,11 @@ class Documents(TenantView, generics.ListAPIView[Document]):
             rows = rows.filter(status=wanted)
         return rows
 
+    def paginate_queryset(self, queryset: Any) -> Any:
+        rows = super().paginate_queryset(queryset)
+        count_ahead(tenant_of(self.request).pk, rows or [])
+        return rows
+
     @extend_schema(
         parameters=[
             OpenApiParameter("collection", str, description="Slug or id."),
@@ -254,7 +262,9 @@ class OneDocument(TenantView):
     @extend_schema(responses={200: DocumentSerializer, **ERRORS})
     def get(self, request: Request, document_id: uuid.UUID) -> Response:
         """A document, and how far its ingestion has come."""
-        return shown(find_document(tenant_of(request), document_id))
+        document = find_document(tenant_of(request), document_id)
+        count_ahead(document.tenant_id, [document])
+        return shown(document)
 
     @extend_schema(
         request={"multipart/form-data": ReplaceSerializer, "application/json": ReplaceSerializer}, responses=ACCEPTED

@@ -20,6 +20,7 @@ from apps.edge.event_schemas import event_block
 from apps.edge.frames import HEARTBEAT_SECONDS, KEEP_ALIVE, RETRY
 from apps.edge.schema import ERRORS
 from apps.knowledge.models import Document
+from apps.knowledge.queue import count_ahead
 from apps.knowledge.serializers import DocumentSerializer
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
@@ -52,6 +53,7 @@ def _state(tenant: Tenant, document_id: uuid.UUID) -> dict[str, Any]:
     document = Document.objects.for_tenant(tenant).select_related("collection").filter(pk=document_id).first()
     if document is None:
         raise NotFound
+    count_ahead(tenant.pk, [document])
     return dict(DocumentSerializer(document).data)
 
 

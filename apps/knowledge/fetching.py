@@ -67,7 +67,8 @@ async def _keep(document: Document, fetched: Fetched, content: IO[bytes]) -> boo
     if measured.sha256 == document.sha256:
         return False
     await unit(_refuse_beyond, document, measured.size, exactly=False)
-    stored = await asyncio.to_thread(storage.keep, document.tenant, file, measured.sha256)
+    name = await unit(storage.promised, document.tenant, measured.sha256)
+    stored = await asyncio.to_thread(storage.keep, name, file)
     fields = {
         "file_name": storage.safe_name(fetched.name),
         "media_type": media_type,

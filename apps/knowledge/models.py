@@ -30,6 +30,7 @@ __all__ = [
     "DocumentQuerySet",
     "Embedding",
     "EmbeddingIndex",
+    "Judgement",
     "Source",
     "SourcePage",
     "SourceRun",
@@ -38,6 +39,7 @@ __all__ = [
 
 TITLE_CHARS = 300  # of a document, and of each heading above a passage
 URL_CHARS = 2000
+LARGE_BYTES = 4 * 2**20  # of a file that workers of its own read, lest others wait for minutes
 QUESTION_CHARS = 500  # of one that is judged
 FILTERS = ("tags", "source", "after", "before")  # what every search can be narrowed by; Collection.fields adds to them
 MOST_FIELDS, MOST_TAGS, TAG_CHARS = 20, 50, 50
@@ -118,10 +120,20 @@ class DocumentQuerySet(TenantQuerySet["Document"]):
         """Unclaimed, and neither backing off nor already sent to the workers a moment ago."""
         return self.unclaimed(now).filter(next_attempt_at__lte=now)
 
-    def in_flight(self, now: datetime.datetime) -> DocumentQuerySet:
-        """Being worked on, or sent to the workers and waiting there."""
-        sent = Q(status=Document.Status.QUEUED, next_attempt_at__gt=now)
-        return self.unfinished().filter(Q(lease_until__gte=now) | sent)
+    def sent(self, now: datetime.datetime) -> DocumentQuerySet:
+        """Sent to the workers a moment ago, none of which has taken them yet."""
+        return self.unclaimed(now).filter(status=Document.Status.QUEUED, next_attempt_at__gt=now)
+
+    def held(self, now: datetime.datetime) -> DocumentQuerySet:
+        """Those that workers are at."""
+        return self.unfinished().filter(lease_until__gte=now)
+
+    def small(self) -> DocumentQuerySet:
+        """Those that are soon read, as far as their size tells; also what is yet to be fetched."""
+        return self.filter(size__lte=LARGE_BYTES)
+
+    def large(self) -> DocumentQuerySet:
+        return self.filter(size__gt=LARGE_BYTES)
 
 
 class Document(TenantOwned):
@@ -185,6 +197,8 @@ class Document(TenantOwned):
 
     objects: ClassVar[Any] = DocumentQuerySet.as_manager()
 
+    ahead: int | None = None  # documents that are taken before it, once queue.count_ahead() has counted them
+
     class Meta:
         ordering = ("-created",)
         indexes = [
@@ -194,6 +208,13 @@ class Document(TenantOwned):
             models.Index(fields=["tenant", "stored"], name="document_by_bytes"),
             models.Index(
                 fields=["next_attempt_at"], condition=~Q(status__in=["ready", "failed"]), name="document_unfinished"
+            ),
+            # Whose turn it is, and how many stand before it: few pages are read, however many wait.
+            models.Index(
+                fields=["tenant", "created"],
+                include=["size", "status", "next_attempt_at", "lease_until"],
+                condition=~Q(status__in=["ready", "failed"]),
+                name="document_turns",
             ),
         ]
         constraints = [
@@ -229,11 +250,21 @@ class Document(TenantOwned):
     def __str__(self) -> str:
         return self.title
 
+    @property
+    def is_large(self) -> bool:
+        return self.size > LARGE_BYTES
+
+    @property
+    def pauses(self) -> bool:
+        """It goes on at `next_attempt_at`."""
+        return self.status in (self.Status.RETRYING, self.Status.WAITING)
+
 
 class Tombstone(TenantOwned):
     """What is left to forget of a document that was deleted, or of bytes that a document has no longer: see forgetting.
 
-    `stored` names the bytes in the storage, until they are gone. `quoted`: answers may still quote the document.
+    `stored` names the bytes in the storage, until they are gone. `quoted`: answers may still quote the document. Where
+    `created` lies ahead, a document is about to have these bytes: see storage.promised().
     """
 
     document_id = models.UUIDField(null=True, editable=False)

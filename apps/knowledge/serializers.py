@@ -35,11 +35,16 @@ class CollectionChangeSerializer(ModelSerializer[Collection]):
 
 
 class ProgressSerializer(serializers.Serializer[Document]):
-    """How far the vectors are; zero of zero until the passages are known."""
+    """How many pages are read, while it is `extracting`, or passages have their vectors; zero of zero until that is
+    known."""
 
     done = serializers.IntegerField(source="progress_done")
     total = serializers.IntegerField(source="progress_total")
-    unit = serializers.CharField(default="passages", read_only=True)
+    unit = serializers.SerializerMethodField()
+
+    @extend_schema_field(serializers.ChoiceField(["pages", "passages"]))
+    def get_unit(self, document: Document) -> str:
+        return "pages" if document.status == Document.Status.EXTRACTING else "passages"
 
 
 class FailureSerializer(serializers.Serializer[Document]):
@@ -52,8 +57,12 @@ class FailureSerializer(serializers.Serializer[Document]):
 
 class DocumentSerializer(serializers.ModelSerializer[Document]):
     collection = serializers.SlugRelatedField[Collection](slug_field="slug", read_only=True)
+    ahead = serializers.IntegerField(
+        read_only=True, allow_null=True, help_text="While it is queued: about how many documents are taken before it."
+    )
     progress = ProgressSerializer(source="*")
     failure = serializers.SerializerMethodField()
+    retry_at = serializers.SerializerMethodField()
 
     class Meta:
         model = Document
@@ -67,8 +76,10 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
             "media_type",
             "size",
             "status",
+            "ahead",
             "progress",
             "failure",
+            "retry_at",
             "tags",
             "fields",
             "pages",
@@ -80,6 +91,11 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
     @extend_schema_field(FailureSerializer(allow_null=True))
     def get_failure(self, document: Document) -> dict[str, Any] | None:
         return dict(FailureSerializer(document).data) if document.failure_code else None
+
+    @extend_schema_field(serializers.DateTimeField(allow_null=True))
+    def get_retry_at(self, document: Document) -> str | None:
+        """When it goes on by itself, while it is `retrying` or `waiting`."""
+        return serializers.DateTimeField().to_representation(document.next_attempt_at) if document.pauses else None
 
 
 class DocumentChangeSerializer(serializers.Serializer[Any]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import hashlib
 import secrets
@@ -15,15 +16,19 @@ from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
 from django.db import connection
+from django.utils import timezone
 
 from apps.edge.errors import ServiceUnavailable
-from apps.knowledge.models import TITLE_CHARS, Document
+from apps.knowledge.models import TITLE_CHARS, Document, Tombstone
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, PayloadTooLarge, StorageFull
 
 log = structlog.get_logger(__name__)
 
 NAME_CHARS = 255
+# How long a row may take to name what was stored for it; in the last minute it may not any more, as clocks differ.
+PROMISE, LAST_MINUTE = datetime.timedelta(hours=1), datetime.timedelta(minutes=1)
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -80,13 +85,19 @@ def is_own_title(document: Document) -> bool:
     return document.title in {title_of(document.file_name), address} - {""}
 
 
-def keep(tenant: Tenant, content: File[bytes], sha256: str) -> str:
-    """Store the bytes and return their name in the storage. Raises StorageFull, leaving nothing behind.
+def promised(tenant: Tenant, sha256: str) -> str:
+    """A name for bytes that keep() is about to store and a row then names; should that never come, they are deleted.
 
-    Every call stores under a new name that begins with their digest, also for bytes that are there already: whether
-    they are is certain only in_turn(), when the row is written, and nothing is sent to a storage in a transaction.
+    It is a new one that begins with their digest, also for bytes that are there already: whether they are is certain
+    only in_turn(), when the row is written, and nothing is sent to a storage in a transaction.
     """
     name = f"documents/{tenant.pk}/{sha256}.{secrets.token_hex(4)}"
+    Tombstone.objects.create(tenant=tenant, stored=name, created=timezone.now() + PROMISE)
+    return name
+
+
+def keep(name: str, content: File[bytes]) -> str:
+    """Store the bytes under a promised name and return it. Raises StorageFull, leaving nothing behind."""
     try:
         return default_storage.save(name, content)
     except OSError as error:
@@ -101,8 +112,10 @@ def keep(tenant: Tenant, content: File[bytes], sha256: str) -> str:
 def keeping(tenant: Tenant, content: File[bytes], sha256: str) -> Iterator[str]:
     """keep(), for a row that the block writes: the bytes go again where it does not. Raises ServiceUnavailable where
     the disk or the bucket does not answer."""
+    with tenant_scope(tenant):
+        name = promised(tenant, sha256)
     try:
-        stored = keep(tenant, content, sha256)
+        stored = keep(name, content)
     except OSError as error:
         log.warning("storage.unavailable", exc_info=error)
         raise ServiceUnavailable(retry_after=5) from error
@@ -128,7 +141,11 @@ def in_turn(tenant: Tenant) -> None:
 
 def known_as(tenant: Tenant, sha256: str, stored: str) -> str:
     """The name that a row is to have for bytes that were just stored: the one of the same bytes, where the tenant has
-    them already. Call it in_turn()."""
+    them already. Call it in_turn(). Raises ServiceUnavailable where they were stored so long ago that they may be
+    gone."""
+    good_until = timezone.now() + LAST_MINUTE
+    if not Tombstone.objects.for_tenant(tenant).filter(stored=stored, created__gt=good_until).delete()[0]:
+        raise ServiceUnavailable(retry_after=1)
     rows = Document.objects.for_tenant(tenant).filter(sha256=sha256).exclude(stored="")
     same: str | None = rows.values_list("stored", flat=True).first()
     return stored if same is None else same

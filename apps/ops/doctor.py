@@ -26,6 +26,7 @@ from kombu.exceptions import OperationalError
 from packaging.version import Version
 
 from apps.edge.encryption import keyring
+from apps.edge.queues import QUEUES
 from apps.inference.models import Endpoint
 from apps.inference.probe import probe
 from apps.knowledge.bucket import Bucket
@@ -294,14 +295,20 @@ def cache_server() -> Iterator[Finding]:
 def worker() -> Iterator[Finding]:
     try:
         with Celery("doctor", broker=settings.CELERY_BROKER_URL) as app:
-            replies = app.control.ping(timeout=SECONDS)
+            replies = app.control.inspect(timeout=SECONDS).active_queues()
     except (OperationalError, redis.RedisError) as error:
         yield fail("worker", str(error), "Check CELERY_BROKER_URL, and that the broker runs.")
         return
-    if replies:
-        yield ok("worker", f"{len(replies)} answering")
+    if not replies:
+        yield warn("worker", "none answers", "Start one, or documents stay queued: python -m config.run worker")
+        return
+    served = {queue["name"] for queues in replies.values() for queue in queues}
+    if missing := [name for name in QUEUES if name not in served]:
+        listed = " ".join(missing)
+        advice = f"Start one, or what is sent there stays: python -m config.run worker --queues {listed}"
+        yield warn("worker", f"{len(replies)} answering, but none takes from {', '.join(missing)}", advice)
     else:
-        yield warn("worker", "none answers", "Start one, or documents stay queued: celery -A config.celery worker")
+        yield ok("worker", f"{len(replies)} answering")
 
 
 # --- Model servers ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ ADVICE = "Give DATABASE_URL a plain role; the owner's login migrates."
 
 _ROLE = """
     SELECT rolname, rolsuper, rolbypassrls,
-        (SELECT count(*) FROM pg_class WHERE relowner = r.oid AND relkind IN ('r', 'p', 'v', 'm')),
+        (SELECT count(*) FROM pg_class WHERE relowner = r.oid AND relkind IN ('r', 'p', 'v', 'm')
+            AND relpersistence <> 't'),
         (SELECT string_agg(roleid::regrole::text, ', ' ORDER BY 1) FROM pg_auth_members WHERE member = r.oid)
     FROM pg_roles r WHERE rolname = current_user
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -59,7 +59,7 @@ def warm_up() -> None:
         return
 
 
-def read(data: bytes) -> tuple[Pages, str | None]:
+def read(data: bytes, tell: Callable[[int, int], None]) -> tuple[Pages, str | None]:
     """(page number from 1, Markdown) of each page, empty where it holds no text, and the document's title.
 
     Raises Unreadable.
@@ -67,6 +67,7 @@ def read(data: bytes) -> tuple[Pages, str | None]:
     paged = PageConfig(extract_pages=True)
     plain = _parsed(data, ExtractionConfig(use_cache=False, pages=paged))
     pages = {page["page_number"]: _lines(page["content"]) for page in plain.pages}
+    tell(0, len(pages))
     scanned = {number for number, lines in pages.items() if not lines}
     headings: list[_Heading] = []
     if len(scanned) < len(pages) <= STRUCTURED_PAGES:

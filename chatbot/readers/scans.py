@@ -7,7 +7,7 @@ memory and no less processor time.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -34,6 +34,8 @@ _SETTINGS = {
 }
 _engines: list[RapidOCR] = []
 
+Tell = Callable[[int, int], None]  # how many of the pages are recognised, of how many
+
 
 @dataclass(frozen=True, slots=True)
 class _Line:
@@ -58,18 +60,26 @@ def warm_up() -> None:
     pages.new_page(72, 72).render().to_pil()
 
 
-def read_image(data: bytes, numbers: Sequence[int]) -> tuple[Pages, str | None]:
+def read_image(data: bytes, numbers: Sequence[int], tell: Tell) -> tuple[Pages, str | None]:
     """The text of these pages of an image. Raises Unreadable and TooMuch."""
-    return [(number, _recognised(frame)) for number, frame in images.frames(data, set(numbers), LONGEST_SIDE)], None
+    frames = images.frames(data, set(numbers), LONGEST_SIDE)
+    return list(_told(((number, _recognised(frame)) for number, frame in frames), len(numbers), tell)), None
 
 
-def read_pdf(data: bytes, numbers: Sequence[int]) -> tuple[Pages, str | None]:
+def read_pdf(data: bytes, numbers: Sequence[int], tell: Tell) -> tuple[Pages, str | None]:
     """The text of these pages of a PDF as they look. Raises Unreadable."""
     try:
         document = pypdfium2.PdfDocument(data)
-        return [(number, _recognised(_rendered(document[number - 1]))) for number in numbers], None
+        pages = ((number, _recognised(_rendered(document[number - 1]))) for number in numbers)
+        return list(_told(pages, len(numbers), tell)), None
     except pypdfium2.PdfiumError as e:
         raise Unreadable("This PDF is damaged: its pages cannot be drawn.") from e
+
+
+def _told(pages: Iterable[tuple[int, str]], total: int, tell: Tell) -> Iterator[tuple[int, str]]:
+    for done, page in enumerate(pages, start=1):
+        tell(done, total)
+        yield page
 
 
 def _rendered(page: Any) -> Image.Image:

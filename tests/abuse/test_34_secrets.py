@@ -118,7 +118,7 @@ def test_a_task_is_told_ids_alone(database: None) -> None:
     body = {"collection": "manuals", "text": QUESTION, "title": ANSWER}
     document = client.post("/api/v1/documents", body, content_type="application/json").json()
     with Redis.from_url(django_settings.CELERY_BROKER_URL) as broker:
-        (sent,) = broker.lrange("celery", 0, -1)  # type: ignore[misc]
+        (sent,) = broker.lrange("documents", 0, -1)  # type: ignore[misc]
     arguments, options, _ = json.loads(base64.b64decode(json.loads(sent)["body"]))
     assert (arguments, options) == ([str(tenant.pk), document["id"]], {})
     assert not any(canary in str(sent) for canary in (QUESTION, ANSWER))

@@ -238,9 +238,9 @@ def run(tmp_path: Path) -> Iterator[Run]:
     file = tmp_path / "file"
     file.write_bytes(b"content")
 
-    def run_program(program: str, limits: Limits = PATIENT) -> bytes:
+    def run_program(program: str, limits: Limits = PATIENT, **more: Any) -> bytes:
         with file.open("rb") as stdin:
-            return extraction._supervise([sys.executable, "-c", program], stdin, limits, str(tmp_path))
+            return extraction._supervise([sys.executable, "-c", program], stdin, limits, str(tmp_path), **more)
 
     us = psutil.Process()
     before = set(us.children())  # the servers of other tests
@@ -254,6 +254,15 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_child_is_believed_to_be_at_a_page_that_can_be(run: Run) -> None:
+    told: list[tuple[int, int]] = []
+    lies = ["[-1,4]", "[5,4]", "[1,9999999999]", "[1]", "{", "null", '["x",2]', "[[1],2]", ""]
+    for said in ["[1,4]", *lies, "[4,4]"]:
+        program = f"import sys; sys.stdout.write({said!r} + chr(30)); sys.stdout.write('answer')"
+        assert run(program, tell=lambda done, total: told.append((done, total))) == b"answer"
+    assert told == [(1, 4), (4, 4)]
 
 
 class TestWalls:

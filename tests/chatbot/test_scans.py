@@ -57,6 +57,15 @@ def test_an_image_is_read(tmp_path: Path, media_type: str, kind: str) -> None:
     assert extract(path, media_type).pages == [Page(1, f"{GERMAN}\nClose valve 27.")]
 
 
+def test_pages_are_told_as_they_are_read(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    path = scan(tmp_path / "file", [picture("One."), "Text.", picture("Three.")])
+    assert len(extract(path, PDF, tell=lambda done, total: told.append((done, total))).pages) == 3
+    assert told[0] == (0, 3)
+    assert told[-1] == (3, 3)
+    assert told == sorted(told)
+
+
 def test_a_fax_has_pages_and_its_gaps_are_paragraphs(tmp_path: Path) -> None:
     pages = [picture("First page", "", "", "after a gap"), picture(), picture("Third page")]
     path = saved(tmp_path / "file", pages[0], "TIFF", save_all=True, append_images=pages[1:])

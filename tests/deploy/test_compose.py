@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import get_commands
 
+from apps.edge.queues import QUEUES
 from config.run import command_line
 from tests.deploy.compose import COMPOSE, SERVICES, TEXT, environment, filled, passed_on, variables
 from tests.deploy.proxy import START
@@ -17,7 +18,8 @@ from tests.deploy.test_image import PARLEY, STAGES
 from tests.deploy.test_image import environment as image_environment
 from tests.environment import ROOT
 
-OURS = ("web", "worker", "beat", "migrate")
+WORKERS = ("worker", "worker-large", "worker-rest")
+OURS = ("web", *WORKERS, "beat", "migrate")
 MODEL_SERVERS = ("tgi", "vllm", "llamacpp", "tei")
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 # Set by the image, by compose itself, or of no use in a container.
@@ -55,7 +57,7 @@ def test_every_variable_is_in_the_example_with_the_same_default() -> None:
 
 def test_every_setting_of_the_example_reaches_the_product() -> None:
     product, _, compose = EXAMPLE.partition("--- Docker compose")
-    for service in ("web", "worker", "beat"):
+    for service in ("web", *WORKERS, "beat"):
         taken = set(SERVICES[service]["environment"])
         # What begins with INIT_ is for one command alone, and holds a password.
         lasting = {name for name in known(product) if not name.startswith("INIT_")}
@@ -107,7 +109,7 @@ def test_every_command_is_one_of_the_code(name: str) -> None:
         assert arguments[1] in get_commands()
     else:
         assert arguments[:2] == ["-m", "config.run"]
-        assert arguments[2] == name
+        assert arguments[2] == name.partition("-")[0]
         assert command_line(arguments[2:])
 
 
@@ -119,6 +121,11 @@ def test_the_workers_health_is_asked_of_our_celery() -> None:
     check = SERVICES["worker"]["healthcheck"]["test"]
     assert check[:6] == ["CMD", "python", "-m", "celery", "-A", "config.celery"]
     assert find_spec("config.celery")
+
+
+def test_each_queue_has_a_worker() -> None:
+    taken = [filled(SERVICES[name]["command"], {})[-1] for name in WORKERS]
+    assert taken == list(QUEUES)
 
 
 def test_images_are_built_from_stages_that_exist_and_others_are_pinned() -> None:
@@ -157,7 +164,7 @@ def test_only_nginx_is_reached_from_outside() -> None:
     assert {name: set(one["networks"]) for name, one in SERVICES.items()} == {
         "nginx": {"front"},
         "web": {"front", "data", "models"},
-        "worker": {"data", "models"},
+        **{name: {"data", "models"} for name in WORKERS},
         "beat": {"data"},
         "migrate": {"data"},
         "postgres": {"data"},

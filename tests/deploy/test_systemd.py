@@ -23,7 +23,7 @@ def settings(text: str, name: str) -> list[str]:
 def test_a_unit_starts_what_is_there_and_starts_it_again(unit: Path) -> None:
     text = unit.read_text()
     [command] = settings(text, "ExecStart")
-    program, *arguments = shlex.split(command.replace("%i", "8000"))
+    program, *arguments = shlex.split(command.replace("%i", "8000" if "web" in unit.name else "documents"))
     if arguments:
         assert program == "/srv/parley/.venv/bin/python"
         assert arguments[:2] == ["-m", "config.run"]
@@ -45,5 +45,5 @@ def test_there_is_one_for_each_process() -> None:
         "parley-beat.service",
         "parley-nginx.service",
         "parley-web@.service",
-        "parley-worker.service",
+        "parley-worker@.service",
     ]

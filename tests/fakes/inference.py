@@ -54,6 +54,7 @@ class FakeInference:
         self.dialect = dialect or Dialect()
         self.api_key = api_key
         self.requests: list[Received] = []
+        self.most_at_once = 0  # requests that were being answered
         self.moved: dict[str, str] = {}  # pages that are elsewhere now
         self.host = host
         self.tls = tls
@@ -96,6 +97,10 @@ class FakeInference:
     def script(self, *replies: Reply) -> None:
         """Add to the script; replies are taken in order by the requests that match them."""
         self._script.extend(replies)
+
+    def recover(self) -> None:
+        """Forget the script."""
+        self._script.clear()
 
     async def wait_received(self, timeout: float = 5.0) -> Received:
         """The first request. Raises TimeoutError."""
@@ -190,6 +195,7 @@ class FakeInference:
 
     async def _watched(self, request: web.Request, received: Received, answering: Any) -> web.StreamResponse:
         self._answering += 1
+        self.most_at_once = max(self.most_at_once, self._answering)
         try:
             answer: web.StreamResponse = await answering
         except (asyncio.CancelledError, ConnectionError):

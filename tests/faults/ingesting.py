@@ -79,7 +79,7 @@ class Works:
 
     def waiting_messages(self) -> int:
         with self.world.stores.redis.client() as redis:
-            return int(redis.llen("celery"))
+            return int(redis.llen("documents") + redis.llen("large-documents"))
 
     def give_again(self) -> None:
         """What workers have taken and not acknowledged goes to others, as when the visibility timeout is over."""
@@ -185,6 +185,15 @@ class Works:
         """Each passage with this word that the model server was given to embed, in order, as often as it was."""
         asked = self.world.model.requests("/v1/embeddings")
         return [text for request in asked for text in request["payload"]["input"] if marked in text and "\n" in text]
+
+    def stored_texts(self, document: str) -> set[str]:
+        """Of the passages that have a vector, as the model server was given them."""
+        rows = self.world.stores.postgres.rows(
+            "SELECT d.title, c.heading, c.text FROM knowledge_chunk c JOIN knowledge_document d ON d.id = c.document_id"
+            " JOIN knowledge_embedding e ON e.chunk_id = c.id WHERE d.id = %s",
+            document,
+        )
+        return {"\n".join([" > ".join(dict.fromkeys([title, *heading])), text]) for title, heading, text in rows}
 
     def is_whole(self, document: str, texts: set[str]) -> None:
         """It is ready, once: each passage with its one vector, all live, and each paid for once.

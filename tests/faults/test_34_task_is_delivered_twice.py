@@ -18,8 +18,8 @@ async def test_several_messages_for_one_document(works: Works) -> None:
     works.world.model.script(Reply(kind="embedding", first_delay=0.3, always=True))
     document = await works.upload(manual(30, canary))
     with works.world.stores.redis.client() as redis:
-        [message] = redis.lrange("celery", 0, -1)
-        redis.lpush("celery", *[message] * works.world.moment(2, 5))
+        [message] = redis.lrange("documents", 0, -1)
+        redis.lpush("documents", *[message] * works.world.moment(2, 5))
     workers = [works.worker(concurrency=2), works.worker(concurrency=2)]
     await works.becomes(document, "ready")
     await works.until(lambda: works.waiting_messages() == 0)

@@ -8,7 +8,7 @@ import apps.knowledge.models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("knowledge", "0010_tombstones")]
+    dependencies = [("knowledge", "0011_document_turns")]
 
     operations = [
         migrations.AddField(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import zipfile
 from typing import Any
@@ -145,6 +146,22 @@ def test_progress_is_shown_in_passages(world: World, bob: Client) -> None:
     page = bob.get(reverse("admin:knowledge_document_changelist")).content.decode()
     assert "1,200 of 4,000 passages" in page
     assert "width: 30%" in page
+
+
+def test_pages_places_and_the_next_attempt_are_told(world: World, bob: Client) -> None:
+    document, address = document_of(world.acme), reverse("admin:knowledge_document_status")
+
+    def told(**fields: Any) -> str:
+        Document.objects.filter(pk=document.pk).update(**fields)
+        (state,) = bob.get(address, {"id": [str(document.pk)]}).json()["documents"]
+        return str(state["html"])
+
+    assert "3 of 7 pages" in told(status="extracting", progress_done=3, progress_total=7)
+    older = document.created - datetime.timedelta(days=1)
+    factories.make_document(tenant=world.acme, collection=document.collection, status="queued", created=older)
+    assert "About 1 before it" in told(status="queued", lease_until=None)
+    soon = timezone.now() + datetime.timedelta(seconds=170)
+    assert "Busy. Tried again in 3 min." in told(status="retrying", failure_message="Busy.", next_attempt_at=soon)
 
 
 def test_failure_is_told_and_retried_by_a_post_only(world: World, bob: Client) -> None:

@@ -50,8 +50,10 @@ def test_an_upload_is_accepted_ingested_and_shown(client: Client, acme: Tenant, 
         "media_type": "text/markdown",
         "size": len(GUIDE),
         "status": "ready",
+        "ahead": None,
         "progress": {"done": 1, "total": 1, "unit": "passages"},
         "failure": None,
+        "retry_at": None,
         "tags": [],
         "fields": {},
         "pages": 1,
@@ -127,7 +129,7 @@ def test_listing_a_page_costs_the_same_for_any_number(
     for number in range(20):
         add_document(acme, manuals, name="a.md", content=f"Text {number}.".encode())
     client.get("/api/v1/documents")
-    with django_assert_max_num_queries(5):  # two of them are the savepoint that the test's transaction makes of ours
+    with django_assert_max_num_queries(6):  # two of them are the savepoint that the test's transaction makes of ours
         assert len(client.get("/api/v1/documents").json()["results"]) == 20
 
 

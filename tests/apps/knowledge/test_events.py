@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import pytest
+from django.utils import timezone
 
 from apps.knowledge import events_api
 from apps.knowledge.models import Document
@@ -61,6 +63,28 @@ async def test_every_change_is_told_until_it_is_ready(world: World) -> None:
         ("ready", 4),
     ]
     assert told[-1] == (await Api(world.key).get(f"/api/v1/documents/{world.document.pk}")).json()
+
+
+async def test_each_state_tells_what_is_to_be_known_of_it(world: World) -> None:
+    await platform_unit(lambda: factories.make_document(tenant=world.tenant, collection=world.document.collection))
+    other = await platform_unit(factories.make_tenant, "globex")
+    others = await platform_unit(lambda: factories.make_collection(tenant=other))
+    for _ in range(3):
+        await platform_unit(lambda: factories.make_document(tenant=other, collection=others, status="queued"))
+    soon = timezone.now() + datetime.timedelta(seconds=40)
+    events = await follow(world)
+    queued = (await anext(events)).body
+    await world.becomes(status="extracting", progress_done=3, progress_total=7)
+    extracting = (await anext(events)).body
+    await world.becomes(status="retrying", failure_code="model_busy", failure_message="Busy.", next_attempt_at=soon)
+    retrying = (await anext(events)).body
+    await world.becomes(status="ready")
+    # The other tenant has three, and one turn before this one's.
+    assert (queued["ahead"], queued["retry_at"]) == (1, None)
+    assert extracting["progress"] == {"done": 3, "total": 7, "unit": "pages"}
+    assert extracting["ahead"] is None
+    assert datetime.datetime.fromisoformat(retrying["retry_at"]) == soon
+    assert retrying["failure"] == {"code": "model_busy", "message": "Busy."}
 
 
 async def test_a_failure_ends_it_with_its_reason(world: World) -> None:

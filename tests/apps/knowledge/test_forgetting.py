@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import connections, transaction
+from django.utils import timezone
 
-from apps.knowledge import forgetting, tasks
+from apps.edge.errors import ServiceUnavailable
+from apps.knowledge import forgetting, storage, tasks
 from apps.knowledge.collections import create_collection, delete_collection
 from apps.knowledge.ingest import add_document, delete_document, replace_document
 from apps.knowledge.models import Collection, Document, Tombstone
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
 from tests.apps.knowledge.ingesting import added, ingested, manual, stored_files
 
 
@@ -109,3 +114,27 @@ def test_a_collection_goes_with_all_bytes(acme: Tenant, manuals: Collection, not
         added(acme, manuals, manual(sections))
     delete_collection(acme, manuals)
     assert stored_files() == [kept.stored]
+
+
+def test_bytes_that_no_row_came_to_name_go_after_an_hour(acme: Tenant, manuals: Collection) -> None:
+    """As when a process dies between storing an upload and writing its row."""
+    named = added(acme, manuals, manual(1))
+    assert not Tombstone.objects.exists()
+    with tenant_scope(acme):
+        name = storage.promised(acme, "digest")
+    storage.keep(name, ContentFile(b"whose row was never written"))
+    forgetting.forget_all()
+    assert stored_files() == sorted([named.stored, name])
+    Tombstone.objects.update(created=timezone.now())
+    forgetting.forget_all()
+    assert stored_files() == [named.stored]
+    assert not Tombstone.objects.exists()
+
+
+def test_a_row_names_no_bytes_that_may_be_gone(acme: Tenant, manuals: Collection, monkeypatch: Any) -> None:
+    monkeypatch.setattr(storage, "PROMISE", datetime.timedelta())
+    with pytest.raises(ServiceUnavailable):
+        added(acme, manuals, manual(1))
+    assert not Document.objects.exists()
+    forgetting.forget_all()
+    assert stored_files() == []

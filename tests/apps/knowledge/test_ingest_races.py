@@ -7,7 +7,7 @@ import time
 import pytest
 from django.utils import timezone
 
-from apps.knowledge import lease, pipeline
+from apps.knowledge import embedding, lease
 from apps.knowledge.ingest import delete_document, ingest, replace_document, retry_document
 from apps.knowledge.models import Chunk, Collection, Document, Embedding
 from apps.tenants.models import Tenant
@@ -198,4 +198,4 @@ def test_another_tenants_document_is_not_there(acme: Tenant, globex: Tenant, man
     [(8, 0.1, 16), (128, 0.1, 128), (8, 0.5, 8), (8, 3.0, 4), (1, 60.0, 1)],
 )
 def test_batches_grow_while_they_are_quick_and_shrink_when_slow(size: int, seconds: float, following: int) -> None:
-    assert pipeline.next_size(size, seconds) == following
+    assert embedding.next_size(size, seconds) == following

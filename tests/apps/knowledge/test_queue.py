@@ -6,23 +6,29 @@ import base64
 import datetime
 import os
 import signal
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import orjson
 import pytest
 import redis as redis_client
+from asgiref.sync import async_to_sync
 from django.conf import settings as django_settings
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
-from apps.knowledge import queue, tasks
+from apps.edge.queues import DOCUMENTS, LARGE_DOCUMENTS
+from apps.knowledge import lease, queue, tasks
 from apps.knowledge.collections import create_collection
-from apps.knowledge.ingest import add_document, ingest
-from apps.knowledge.models import Collection, Document
+from apps.knowledge.ingest import add_document
+from apps.knowledge.models import LARGE_BYTES, Collection, Document
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope, unit
 from tests.environment import Backends
+from tests.factories import make_tenant
 
 
 @pytest.fixture
@@ -31,10 +37,10 @@ def broker(redis: None) -> Iterator[redis_client.Redis]:
         yield client
 
 
-def sent(broker: redis_client.Redis) -> list[tuple[str, str]]:
-    """Tenant and document of every message at the broker, oldest first."""
+def sent(broker: redis_client.Redis, name: str = DOCUMENTS) -> list[tuple[str, str]]:
+    """Tenant and document of every message in this queue, oldest first."""
     arguments = []
-    for raw in reversed(broker.lrange("celery", 0, -1)):
+    for raw in reversed(broker.lrange(name, 0, -1)):
         message = orjson.loads(raw)
         assert message["headers"]["task"] == "knowledge.ingest"
         (tenant, document), _, _ = orjson.loads(base64.b64decode(message["body"]))
@@ -77,22 +83,91 @@ def test_a_rolled_back_document_is_not_sent(acme: Tenant, manuals: Collection, b
     assert not Document.objects.exists()
 
 
-def test_a_tenants_thousand_do_not_stand_before_anothers_one(
+def taken(broker: redis_client.Redis, most: int = 1000) -> list[str]:
+    """The tenants whose documents one worker takes, in this order, until no message is left."""
+    order: list[str] = []
+    while len(order) < most and (raw := broker.rpop(DOCUMENTS)):
+        (tenant, document), _, _ = orjson.loads(base64.b64decode(orjson.loads(raw)["body"]))
+        tasks.ingest(tenant, document)
+        order.append(tenant)
+    return order
+
+
+def flood(tenant: Tenant, collection: Collection, documents: int) -> None:
+    """Documents that a worker has done with at once: their bytes are gone."""
+    Document.objects.bulk_create(
+        Document(
+            tenant=tenant,
+            collection=collection,
+            title=f"{n}",
+            media_type="text/plain",
+            size=1,
+            sha256=f"{n}",
+            stored="-",
+        )
+        for n in range(documents)
+    )
+    with tenant_scope(tenant):
+        queue.send_due(tenant.pk)
+
+
+def test_a_tenants_thousand_delay_nobodys_one_by_more_than_one(
+    acme: Tenant, manuals: Collection, broker: redis_client.Redis
+) -> None:
+    flood(acme, manuals, 1000)
+    others = [make_tenant(f"other-{number}") for number in range(19)]
+    for other in others:
+        add(other, create_collection(other, name="Manuals"), 1)
+    order = taken(broker, len(others) + 2)
+    assert order == [str(acme.pk), *(str(other.pk) for other in others), str(acme.pk)]
+    assert set(Document.objects.exclude(tenant=acme).values_list("status", flat=True)) == {"ready"}
+
+
+def test_tenants_with_many_take_turns(
     acme: Tenant, globex: Tenant, manuals: Collection, broker: redis_client.Redis
 ) -> None:
-    many = [add(acme, manuals, number) for number in range(queue.TENANT_SHARE + 6)]
-    one = add(globex, create_collection(globex, name="Manuals"), 1)
-    assert [document for _, document in sent(broker)] == [
-        *(str(document.pk) for document in many[: queue.TENANT_SHARE]),
-        str(one.pk),
-    ]
+    flood(acme, manuals, 6)
+    flood(globex, create_collection(globex, name="Manuals"), 3)
+    order = taken(broker)
+    assert order == [str(acme.pk), str(globex.pk)] * 3 + [str(acme.pk)] * 3
 
 
-def test_an_ended_document_lets_the_next_one_go(acme: Tenant, manuals: Collection, broker: redis_client.Redis) -> None:
+def test_a_document_that_is_taken_lets_the_next_one_go(
+    acme: Tenant, manuals: Collection, broker: redis_client.Redis
+) -> None:
+    """Up to the tenant's share: other workers are for others."""
     many = [add(acme, manuals, number) for number in range(queue.TENANT_SHARE + 2)]
-    broker.delete("celery")
-    ingest(acme.pk, many[0].pk)
-    assert sent(broker) == [(str(acme.pk), str(many[queue.TENANT_SHARE].pk))]
+    for document in many[: queue.TENANT_SHARE]:
+        async_to_sync(unit)(lease.claim, acme.pk, document.pk)
+        queue.send_due(acme.pk)
+    assert [document for _, document in sent(broker)] == [str(document.pk) for document in many[: queue.TENANT_SHARE]]
+    Document.objects.filter(pk=many[0].pk).update(status="ready")
+    queue.send_due(acme.pk)
+    assert sent(broker)[-1] == (str(acme.pk), str(many[queue.TENANT_SHARE].pk))
+
+
+def test_a_large_file_stands_before_no_small_one(acme: Tenant, manuals: Collection, broker: redis_client.Redis) -> None:
+    large = [add_document(acme, manuals, name=f"{n}.md", content=b"%d" % n * (LARGE_BYTES + 1))[0] for n in range(3)]
+    small = add(acme, manuals, 1)
+    assert sent(broker, LARGE_DOCUMENTS) == [(str(acme.pk), str(large[0].pk))]
+    assert sent(broker) == [(str(acme.pk), str(small.pk))]
+
+
+def test_what_sends_at_once_sends_one(acme: Tenant, manuals: Collection, broker: redis_client.Redis) -> None:
+    flood(acme, manuals, 8)
+    for round_ in range(5):
+        later(status="queued")
+        broker.delete(DOCUMENTS)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(send_and_close, [acme.pk] * 4))
+        assert len(sent(broker)) == 1, round_
+
+
+def send_and_close(tenant_id: uuid.UUID) -> None:
+    try:
+        queue.send_due(tenant_id)
+    finally:
+        connections.close_all()
 
 
 def test_working_through_the_queue_leaves_none_behind(
@@ -100,10 +175,7 @@ def test_working_through_the_queue_leaves_none_behind(
 ) -> None:
     for number in range(2 * queue.TENANT_SHARE + 3):
         add(acme, manuals, number)
-    while waiting := sent(broker):
-        broker.delete("celery")
-        for message in waiting:
-            tasks.ingest(*message)
+    assert len(taken(broker)) == 2 * queue.TENANT_SHARE + 3
     assert set(Document.objects.for_tenant(acme).values_list("status", flat=True)) == {"ready"}
 
 
@@ -111,7 +183,7 @@ def test_a_lost_message_is_sent_again_but_not_at_once(
     acme: Tenant, manuals: Collection, broker: redis_client.Redis
 ) -> None:
     document = add(acme, manuals, 1)
-    broker.delete("celery")
+    broker.delete(DOCUMENTS)
     tasks.resend_documents()
     assert sent(broker) == []
     later()
@@ -124,7 +196,7 @@ def test_what_a_worker_holds_is_not_sent_and_what_a_dead_one_held_is(
     acme: Tenant, manuals: Collection, broker: redis_client.Redis
 ) -> None:
     document = add(acme, manuals, 1)
-    broker.delete("celery")
+    broker.delete(DOCUMENTS)
     later(status="embedding", lease_until=timezone.now() + datetime.timedelta(seconds=30))
     tasks.resend_documents()
     assert sent(broker) == []
@@ -136,7 +208,7 @@ def test_what_a_worker_holds_is_not_sent_and_what_a_dead_one_held_is(
 @pytest.mark.parametrize("status", ["ready", "failed"])
 def test_what_has_ended_is_not_sent(acme: Tenant, manuals: Collection, broker: redis_client.Redis, status: str) -> None:
     add(acme, manuals, 1)
-    broker.delete("celery")
+    broker.delete(DOCUMENTS)
     later(status=status, failure_message="Because.")
     tasks.resend_documents()
     assert sent(broker) == []
@@ -147,7 +219,8 @@ def test_backing_off_documents_do_not_use_up_the_share(
 ) -> None:
     for number in range(queue.TENANT_SHARE):
         add(acme, manuals, number)
-    Document.objects.update(status="retrying")
+    soon = timezone.now() + datetime.timedelta(seconds=60)
+    Document.objects.update(status="retrying", next_attempt_at=soon)
     fresh = add(acme, manuals, 99)
     assert sent(broker)[-1] == (str(acme.pk), str(fresh.pk))
 

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings as django_settings
+from redis import Redis
 
+from apps.edge import broker
+from apps.edge.queues import DOCUMENTS
+from apps.knowledge import queue
 from apps.knowledge.ingest import add_document
 from apps.knowledge.models import Collection, Document
 from apps.tenants.models import Tenant
@@ -39,3 +43,8 @@ def test_a_worker_ingests_what_was_uploaded(acme: Tenant, manuals: Collection, w
     # It says so after the commit.
     until(lambda: worker.read_text().count('"event": "document.ready"') == len(documents), seconds=10)
     assert '"tenant": "acme"' in worker.read_text()
+    old, _ = add_document(acme, manuals, name="old.md", content=b"Sent by a release that knew one queue.")
+    with Redis.from_url(django_settings.CELERY_BROKER_URL) as redis:
+        redis.delete(DOCUMENTS)
+    broker.send(queue.INGEST_TASK, str(acme.pk), str(old.pk), expires=60, queue="celery")
+    until(lambda: Document.objects.filter(pk=old.pk, status="ready").exists(), seconds=60)

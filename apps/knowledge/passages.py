@@ -1,0 +1,48 @@
+"""The passages of a document's next version: stored beside the live ones, out of search's sight until the swap."""
+
+from __future__ import annotations
+
+from apps.knowledge import lease, metering, metrics, storage, vectors
+from apps.knowledge.models import TITLE_CHARS, Chunk, ChunkQuerySet, Document
+from chatbot.chunking import Passage
+from chatbot.extraction import Extracted
+
+
+def pending(document: Document) -> ChunkQuerySet:
+    rows: ChunkQuerySet = Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=False)
+    return rows
+
+
+def title(document: Document, extracted: Extracted) -> str:
+    """What its owner called it, else what it calls itself."""
+    given: str = document.title
+    return (extracted.title or given)[:TITLE_CHARS] if storage.is_own_title(document) else given
+
+
+def store(document: Document, title: str, extracted: Extracted, cut: list[Passage]) -> None:
+    document.title = title  # which the vectors are made of, too
+    lease.write(document, title=title, pages=len(extracted.pages))
+    metering.refuse_read(document, extracted)  # before all this is written
+    pending(document).discard()
+    Chunk.objects.bulk_create(
+        (
+            Chunk(
+                tenant_id=document.tenant_id,
+                document=document,
+                collection_id=document.collection_id,
+                position=passage.position,
+                text=passage.text,
+                heading=[part[:TITLE_CHARS] for part in passage.heading],
+                page=passage.page,
+                tokens=passage.tokens,
+                digest=passage.digest,
+            )
+            for passage in cut
+        ),
+        batch_size=500,
+    )
+    reused = vectors.reuse(document)
+    metrics.REUSED.inc(reused)
+    lease.write(document, status=Document.Status.EMBEDDING, progress_done=reused, progress_total=len(cut))
+    # Last, since others of the tenant wait meanwhile; and with the passages, so that a rerun pays no second time.
+    metering.charge_read(document, extracted)

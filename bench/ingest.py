@@ -1,0 +1,199 @@
+"""What ingestion does with what it stands on: the extractor, the embedding endpoint, PostgreSQL, and its workers.
+
+Reading is measured against the extractor in this process, the endpoint by how long it had something to do, and fairness
+by how long one page of a tenant takes while another uploads a thousand documents, against how long it takes alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+from django.db import connections
+from kreuzberg import ExtractionConfig, PageConfig, extract_bytes_sync
+
+from apps.inference import gateway
+from apps.inference.models import Endpoint
+from apps.knowledge import ingest, vectors
+from apps.knowledge.collections import create_collection
+from apps.knowledge.models import Chunk, Collection, Document
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
+from bench.upstream import DIMENSION
+from chatbot.extraction import extract
+from chatbot.formats import PDF
+from config import run
+from local.home import free_port
+from local.processes import spawn, stop
+from tests import factories
+from tests.apps.knowledge.ingesting import manual, pdf
+from tests.environment import HOME, Backends
+
+PAGES: Final = 400
+VECTORS: Final = 50_000
+SECTIONS: Final = 1_500  # of the document whose embedding is watched
+FLOOD: Final = 1_000  # documents
+SECONDS_A_TEXT: Final = 0.004
+TARGETS: Final = {"reading": 0.8, "busy": 0.95, "vectors_a_second": 50_000, "times_idle": 1.5}
+
+
+class Model:
+    """An embedding server that answers one request at a time, on a thread of its own. busy: seconds of answering."""
+
+    def __init__(self) -> None:
+        self.busy, self.first, self.last = 0.0, 0.0, 0.0
+        self.port = free_port()
+        self.loop = asyncio.new_event_loop()
+        self.vector = [(n % 7 - 3) / 10 for n in range(DIMENSION)]
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        texts = orjson.loads(await request.read())["input"]
+        async with self.line:
+            began = time.perf_counter()
+            self.first = self.first or began
+            await asyncio.sleep(SECONDS_A_TEXT * len(texts))
+            self.last = time.perf_counter()
+            self.busy += self.last - began
+        data = [{"object": "embedding", "index": place, "embedding": self.vector} for place in range(len(texts))]
+        body = {"object": "list", "model": "bench", "data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+        return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+    async def _serve(self) -> None:
+        self.line = asyncio.Lock()
+        application = web.Application(client_max_size=2**26)
+        application.router.add_post("/v1/embeddings", self._answer)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        self.loop.run_until_complete(self._serve())
+        thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{self.port}"
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        thread.join()
+
+    def share(self) -> float:
+        """Of the time between its first and its last answer."""
+        return self.busy / (self.last - self.first)
+
+
+def tell(servers: Backends) -> dict[str, Any]:
+    """Measure and print; gives the figures."""
+    servers.empty_redis()
+    model = Model()
+    with model.serving() as address:
+        factories.make_endpoint(address, name="bench embedding", model="bench", kind=Endpoint.Kind.EMBEDDING)
+        gateway.forget()
+        tenants = [factories.make_tenant(name) for name in ("flood", "single")]
+        collections = [create_collection(tenant, name="Bench") for tenant in tenants]
+        figures: dict[str, Any] = {
+            "reading": _reading(),
+            "vectors_a_second": _storing(tenants[0], collections[0]),
+            "busy": _embedding(tenants[0], collections[0], model),
+            **_beside_a_flood(tenants, collections),
+        }
+    print(f"\n{'ingestion':52} {'measured':>10} {'target':>10}")
+    for key, said in {
+        "reading": "reading a PDF, of the extractor's own speed",
+        "busy": "time for which the embedding endpoint was busy",
+        "vectors_a_second": "vectors stored a second",
+        "times_idle": f"one page beside {FLOOD:,} documents, times alone",
+    }.items():
+        print(f"{said:52} {figures[key]:10,.2f} {TARGETS[key]:10,.2f}")
+    print(f"one page took {figures['idle_s']:.2f} s alone and {figures['flooded_s']:.2f} s beside the flood")
+    return figures
+
+
+def _reading() -> float:
+    """How fast a PDF becomes text, of how fast the extractor itself is at the same two readings of it."""
+    lines = [f"Line {line}: a valve, a pump, a seal." for line in range(40)]
+    content = pdf(*("\n".join([f"Page {page}", *lines]) for page in range(PAGES)))
+    paged = PageConfig(extract_pages=True)
+    configs = [
+        ExtractionConfig(use_cache=False, pages=paged),
+        ExtractionConfig(use_cache=False, pages=paged, output_format="markdown", include_document_structure=True),
+    ]
+    for config in configs:  # it unpacks its libraries when it is first used
+        extract_bytes_sync(content, "application/pdf", config=config)
+    started = time.perf_counter()
+    for config in configs:
+        extract_bytes_sync(content, "application/pdf", config=config)
+    bare = time.perf_counter() - started
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        started = time.perf_counter()
+        extract(Path(file.name), PDF)
+        return bare / (time.perf_counter() - started)
+
+
+def _storing(tenant: Tenant, collection: Collection) -> float:
+    document = factories.make_document(tenant=tenant, collection=collection)
+    made = [[random.uniform(-1, 1) for _ in range(DIMENSION)] for _ in range(100)]
+    seconds = 0.0
+    for start in range(0, VECTORS, 5_000):
+        with tenant_scope(tenant):
+            chunks = Chunk.objects.bulk_create(
+                Chunk(
+                    tenant=tenant,
+                    document=document,
+                    collection=collection,
+                    position=position,
+                    text="A passage.",
+                    tokens=3,
+                    digest="",
+                )
+                for position in range(start, start + 5_000)
+            )
+        started = time.perf_counter()
+        with tenant_scope(tenant):
+            vectors.store(document, chunks, made * 50)
+        seconds += time.perf_counter() - started
+    document.delete()
+    return VECTORS / seconds
+
+
+def _embedding(tenant: Tenant, collection: Collection, model: Model) -> float:
+    document, _ = ingest.add_document(tenant, collection, name="long.md", content=manual(SECTIONS))
+    ingest.ingest(tenant.pk, document.pk)
+    return model.share()
+
+
+def _beside_a_flood(tenants: list[Tenant], collections: list[Collection]) -> dict[str, float]:
+    worker = spawn(run.worker(concurrency=2), log=HOME / "worker.log", env=os.environ)
+    try:
+        _one_page(tenants[1], collections[1], 0)  # the worker starts
+        idle = min(_one_page(tenants[1], collections[1], number) for number in range(1, 4))
+        for number in range(FLOOD):
+            ingest.add_document(tenants[0], collections[0], name=f"{number}.md", content=manual(8, version=f"{number}"))
+        flooded = [_one_page(tenants[1], collections[1], number) for number in range(4, 7)]
+        left = Document.objects.filter(tenant=tenants[0]).unfinished().count()
+        assert left, "The flood was over before the page was sent."
+    finally:
+        stop(worker)
+        connections.close_all()
+    took = sorted(flooded)[1]
+    return {"idle_s": idle, "flooded_s": took, "times_idle": took / idle}
+
+
+def _one_page(tenant: Tenant, collection: Collection, number: int) -> float:
+    started = time.perf_counter()
+    document, _ = ingest.add_document(
+        tenant, collection, name="page.md", content=f"# Page\n\nNumber {number}.".encode()
+    )
+    while not Document.objects.filter(pk=document.pk, status=Document.Status.READY).exists():
+        time.sleep(0.01)
+    return time.perf_counter() - started
