@@ -400,7 +400,10 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in QUEUES]
-CELERY_TASK_ROUTES = {"knowledge.ingest": {"queue": DOCUMENTS}}  # large ones elsewhere: apps/knowledge/queue.py
+CELERY_TASK_ROUTES = {  # large documents elsewhere: apps/knowledge/queue.py
+    "knowledge.ingest": {"queue": DOCUMENTS},
+    "knowledge.run_source": {"queue": DOCUMENTS},
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 900}
 CELERY_BEAT_SCHEDULE = {
