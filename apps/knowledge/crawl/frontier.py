@@ -76,7 +76,7 @@ def begin(run: SourceRun, start: Found, *, listing: bool) -> None:
 def next_page(run: SourceRun) -> SourcePage | None:
     """The next one to look at; what says where pages are goes first, and then what is near the start."""
     waiting = pages_of(run).filter(run=run, visited=False, due_at__lte=timezone.now())
-    return waiting.select_related("document").order_by("-listing", "depth", "due_at").first()
+    return waiting.select_related("document").order_by("-listing", "depth", "due_at", "address").first()
 
 
 def next_due(run: SourceRun) -> datetime.datetime | None:

@@ -361,6 +361,7 @@ class TestWorkers:
         source = site_source(acme, manuals, site)
         run = run_once(source)
         assert (run.state, run.done, run.found, run.lease_until) == ("running", 2, 6, None)
+        assert run.next_slice_at > timezone.now()  # the next one is with the workers already
         run = run_whole(source)
         assert (run.state, counts(run)) == ("finished", {"found": 6, "new": 6})
         assert SourceRun.objects.count() == 1

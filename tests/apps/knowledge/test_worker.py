@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
@@ -15,10 +16,13 @@ from redis import Redis
 from apps.edge import broker
 from apps.edge.queues import DOCUMENTS
 from apps.knowledge import queue
+from apps.knowledge.crawl import schedule
 from apps.knowledge.ingest import add_document
-from apps.knowledge.models import Collection, Document
+from apps.knowledge.models import Collection, Document, SourceRun
 from apps.tenants.models import Tenant
+from tests.apps.knowledge.crawling import page, site_source
 from tests.apps.knowledge.ingesting import manual, until
+from tests.fakes.site import running_site
 
 
 @pytest.fixture
@@ -26,7 +30,8 @@ def worker(database: None, tmp_path: Path) -> Iterator[Path]:
     """Its log."""
     log = tmp_path / "worker.log"
     command = [sys.executable, "-m", "celery", "-A", "config.celery", "worker", "--concurrency=2", "--loglevel=INFO"]
-    environment = {**os.environ, "PARLEY_HOME": str(django_settings.MEDIA_ROOT.parent)}
+    crawling = {"PARLEY_PRIVATE_SOURCE_HOSTS": "localhost", "PARLEY_CRAWL_DELAY_MS": "0"}
+    environment = {**os.environ, **crawling, "PARLEY_HOME": str(django_settings.MEDIA_ROOT.parent)}
     with (
         log.open("w") as out,
         subprocess.Popen([*command, "--without-gossip", "--without-mingle"], env=environment, stderr=out) as process,
@@ -48,3 +53,15 @@ def test_a_worker_ingests_what_was_uploaded(acme: Tenant, manuals: Collection, w
         redis.delete(DOCUMENTS)
     broker.send(queue.INGEST_TASK, str(acme.pk), str(old.pk), expires=60, queue="celery")
     until(lambda: Document.objects.filter(pk=old.pk, status="ready").exists(), seconds=60)
+
+
+def test_a_worker_runs_a_source(acme: Tenant, manuals: Collection, worker: Path, settings: Any) -> None:
+    settings.PARLEY_PRIVATE_SOURCE_HOSTS = ["localhost"]
+    with running_site() as site:
+        site.serves("/", page("Home", *(f"/{n}" for n in range(3))))
+        for n in range(3):
+            site.serves(f"/{n}", page(f"Page {n}"))
+        schedule.run_now(acme, site_source(acme, manuals, site))
+        until(lambda: SourceRun.objects.filter(state="finished").exists(), seconds=60)
+    assert SourceRun.objects.get().new == 4
+    until(lambda: Document.objects.filter(status="ready").count() == 4, seconds=60)
