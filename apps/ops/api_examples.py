@@ -16,6 +16,7 @@ COLLECTION = {
     "name": "Manuals",
     "slug": "manuals",
     "description": "What comes with the pumps.",
+    "fields": ["series"],
     "documents": 12,
     "created": "2026-03-02T08:15:30.120417Z",
 }
@@ -31,6 +32,8 @@ DOCUMENT = {
     "status": "queued",
     "progress": {"done": 0, "total": 0, "unit": "passages"},
     "failure": None,
+    "tags": ["parts"],
+    "fields": {"series": 40},
     "pages": 0,
     "passages": 0,
     "created": "2026-03-31T18:58:04.806111Z",
@@ -242,8 +245,27 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "PatchedSourceChangeRequest": {"weekly": {"every_hours": 168, "hosts": ["www.example.com"]}},
     "SourceRun": {"finished": RUN},
-    "SearchRequest": {"seal": {"collection": "manuals", "query": "Which seal fits?", "limit": 3}},
-    "Results": {"seal": {"results": [SOURCE]}},
+    "SearchRequest": {
+        "seal": {
+            "collection": "manuals",
+            "query": "Which seal fits?",
+            "limit": 3,
+            "filter": {"tags": ["parts"], "series": 40},
+        }
+    },
+    "PatchedDocumentChangeRequest": {"tags": {"tags": ["parts"], "fields": {"series": 40}}},
+    "Results": {
+        "seal": {
+            "results": [
+                {
+                    **SOURCE,
+                    "scores": {"vector": 0.871, "text": 2.14, "trigram": None, "fused": 0.1818, "rerank": None},
+                    "why": "No. 1 by meaning, no. 1 by words.",
+                }
+            ],
+            "timings": {"embedding_ms": 9.1, "database_ms": 2.3, "rerank_ms": None, "degraded": []},
+        }
+    },
     "BeginRequest": {"guide": {"assistant": "guide", "user": "customer-17"}},
     "Conversation": {"seal": CONVERSATION},
     "PatchedConversationRequest": {"rename": {"title": "Seals"}},

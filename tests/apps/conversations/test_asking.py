@@ -378,14 +378,14 @@ async def test_a_question_does_not_fail_because_no_connection_was_to_be_had(
     world: World, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [OperationalError("No connection"), OperationalError("No connection")]
-    search = answering.search
+    passages = answering.passages
 
     async def crowded(*args: Any, **kwargs: Any) -> Any:
         if failures:
             raise failures.pop() from psycopg.OperationalError("No connection to PostgreSQL got free in time.")
-        return await search(*args, **kwargs)
+        return await passages(*args, **kwargs)
 
-    monkeypatch.setattr(answering, "search", crowded)
+    monkeypatch.setattr(answering, "passages", crowded)
     world.script("Prime", always=True)
     answer = await api.ask(world.turns, "pump?")
     assert answer.status_code == 200
