@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chatbot.quoting import quoted
+from chatbot.quoting import quoted, quoted_line
 
 MOST = 5  # that a question may bring along
 FENCE_TOKENS = 60  # what a file takes beside its text, at least
@@ -72,6 +72,6 @@ def _piece(file: File, share: int, count: Count) -> str:
 
 
 def _fenced(file: File, length: int) -> str:
-    name = quoted(file.name).replace('"', "'")
+    name = quoted_line(file.name).replace('"', "'")
     text = f'<attachment name="{name}">\n{quoted(file.text[:length])}\n</attachment>'
     return f"{text}\n{_CUT}" if file.shortened or length < len(file.text) else text

@@ -17,7 +17,9 @@ from yarl import URL
 from chatbot.formats import SUFFIXES
 
 PAGE_CHARS = 2_000_000
+ADDRESS_CHARS = 2_000  # a longer one is nobody's; and libraries remember addresses that they have read
 MOST_LINKS = 2_000
+MOST_ANCHORS = 20_000  # the same one many times over is another link each time to whoever reads it
 _UNCLOSED = 100  # comments without an end: HTMLParser looks for each one's through the rest of the page
 _AGENTS = {"robots", "parley"}  # to whom a page's words on indexing are said
 _KINDS = MimeTypes()
@@ -36,7 +38,9 @@ class Page:
 
 def normalised(url: str) -> str:
     """The address without fragment, its host in lower case and as ASCII (IDNA), unsafe characters quoted; empty for
-    what is no http(s) address."""
+    what is no http(s) address, or longer than ADDRESS_CHARS."""
+    if len(url) > ADDRESS_CHARS:
+        return ""
     try:
         found = URL(url.strip()).with_fragment(None)
     except (ValueError, UnicodeError):
@@ -96,12 +100,20 @@ class _Reader(HTMLParser):
         self.canonical = ""
         self.directives: set[str] = set()
         self._base = url
+        self._based = False
+        self._anchors = 0
 
     def absolute(self, address: str) -> str:
+        if len(address) > ADDRESS_CHARS:
+            return ""
         try:
             return urljoin(self._base, address.strip())
         except ValueError:
             return ""
+
+    @property
+    def _full(self) -> bool:
+        return len(self.links) >= MOST_LINKS or self._anchors >= MOST_ANCHORS
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         said = {name: value or "" for name, value in attrs}
@@ -109,10 +121,12 @@ class _Reader(HTMLParser):
         match tag:
             case "meta" if said.get("name", "").lower() in _AGENTS:
                 self.directives |= _directives(said.get("content", ""))
-            case "base" if said.get("href"):
+            case "base" if said.get("href") and not self._based:
+                self._based = True
                 self._base = self.absolute(said["href"]) or self._base
             case "link" if "canonical" in relations and not self.canonical:
                 self.canonical = said.get("href", "")
-            case "a" | "area" if said.get("href") and "nofollow" not in relations and len(self.links) < MOST_LINKS:
+            case "a" | "area" if said.get("href") and "nofollow" not in relations and not self._full:
+                self._anchors += 1
                 if address := normalised(self.absolute(said["href"])):
                     self.links[address] = None

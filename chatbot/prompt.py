@@ -11,7 +11,7 @@ from chatbot.attachments import RULE, File, fitted
 from chatbot.errors import PromptTooLong
 from chatbot.events import Source
 from chatbot.inference.wire import Message
-from chatbot.quoting import quoted
+from chatbot.quoting import quoted, quoted_line
 from chatbot.tokens import estimate
 
 # What a chat template adds: ChatML (<|im_start|>, role, newline, <|im_end|>, newline) makes 5 tokens a message and 3
@@ -51,7 +51,7 @@ def instructions(template: str, variables: Mapping[str, Any]) -> Instructions:
     mentions = templates.variables_of(template) & {"passages", "sources"}
 
     def system(sources: Sequence[Source]) -> str:
-        data = [replace(source, text=quoted(source.text)) for source in sources]
+        data = [_quoted(source) for source in sources]
         passages = "\n\n".join(_passage(source) for source in data)
         found = {"passages": passages, "sources": data, "has_passages": bool(data)}
         text = templates.render(template, {**variables, **found})
@@ -159,6 +159,11 @@ def _fitting(costs: Sequence[int], kept: Sequence[int], room: float) -> list[int
 
 def _numbered(passages: Sequence[Source], kept: Sequence[int]) -> list[Source]:
     return [replace(passages[index], n=n) for n, index in enumerate(kept, start=1)]
+
+
+def _quoted(source: Source) -> Source:
+    heading = [quoted_line(part) for part in source.heading]
+    return replace(source, title=quoted_line(source.title), heading=heading, text=quoted(source.text))
 
 
 def _passage(source: Source) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot.links import MOST_LINKS, Page, is_readable, normalised, page_of
+from chatbot.links import MOST_ANCHORS, MOST_LINKS, Page, is_readable, normalised, page_of
 from chatbot.robots import LONGEST_DELAY, Robots
 
 URL = "https://example.org/docs/start"
@@ -39,6 +39,21 @@ def test_once_written_it_stays_so(text: str) -> None:
         once = normalised(address)
         assert normalised(once) == once
         assert "#" not in once
+
+
+def test_what_is_too_long_is_no_address() -> None:
+    long = f"https://example.org/{'a' * 2000}"
+    assert normalised(long) == ""
+    assert page_of(f'<base href="{long}"><a href="{long}">1</a><a href="b">2</a>', URL).links == (
+        "https://example.org/docs/b",
+    )
+
+
+def test_a_page_has_one_base_and_so_many_links() -> None:
+    bases = '<base href="a/">' * 20_000
+    assert page_of(f'{bases}<a href="b">2</a>', URL).links == ("https://example.org/docs/a/b",)
+    again = '<a href="b">2</a>' * MOST_ANCHORS
+    assert page_of(f'{again}<a href="c">3</a>', URL).links == ("https://example.org/docs/b",)
 
 
 def test_links_are_those_of_the_page() -> None:

@@ -4,6 +4,7 @@ public hosts only."""
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import AsyncIterator
 from typing import IO, Any
 
@@ -13,11 +14,13 @@ from django.conf import settings
 
 from apps.knowledge.crawl.frontier import Found
 from apps.knowledge.models import Source
+from apps.knowledge.source_models import LOCATION_CHARS
 from chatbot.errors import ExtractionFailed
 from chatbot.fetching import FetchFailed, read
 from chatbot.sitemaps import listing_of
 
 KEYS_AT_ONCE, LISTING_BYTES = 1000, 8 * 1024 * 1024
+LISTING_SECONDS = 120.0  # of all that is listed: a server could go on without an end
 _SECONDS = 300  # that a signed address is good for
 
 
@@ -36,17 +39,21 @@ async def objects_in(source: Source) -> AsyncIterator[Found]:
     """By their keys. Raises BucketRefusedError, FetchFailed, SourceUnavailable, SitemapInvalid."""
     bucket, prefix = parts_of(source)
     asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": KEYS_AT_ONCE}
-    while True:
+    ends = time.monotonic() + LISTING_SECONDS
+    while time.monotonic() < ends:
         content = io.BytesIO()
         await _read(source, "list_objects_v2", asked, content, LISTING_BYTES)
         content.seek(0)
         listing = listing_of(content)
         for key, version in listing.objects:
-            if not key.endswith("/"):  # what consoles make for a folder
+            # Consoles make one for a folder; no key of S3 is as long as an address.
+            if not key.endswith("/") and len(key) <= LOCATION_CHARS:
                 yield Found(key, version[:200])
         if not listing.following:
             return
         asked["ContinuationToken"] = listing.following
+    # What is missing is not gone, so the run says nothing of anything.
+    raise FetchFailed(f"The bucket's list did not end within {LISTING_SECONDS:g} seconds.")
 
 
 async def fetch_object(source: Source, key: str, into: IO[bytes]) -> None:

@@ -279,6 +279,19 @@ class TestBuckets:
         run = run_whole(source, ingest=False)
         assert (counts(run), run.cut) == ({"found": 4, "unchanged": 4}, True)
 
+    def test_a_list_without_an_end_fails_the_run(
+        self, acme: Tenant, manuals: Collection, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.PARLEY_PRIVATE_SOURCE_HOSTS = ["localhost"]
+        monkeypatch.setattr("apps.knowledge.crawl.bucket.LISTING_SECONDS", 0.5)
+        key = f"<Contents><Key>{'k' * 100_000}</Key></Contents>"
+        body = f"<ListBucketResult>{key}<NextContinuationToken>on</NextContinuationToken></ListBucketResult>"
+        with running_site() as site:
+            site.serves("/manuals", body, "application/xml")
+            run = run_whole(self.source(acme, manuals, site.url))
+        assert len(site.requests) > 1
+        assert (run.state, run.failure_code, run.found) == ("failed", "fetch_failed", 0)
+
     @pytest.mark.usefixtures("bucket")
     def test_a_bucket_that_is_not_there_fails_the_run(self, acme: Tenant, manuals: Collection, server: str) -> None:
         run = run_whole(self.source(acme, manuals, server, "nowhere"))
