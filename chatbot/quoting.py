@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _MARKER = re.compile(r"(?<![\w\])])\[([0-9][0-9,;\u2013 -]{0,39})\]")
-# Of fences, and of the chat formats of Llama, Mistral, Gemma, Qwen and DeepSeek: servers parse such tokens wherever they
+# Of fences, and of the chat formats of Llama, Mistral, Gemma, Qwen and DeepSeek: servers parse them wherever they
 # stand.
 _TOKEN = re.compile(
     r"<(?=/?(?:passage|attachment|s|start_of_turn|end_of_turn)\b|<?/?SYS>|[|\uff5c])|\[(?=/?INST\])", re.IGNORECASE
