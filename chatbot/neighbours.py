@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -10,6 +11,9 @@ from chatbot.events import Source
 
 MOST = 3  # passages in one: a longer one would push others out of the prompt
 OVERLAP_CHARS = 400  # splitting repeats about 25 tokens of one passage at the beginning of the next
+LEAST_OVERLAP = 16
+# It repeats a table's header, too.
+_TABLE_HEADER = re.compile(r"\|[^\n]*\|\n\|[ :|-]+\|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +67,34 @@ def _one(run: Sequence[Placed], best: dict[str, int]) -> Source:
     common = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
     text, above = "", common
     for part in parts:
-        own = "" if part.heading == above else f"## {' > '.join(part.heading[len(common) :])}\n\n"
-        more = part.text if own or not text else part.text[_overlap(text, part.text) :]
-        text = f"{text}\n\n{own}{more}".strip() if own or more == part.text else text + more
+        own = part.heading[len(common) :]
+        if part.heading == above:
+            text = _continued(text, part.text) if text else part.text
+        else:
+            text = "\n\n".join(filter(None, (text, own and f"## {' > '.join(own)}", part.text)))
         above = part.heading
     return replace(leading, heading=common, page=parts[0].page, text=text)
 
 
+def _continued(before: str, after: str) -> str:
+    """The text and what comes after it, without what splitting repeated there."""
+    header = _TABLE_HEADER.match(after)
+    if header and header[0] in before:
+        return f"{before}\n{after[header.end() :]}"
+    repeated = _overlap(before, after)
+    return before + after[repeated:] if repeated else f"{before}\n\n{after}"
+
+
 def _overlap(before: str, after: str) -> int:
-    """How many characters at the beginning of `after` stand at the end of `before`."""
+    """How many characters at the beginning of `after` stand at the end of `before`: whole words, and enough of them not
+    to be there by chance; else 0."""
     longest = min(len(before), len(after), OVERLAP_CHARS)
-    return next((length for length in range(longest, 0, -1) if before.endswith(after[:length])), 0)
+    for length in range(longest, LEAST_OVERLAP - 1, -1):
+        if before.endswith(after[:length]) and _is_whole(before, -length) and _is_whole(after, length):
+            return length
+    return 0
+
+
+def _is_whole(text: str, at: int) -> bool:
+    """Whether no word goes on across this place."""
+    return not (text[:at][-1:].isalnum() and text[at:][:1].isalnum())

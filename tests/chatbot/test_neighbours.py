@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatbot.chunking import split
 from chatbot.events import Source
+from chatbot.extraction import Extracted, Page
 from chatbot.neighbours import MOST, Placed, joined
 
 
@@ -23,8 +26,44 @@ def test_neighbours_are_read_in_their_order_at_the_better_ones_place() -> None:
 
 
 def test_what_splitting_repeated_is_told_once() -> None:
-    (source,) = joined([placed(1, "Close the valve. Then wait."), placed(2, "Then wait. Open it.")])
-    assert source.text == "Close the valve. Then wait. Open it."
+    (source,) = joined([placed(1, "Close it. Then wait for a minute."), placed(2, "Then wait for a minute. Open it.")])
+    assert source.text == "Close it. Then wait for a minute. Open it."
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("It is full stop", "pumps run."),
+        ("The cat", "cat litter."),
+        ("x" * 30, "x" * 40),
+        ("on an island of rain", "nd of rain"),
+    ],
+)
+def test_what_is_alike_by_chance_is_no_repetition(before: str, after: str) -> None:
+    (source,) = joined([placed(1, before), placed(2, after)])
+    assert source.text == f"{before}\n\n{after}"
+
+
+def test_a_table_that_was_cut_is_one_again() -> None:
+    header = "| name | price |\n|---|---|\n"
+    rows = [f"| item {n} with a name of some length, as items have | {n} |" for n in range(60)]
+    pieces = split(Extracted([Page(1, header + "\n".join(rows))], None), title="Prices")
+    assert len(pieces) > 2
+    (source,) = joined([placed(piece.position, piece.text, heading=list(piece.heading)) for piece in pieces[:3]])
+    lines = source.text.splitlines()
+    assert lines == [*header.splitlines(), *rows[: len(lines) - 2]]
+
+
+def test_prose_that_was_cut_is_one_again() -> None:
+    text = " ".join(f"Sentence {n} tells of pump {n * 7 % 100}." for n in range(200))
+    pieces = split(Extracted([Page(1, text)], None), title="Pumps")
+    (source,) = joined([placed(piece.position, piece.text, heading=list(piece.heading)) for piece in pieces[:3]])
+    assert text.startswith(source.text)
+
+
+def test_a_part_of_a_shorter_heading_stands_below_the_rest() -> None:
+    (source,) = joined([placed(1, heading=["A", "B"]), placed(2, heading=["A"])])
+    assert (source.heading, source.text) == (["A"], "## B\n\nText 1.\n\nText 2.")
 
 
 def test_the_headings_that_they_do_not_share_stand_above_each() -> None:
