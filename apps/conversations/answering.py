@@ -49,7 +49,7 @@ async def answer(running: Running) -> None:
     running.outcome.timings = Timings(search_ms=_since(running.started))
     # A question is answered once it would survive this process.
     await running.journal.begun(running.kept)
-    if not begun and not found and _may_decline(running.opened):
+    if not found and _may_decline(running.opened):
         _declines(running)
         return
     if begun and await _goes_on(running, begun, found):
@@ -78,20 +78,24 @@ async def _found(running: Running) -> list[Source]:
 
 
 def _may_decline(opened: turn.Opened) -> bool:
-    """A file that came with the question may answer it all the same."""
+    """A file that came with the question may answer it all the same. An answer that has begun goes on, unless it is
+    this one, whose process died before it was stored."""
+    if opened.begun and opened.begun.text != _declining(opened):
+        return False
     return opened.assistant.least_relevance is not None and bool(opened.collections) and not opened.attachments
+
+
+def _declining(opened: turn.Opened) -> str:
+    searched = ", ".join(sorted(collection.name for collection in opened.collections))
+    return f"I found nothing about this. I searched: {searched}."
 
 
 def _declines(running: Running) -> None:
     """Nothing that was found is relevant, so no model is asked: say what was searched."""
-    outcome, log = running.outcome, running.log
-    searched = ", ".join(sorted(collection.name for collection in running.opened.collections))
-    outcome.text = f"I found nothing about this. I searched: {searched}."
-    outcome.usage, outcome.bill = running.rewriting, UsageRecord.Bill.NONE
-    if running.rewriting.total_tokens:
-        outcome.bill = UsageRecord.Bill.ONCE
-    log.append(Sources([]))
-    log.append(Token(outcome.text))
+    outcome = running.outcome
+    outcome.text, outcome.usage = _declining(running.opened), running.rewriting
+    outcome.bill = UsageRecord.Bill.ONCE
+    _tell(running, outcome.text, told=bool(running.opened.begun and running.opened.begun.told))
     outcome.timings = replace(outcome.timings, first_token_ms=_since(running.started))
     outcome.state, outcome.finish_reason = Turn.State.FINISHED, "nothing_found"
 
@@ -118,7 +122,7 @@ async def _begins(running: Running, found: Sequence[Source]) -> None:
 
 async def _goes_on(running: Running, begun: turn.Begun, found: Sequence[Source]) -> bool:
     """Answer from where it was left. False where no model server can, before anything new was said."""
-    opened, outcome, log = running.opened, running.outcome, running.log
+    opened, outcome = running.opened, running.outcome
     try:
         packed = _packed(opened, found, begun.text)
     except PromptTooLong:  # its beginning leaves no room for the rest
@@ -128,11 +132,7 @@ async def _goes_on(running: Running, begun: turn.Begun, found: Sequence[Source])
         return False
     outcome.text, outcome.sources = begun.text, list(begun.sources)
     outcome.usage = Usage(packed.prompt_tokens, 0, estimated=True)
-    if not begun.told:
-        log.append(Sources(outcome.sources))
-        log.append(Token(begun.text))
-    elif log.entries[0].cursor.epoch < log.epoch:  # else the log begins with telling them so
-        log.append(Restarted(log.epoch, after=log.last.seq))
+    _tell(running, begun.text, told=begun.told)
     try:
         await _stream(_request(opened, packed, begun.text), running)
     except ModelError:
@@ -140,6 +140,16 @@ async def _goes_on(running: Running, begun: turn.Begun, found: Sequence[Source])
             raise
         return False
     return True
+
+
+def _tell(running: Running, text: str, *, told: bool) -> None:
+    """Tell readers sources and beginning of an answer; where another process told them, that it goes on."""
+    log = running.log
+    if not told:
+        log.append(Sources(running.outcome.sources))
+        log.append(Token(text))
+    elif log.entries[0].cursor.epoch < log.epoch:  # else the log begins with telling them so
+        log.append(Restarted(log.epoch, after=log.last.seq))
 
 
 def _packed(opened: turn.Opened, found: Sequence[Source], prefix: str = "") -> Packed:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 import structlog
 
+from apps.assistants.models import Assistant
 from apps.conversations import following, replicas, runner, takeover
 from apps.conversations.again import Deed
 from apps.conversations.models import Replica, Turn
@@ -92,6 +93,21 @@ async def test_a_checkpoint_is_gone_on_from(world: World) -> None:
     stored = await world.turn(str(turn_id))
     assert stored.answer
     assert (stored.answer.text, stored.partial) == ("Prime it [1].", "")
+
+
+async def test_that_nothing_was_found_is_told_once_and_no_model_asked(world: World) -> None:
+    await platform_unit(lambda: Assistant.objects.filter(pk=world.assistant.pk).update(least_relevance=0.9))
+    name = await platform_unit(lambda: world.assistant.collections.get().name)
+    said = f"I found nothing about this. I searched: {name}."
+    turn_id = await left_by_a_dead_process(world, partial=said, sources=[])
+    asked = len(world.fake.requests)
+    await takeover.take_over(world.tenant.pk, turn_id)
+    events = await events_of(world, turn_id)
+    assert "".join(event.text for event in events if isinstance(event, Token)) == said
+    assert len(world.fake.requests) == asked
+    stored = await world.turn(str(turn_id))
+    assert stored.answer
+    assert (stored.answer.text, stored.finish_reason) == (said, "nothing_found")
 
 
 @pytest.mark.parametrize("noted", ["", "Prime it "])
