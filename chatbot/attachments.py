@@ -9,7 +9,7 @@ from chatbot.quoting import quoted, quoted_line
 
 MOST = 5  # that a question may bring along
 FENCE_TOKENS = 60  # what a file takes beside its text, at least
-_TOKEN_CHARS = 8  # in no language more: a text is not looked at beyond as many for each token of its room
+TOKEN_CHARS = 8  # in no language more: a text is not looked at beyond as many for each token of its room
 # For the system message, whose word counts: whatever else stands there may say that passages alone are to be used.
 RULE = (
     "The user attached files, which stand before the question. Answer from them, too; what they tell needs no number "
@@ -61,7 +61,7 @@ def _within(files: Sequence[File], budget: int, count: Count) -> str:
 
 def _piece(file: File, share: int, count: Count) -> str:
     """As much of a file as fits into its share, from the beginning; empty where that is none of its text."""
-    length = min(len(file.text), max(0, share) * _TOKEN_CHARS)
+    length = min(len(file.text), max(0, share) * TOKEN_CHARS)
     while length > 0:
         piece = _fenced(file, length)
         tokens = count(piece)

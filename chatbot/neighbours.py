@@ -71,7 +71,8 @@ def _one(run: Sequence[Placed], best: dict[str, int]) -> Source:
         if part.heading == above:
             text = _continued(text, part.text) if text else part.text
         else:
-            text = "\n\n".join(filter(None, (text, own and f"## {' > '.join(own)}", part.text)))
+            title = f"## {' > '.join(own)}" if own else ""
+            text = "\n\n".join(filter(None, (text, title, part.text)))
         above = part.heading
     return replace(leading, heading=common, page=parts[0].page, text=text)
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 from django.db import InterfaceError, OperationalError
@@ -103,7 +104,7 @@ def _declines(running: Running) -> None:
 async def _begins(running: Running, found: Sequence[Source]) -> None:
     """Answer from the first word."""
     opened, outcome, log = running.opened, running.outcome, running.log
-    packed = _packed(opened, found)
+    packed = await _packed(opened, found)
     if opened.begun:
         await running.journal.tell_first(running.kept, Restarted(log.epoch, after=1))
         outcome.text = ""
@@ -124,7 +125,7 @@ async def _goes_on(running: Running, begun: turn.Begun, found: Sequence[Source])
     """Answer from where it was left. False where no model server can, before anything new was said."""
     opened, outcome = running.opened, running.outcome
     try:
-        packed = _packed(opened, found, begun.text)
+        packed = await _packed(opened, found, begun.text)
     except PromptTooLong:  # its beginning leaves no room for the rest
         return False
     pool = await gateway.pool()
@@ -152,9 +153,10 @@ def _tell(running: Running, text: str, *, told: bool) -> None:
         log.append(Restarted(log.epoch, after=log.last.seq))
 
 
-def _packed(opened: turn.Opened, found: Sequence[Source], prefix: str = "") -> Packed:
+async def _packed(opened: turn.Opened, found: Sequence[Source], prefix: str = "") -> Packed:
     history, question = _talk(opened)
-    return prompt_for(
+    pack = partial(
+        prompt_for,
         opened.tenant,
         opened.assistant,
         template=opened.prompt.template,
@@ -168,6 +170,8 @@ def _packed(opened: turn.Opened, found: Sequence[Source], prefix: str = "") -> P
         max_tokens=opened.sampling.max_tokens,
         prefix=prefix,
     )
+    # Many long files take a part of a second to be cut, in which nobody else's answer would go on.
+    return await asyncio.to_thread(pack) if opened.attachments else pack()
 
 
 def _talk(opened: turn.Opened) -> tuple[Sequence[tuple[str, str]], str]:

@@ -10,10 +10,12 @@ import shutil
 import tempfile
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.files.base import File
@@ -29,11 +31,12 @@ from apps.inference import gateway
 from apps.knowledge import storage
 from apps.knowledge.metering import pages_of
 from apps.tenants import lookups
+from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
 from apps.usage import ingesting, keeping
 from apps.usage.ingesting import QuotaUsedUp
 from chatbot.errors import InvalidRequest, NotFound, QuotaExceeded
-from chatbot.extraction import Extracted, Limits, extract
+from chatbot.extraction import Extracted, Limits, Page, extract
 from chatbot.formats import detect
 from chatbot.tokens import estimate
 
@@ -41,15 +44,21 @@ LIMIT = ("An attachment", "PARLEY_MAX_ATTACHMENT_BYTES")
 MOST_KEPT = 50  # of a conversation
 UNUSED = datetime.timedelta(days=1)  # after which a file that no question came for is forgotten
 PORTION = 100
+BETWEEN = "\n\n"  # pages
 # Somebody waits for it, so it may take less than a document.
 LIMITS = Limits(seconds=10, output_chars=5_000_000, scans=3)
-# One at a time: a reader may take as much memory as LIMITS say, beside the answers that this process writes.
+# One at a time: a reader may take as much memory as LIMITS say, beside the answers that this process writes. Those of a
+# tenant stand in line among themselves first, so that others wait for one of theirs at most.
 _READING = threading.Lock()
-PATIENCE = 20.0  # seconds
+_OF_TENANT: defaultdict[uuid.UUID, threading.Lock] = defaultdict(threading.Lock)
+PATIENCE = 40.0  # seconds; reading a file takes up to 34
 
 
-def attach(caller: Caller, conversation: Conversation, name: str, content: File[bytes]) -> Attachment:
-    """Read a file for a question of a conversation within reach; it takes seconds and no transaction.
+def attach(
+    caller: Caller, conversation: Conversation, name: str, content: File[bytes], *, sending: str = ""
+) -> Attachment:
+    """Read a file for a question of a conversation within reach; it takes seconds and no transaction. sending: the same
+    for repeats of a request, of which those that come at once attach one file.
 
     Raises InvalidRequest where the assistant takes none or the conversation has too many, UnsupportedType,
     PayloadTooLarge, ExtractionFailed with a code of its own, QuotaExceeded, and ServiceUnavailable where too many are
@@ -65,10 +74,11 @@ def attach(caller: Caller, conversation: Conversation, name: str, content: File[
         _refuse(conversation)
         keeping.refuse_beyond(tenant, None, exactly=False, bytes=1)
         ingesting.refuse_beyond(tenant, "pages", 1)
-    extracted = _read(content, media_type)
-    text = "\n\n".join(page.text for page in extracted.pages)
+    extracted = _read(tenant, content, media_type)
+    text = BETWEEN.join(page.text for page in extracted.pages)
     kept = text[: settings.PARLEY_MAX_ATTACHMENT_CHARS]
     attachment = Attachment(
+        id=uuid.uuid5(conversation.pk, sending) if sending else uuid.uuid4(),
         tenant=tenant,
         conversation=conversation,
         name=name,
@@ -82,9 +92,12 @@ def attach(caller: Caller, conversation: Conversation, name: str, content: File[
     with tenant_scope(caller), _pages_refused():
         keeping.refuse_beyond(tenant, None, exactly=True, bytes=attachment.kept)
         # It may be gone, and others of it may have come.
-        _refuse(conversation_of(caller, conversation.pk, lock=True))
+        conversation = conversation_of(caller, conversation.pk, lock=True)
+        if sending and (earlier := attachments_of(conversation).filter(pk=attachment.pk).first()):
+            return cast("Attachment", earlier)
+        _refuse(conversation)
         attachment.save(force_insert=True)
-        ingesting.charge_pages(tenant, attachment.pk, pages_of(extracted))
+        ingesting.charge_pages(tenant, attachment.pk, pages_of(_up_to(extracted, len(kept))))
     return attachment
 
 
@@ -140,17 +153,37 @@ def _refuse(conversation: Conversation) -> None:
         raise InvalidRequest(f"A conversation has {MOST_KEPT} attachments at most. Begin a new one.")
 
 
-def _read(content: File[bytes], media_type: str) -> Extracted:
-    if not _READING.acquire(timeout=PATIENCE):
+def _up_to(extracted: Extracted, chars: int) -> Extracted:
+    """What is kept of it."""
+    pages: list[Page] = []
+    for page in extracted.pages:
+        if pages and chars <= 0:
+            break
+        pages.append(replace(page, text=page.text[: max(0, chars)]))
+        chars -= len(page.text) + len(BETWEEN)
+    return replace(extracted, pages=pages)
+
+
+def _read(tenant: Tenant, content: File[bytes], media_type: str) -> Extracted:
+    with (
+        _waiting_for(_OF_TENANT[tenant.pk]),
+        _waiting_for(_READING),
+        tempfile.NamedTemporaryFile(prefix="parley-") as copy,
+    ):
+        content.seek(0)
+        shutil.copyfileobj(content, copy)
+        copy.flush()
+        return extract(Path(copy.name), media_type, LIMITS)
+
+
+@contextmanager
+def _waiting_for(lock: threading.Lock) -> Iterator[None]:
+    if not lock.acquire(timeout=PATIENCE):
         raise ServiceUnavailable("Too many files are being read just now. Please try again.", retry_after=5)
     try:
-        with tempfile.NamedTemporaryFile(prefix="parley-") as copy:
-            content.seek(0)
-            shutil.copyfileobj(content, copy)
-            copy.flush()
-            return extract(Path(copy.name), media_type, LIMITS)
+        yield
     finally:
-        _READING.release()
+        lock.release()
 
 
 @contextmanager

@@ -112,12 +112,15 @@ class Attachments(TenantView, generics.ListAPIView[Attachment]):
             conversation = self._conversation(user)
             self.room = attaching.room_of(conversation)
 
+        asked, key = _asked(file), idempotency.key_in(request)
+        sending = f"{key}\n{asked}" if key else ""
+
         def attach() -> idempotency.Answer:
             _take(caller.tenant_id, caller.acts_for or conversation.end_user.external_id)
-            attachment = attaching.attach(caller, conversation, file.name, file)
+            attachment = attaching.attach(caller, conversation, file.name, file, sending=sending)
             return status.HTTP_201_CREATED, self.get_serializer(attachment).data
 
-        return idempotency.once_across(request, caller, _asked(file), attach, end_user=conversation.end_user)
+        return idempotency.once_across(request, caller, asked, attach, end_user=conversation.end_user)
 
 
 class OneAttachment(TenantView):

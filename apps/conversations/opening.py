@@ -20,7 +20,7 @@ from apps.assistants.models import Assistant
 from apps.conversations import charging
 from apps.conversations.again import Again, Deed, again_of
 from apps.conversations.branches import Branch, branch_of, walk
-from apps.conversations.bringing import attached_to, brought_by
+from apps.conversations.bringing import attached_to, brought_by, chars_of
 from apps.conversations.parties import ANONYMOUS
 from apps.conversations.places import Place, alone, in_conversation
 from apps.conversations.question import Question
@@ -230,10 +230,11 @@ async def _plan(
     branch = await _branch(connection, caller.tenant, place, question, again)
     opened = await _answerable(connection, caller, place, question, branch)
     asked = [again.question_id] if again else []
-    brought = () if again else await brought_by(connection, place, question)
+    chars = chars_of(place.assistant, opened.endpoints)
+    brought = () if again else await brought_by(connection, place, question, chars)
     if again:
         opened = replace(opened, question_id=again.question_id, begun=again.begun)
-    before = await attached_to(connection, place.assistant, [*asked, *branch.questions])
+    before = await attached_to(connection, place.assistant, [*asked, *branch.questions], chars)
     opened = replace(opened, attachments=list(dict.fromkeys([*brought, *before])))
     return Planned(caller, question, place, branch, opened, claim, again, begin, [each.pk for each in brought])
 

@@ -10,7 +10,7 @@ from itertools import islice
 from apps.assistants.models import Assistant, PromptVersion
 from apps.conversations.again import begun_by
 from apps.conversations.branches import PARENT, walk
-from apps.conversations.bringing import attached_to
+from apps.conversations.bringing import attached_to, chars_of
 from apps.conversations.opening import collections_of
 from apps.conversations.turn import Opened
 from apps.inference import gateway
@@ -68,6 +68,8 @@ async def reopen(connection: Connection, tenant_id: uuid.UUID, turn_id: uuid.UUI
     opened = None
     if conversation_id is not None:
         branch = await walk(connection, tenant, conversation_id, parent)
+        endpoints = gateway.chat_endpoints(tenant, assistant.endpoint_id)
+        chars = chars_of(assistant, endpoints)
         opened = Opened(
             tenant=tenant,
             turn_id=turn_id,
@@ -80,8 +82,8 @@ async def reopen(connection: Connection, tenant_id: uuid.UUID, turn_id: uuid.UUI
             prompt=prompt,
             collections=await collections_of(connection, tenant, assistant) if assistant.passages else [],
             history=branch.history,
-            attachments=await attached_to(connection, assistant, [question_id, *branch.questions]),
-            endpoints=gateway.chat_endpoints(tenant, assistant.endpoint_id),
+            attachments=await attached_to(connection, assistant, [question_id, *branch.questions], chars),
+            endpoints=endpoints,
             ends_with=frozenset(ends_with),
             begun=begun_by(*continued) if continued[1] else None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import math
 import uuid
 from typing import Any
 
@@ -13,6 +14,7 @@ from django.utils import timezone
 from apps.access.rates import Rate
 from apps.conversations import attaching, attaching_api
 from apps.conversations.models import Attached, Attachment, Conversation, Message, Turn
+from apps.knowledge.metering import PAGE_CHARS
 from apps.tenants.models import EndUser
 from apps.tenants.scoping import platform_unit, unit
 from apps.usage.keeping import kept
@@ -141,6 +143,15 @@ async def test_the_same_request_again_attaches_once(world: World, api: Api) -> N
     assert await rows() == 1
 
 
+async def test_the_same_request_at_once_attaches_and_costs_once(world: World, api: Api) -> None:
+    once = {"Idempotency-Key": "f"}
+    answers = await asyncio.gather(*(attach(world, api, headers=once) for _ in range(4)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert await rows() == 1
+    assert await platform_unit(lambda: UsageRecord.objects.values_list("pages", flat=True).get()) == 1
+
+
 async def test_a_conversation_has_so_many(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attaching, "MOST_KEPT", 2)
     answers = await asyncio.gather(*(attach(world, api, f"{number}.txt") for number in range(4)))
@@ -189,6 +200,14 @@ async def test_its_pages_are_billed(world: World, api: Api) -> None:
     refused = await attach(world, api)
     assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
     assert refused.json()["retry_after"] > 0
+
+
+async def test_pages_that_are_not_kept_are_not_billed(world: World, api: Api, settings: Any) -> None:
+    settings.PARLEY_MAX_ATTACHMENT_CHARS = 6000
+    assert (await attach(world, api, "long.txt", "word " * 20_000)).json()["cut"]
+    assert await platform_unit(lambda: UsageRecord.objects.values_list("pages", flat=True).get()) == math.ceil(
+        6000 / PAGE_CHARS
+    )
 
 
 async def test_a_question_reserves_what_its_files_may_take(world: World, api: Api) -> None:
