@@ -1,12 +1,14 @@
-"""The order in which documents are taken up."""
+"""The order in which documents are taken up; its index is built while they are."""
 
 from django.conf import settings
+from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 
 from apps.tenants.row_security import DefinerFunction
 
 
 class Migration(migrations.Migration):
+    atomic = False
 
     dependencies = [
         ('knowledge', '0010_tombstones'),
@@ -15,7 +17,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddIndex(
+        AddIndexConcurrently(
             model_name='document',
             index=models.Index(condition=models.Q(('status__in', ['ready', 'failed']), _negated=True), fields=['tenant', 'created'], include=('size', 'status', 'next_attempt_at', 'lease_until'), name='document_turns'),
         ),
