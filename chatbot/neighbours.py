@@ -27,8 +27,8 @@ class Placed:
 def joined(passages: Sequence[Placed]) -> list[Source]:
     """The passages, best first, with those next to each other in a document joined in its order, at most MOST to one.
 
-    A joined one stands where its best part stood and keeps that one's chunk and score; its heading is what the headings
-    of its parts have in common, with the rest of them above each part. Numbered anew from 1.
+    A joined one stands where its best part stood, and keeps that one's chunk, heading, page and score: there a reader
+    is led. What the headings of its parts do not have in common stands above each part. Numbered anew from 1.
     """
     runs: list[list[Placed]] = []
     by_place = {(passage.source.document, passage.position): passage for passage in passages}
@@ -74,7 +74,7 @@ def _one(run: Sequence[Placed], best: dict[str, int]) -> Source:
             title = f"## {' > '.join(own)}" if own else ""
             text = "\n\n".join(filter(None, (text, title, part.text)))
         above = part.heading
-    return replace(leading, heading=common, page=parts[0].page, text=text)
+    return replace(leading, text=text)
 
 
 def _continued(before: str, after: str) -> str:

