@@ -26,7 +26,9 @@ def git(*arguments: str) -> str:
 @pytest.fixture
 def previous(tmp_path: Path) -> Path:
     """A checkout of the release before."""
-    newest = git("log", "-1", "--format=%H", "--diff-filter=A", "--", "apps/*/migrations/*.py")
+    # As main came by it: what a branch was before it was merged has been nobody's release.
+    line = ("--first-parent", "--diff-merges=first-parent", "--no-patch")
+    newest = git("log", "-1", *line, "--format=%H", "--diff-filter=A", "--", "apps/*/migrations/*.py")
     before = newest and git("rev-parse", f"{newest}^")
     if not before:
         pytest.skip("needs git's history back to the newest migration: git fetch --unshallow")
