@@ -116,6 +116,10 @@ class DocumentQuerySet(TenantQuerySet["Document"]):
         """Unfinished, and no worker holds them: never claimed, or the worker's lease ran out."""
         return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now))
 
+    def claimable(self, now: datetime.datetime) -> DocumentQuerySet:
+        """Unclaimed, and not pausing: a message that comes late or twice does not end a pause."""
+        return self.unclaimed(now).exclude(status__in=Document.PAUSES, next_attempt_at__gt=now)
+
     def due(self, now: datetime.datetime) -> DocumentQuerySet:
         """Unclaimed, and neither backing off nor already sent to the workers a moment ago."""
         return self.unclaimed(now).filter(next_attempt_at__lte=now)
@@ -151,6 +155,8 @@ class Document(TenantOwned):
         READY = "ready", "Ready"
         RETRYING = "retrying", "Retrying"
         FAILED = "failed", "Failed"
+
+    PAUSES: ClassVar = (Status.RETRYING, Status.WAITING)
 
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="documents")
     title = models.CharField(max_length=TITLE_CHARS)
@@ -257,7 +263,7 @@ class Document(TenantOwned):
     @property
     def pauses(self) -> bool:
         """It goes on at `next_attempt_at`."""
-        return self.status in (self.Status.RETRYING, self.Status.WAITING)
+        return self.status in self.PAUSES
 
 
 class Tombstone(TenantOwned):

@@ -225,6 +225,27 @@ def test_backing_off_documents_do_not_use_up_the_share(
     assert sent(broker)[-1] == (str(acme.pk), str(fresh.pk))
 
 
+@pytest.mark.parametrize("status", ["retrying", "waiting"])
+def test_copies_of_a_message_do_not_end_a_pause(
+    acme: Tenant, manuals: Collection, broker: redis_client.Redis, status: str
+) -> None:
+    """In a long line a document is sent every minute, and its copies live for a quarter of an hour."""
+    document = add(acme, manuals, 1)
+    for _ in range(2):
+        later()
+        tasks.resend_documents()
+    soon = timezone.now() + datetime.timedelta(seconds=60)
+    Document.objects.update(status=status, attempts=1, next_attempt_at=soon)
+    assert len(taken(broker)) == 3
+    document.refresh_from_db()
+    assert (document.status, document.attempts) == (status, 1)
+    later()
+    tasks.resend_documents()
+    assert len(taken(broker)) == 1
+    document.refresh_from_db()
+    assert document.status == "ready"
+
+
 def test_a_hanging_broker_refuses_no_document(
     acme: Tenant, manuals: Collection, broker: redis_client.Redis, servers: Backends
 ) -> None:
