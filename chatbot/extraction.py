@@ -10,20 +10,15 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
-import math
 import os
 import resource
-import selectors
 import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
@@ -48,6 +43,7 @@ from chatbot.formats import (
     load_encodings,
 )
 from chatbot.readers import TooMuch, Unreadable
+from chatbot.supervising import MARK, Limits, Tell, TooLarge, keep_to_oneself, supervise, too_much
 
 # The module and function that read each format, in the child only.
 _READERS = {
@@ -67,39 +63,15 @@ _READERS = {
 }
 # What recognises the text of pages that turned out to have none.
 _SCANS = dict.fromkeys((PNG, JPEG, WEBP, TIFF), "read_image") | {PDF: "read_pdf"}
-_ROOT = Path(__file__).resolve().parent.parent
+_USUAL = Limits()
 _NOBODY = 65534
-_MARK = b"\x1e"  # ends what a child tells before its answer; JSON never holds it as it is
-_MOST_PAGES = 1_000_000  # that a child is believed to be at
-_POLL = 0.05  # seconds between two looks at the child's memory
-_WALL = 4  # how much longer than its processor time a child may take: workers share cores
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
-
-
-class TooLarge(ExtractionFailed):
-    code = "too_large"
-    default_message = "The file holds more than can be read."
 
 
 class NoTextFound(ExtractionFailed):
     code = "empty"
     default_message = "No text was found in the file, nor in pictures of its pages."
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """seconds: of processor time. memory_mb: resident, looked at every 50 ms; not of address space, which native
-    libraries reserve freely. output_chars: of all pages together. scans: how many pages may be images of text, each of
-    which adds scan_seconds.
-    """
-
-    seconds: float = 30.0
-    memory_mb: int = 512
-    output_chars: int = 20_000_000
-    scans: int = 200
-    scan_seconds: float = 8.0
-    scan_memory_mb: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +88,7 @@ class Extracted:
     title: str | None
 
 
-Tell = Callable[[int, int], None]  # how many pages are read, of how many
-
-
-def _keep_to_oneself(done: int, total: int) -> None:
-    pass
-
-
-def extract(path: Path, media_type: str, limits: Limits = Limits(), tell: Tell = _keep_to_oneself) -> Extracted:
+def extract(path: Path, media_type: str, limits: Limits = _USUAL, tell: Tell = keep_to_oneself) -> Extracted:
     """The file's text, without NUL. Blocks until it is there. Raises ExtractionFailed with a sentence that says why.
 
     tell: called where the format has pages, and must not wait for anything: the child is being watched.
@@ -137,19 +102,19 @@ def extract(path: Path, media_type: str, limits: Limits = Limits(), tell: Tell =
     if not text.strip():
         raise ExtractionFailed("The file is empty.")
     if len(text) > limits.output_chars:
-        raise _too_much(limits)
+        raise too_much(limits)
     if media_type == MARKDOWN:
         return Extracted([Page(None, text)], markdown.first_heading(text))
     return Extracted([Page(None, markdown.escape(text))], None)
 
 
 def _read(
-    path: Path, media_type: str, limits: Limits, tell: Tell = _keep_to_oneself, scanned: Sequence[int] = ()
+    path: Path, media_type: str, limits: Limits, tell: Tell = keep_to_oneself, scanned: Sequence[int] = ()
 ) -> Extracted:
     """What the child reads of the file: all of it, or the text of the `scanned` pages as they look."""
     with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="parley-extract-") as scratch:
         command = [sys.executable, "-m", "chatbot.extraction", media_type, str(limits.output_chars)]
-        return _answer(_supervise([*command, *map(str, scanned)], file, limits, scratch, tell), limits)
+        return _answer(supervise([*command, *map(str, scanned)], file, limits, scratch, tell), limits)
 
 
 def can_read_scans() -> bool:
@@ -183,10 +148,6 @@ def _with_scans(path: Path, media_type: str, limits: Limits, tell: Tell) -> Extr
     return Extracted(pages, read.title)
 
 
-def _too_much(limits: Limits) -> TooLarge:
-    return TooLarge(f"The file holds more than {limits.output_chars:,} characters of text.")
-
-
 def _answer(output: bytes, limits: Limits) -> Extracted:
     """What the child wrote, taken as what it is: the word of a process that an attacker may have taken over."""
     try:
@@ -202,92 +163,8 @@ def _answer(output: bytes, limits: Limits) -> Extracted:
     except (ValueError, TypeError, KeyError) as e:
         raise ExtractionFailed("The file could not be read: its reader gave no sensible answer.") from e
     if sum(len(page.text) for page in pages) > limits.output_chars:
-        raise _too_much(limits)
+        raise too_much(limits)
     return Extracted(pages, title)
-
-
-def _supervise(
-    command: list[str], file: IO[bytes], limits: Limits, scratch: str, tell: Tell = _keep_to_oneself
-) -> bytes:
-    """Run `command` on the file within the limits and return its output. Raises ExtractionFailed."""
-    environment = {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "TMPDIR": scratch,
-        "RAYON_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-    child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        command,
-        stdin=file,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=_ROOT,
-        env=environment,
-        process_group=0,
-    )
-    assert child.stdout is not None  # noqa: S101 - for the type checker: stdout=PIPE
-    try:
-        seconds = math.ceil(limits.seconds)
-        resource.prlimit(child.pid, resource.RLIMIT_CPU, (seconds, seconds + 1))
-        resource.prlimit(child.pid, resource.RLIMIT_CORE, (0, 0))
-        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (64, 64))
-        output = _watched(child, child.stdout, limits, tell)
-    finally:
-        # The leader is not reaped yet, so its group cannot be another's.
-        os.killpg(child.pid, signal.SIGKILL)
-        child.stdout.close()
-        child.wait()
-    if child.returncode == -signal.SIGXCPU:
-        raise TooLarge(f"Reading the file took longer than {limits.seconds:g} seconds.")
-    if child.returncode != 0:
-        raise ExtractionFailed("The file made its reader crash; it may be damaged.")
-    return output
-
-
-def _watched(child: subprocess.Popen[bytes], stdout: IO[bytes], limits: Limits, tell: Tell) -> bytes:
-    """The child's output, once it has exited; it is left unreaped. Raises ExtractionFailed where it exceeds a limit."""
-    deadline = time.monotonic() + limits.seconds * _WALL
-    output = bytearray()
-    closed = False
-    with selectors.DefaultSelector() as selector:
-        selector.register(stdout, selectors.EVENT_READ)
-        while not (closed and os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)):
-            if time.monotonic() > deadline:
-                raise TooLarge(f"Reading the file took longer than {limits.seconds * _WALL:g} seconds.")
-            if _resident_mb(child.pid) > limits.memory_mb:
-                raise TooLarge(f"Reading the file took more than {limits.memory_mb:,} MB of memory.")
-            # JSON takes 6 bytes for a control character and UTF-8 4 for the widest.
-            if len(output) > limits.output_chars * 6 + 65536:
-                raise _too_much(limits)
-            if closed:
-                time.sleep(0.001)
-            elif selector.select(_POLL):
-                piece = os.read(stdout.fileno(), 1 << 20)
-                output += piece
-                closed = not piece
-                if _MARK in piece:
-                    _pass_on(output, tell)
-    return bytes(output)
-
-
-def _pass_on(output: bytearray, tell: Tell) -> None:
-    """Take off the output what says how far the child is; the last of it counts."""
-    marked, _, rest = output.rpartition(_MARK)
-    output[:] = rest
-    with suppress(ValueError, TypeError):
-        done, total = map(int, orjson.loads(marked.rpartition(_MARK)[2]))
-        if 0 <= done <= total <= _MOST_PAGES:
-            tell(done, total)
-
-
-def _resident_mb(pid: int) -> float:
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    except (OSError, IndexError):
-        return 0.0  # it has just exited
-    return pages * resource.getpagesize() / 2**20
 
 
 def _main() -> None:
@@ -311,7 +188,7 @@ def _main() -> None:
         pages, title = getattr(reader, function)(data, *more)
         answer = {"pages": pages, "title": title}
         if sum(len(text) for _, text in pages) > limit:
-            answer = {"error": _too_much(Limits(output_chars=limit)).message, "too_large": True}
+            answer = {"error": too_much(Limits(output_chars=limit)).message, "too_large": True}
     except Unreadable as e:
         answer = {"error": str(e), "too_large": isinstance(e, TooMuch)}
     sys.stdout.buffer.write(orjson.dumps(answer))
@@ -320,7 +197,7 @@ def _main() -> None:
 
 
 def _tell(done: int, total: int) -> None:
-    sys.stdout.buffer.write(b"[%d,%d]%s" % (done, total, _MARK))
+    sys.stdout.buffer.write(b"[%d,%d]%s" % (done, total, MARK))
     sys.stdout.buffer.flush()
 
 

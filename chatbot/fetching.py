@@ -23,6 +23,7 @@ from chatbot.formats import guess_suffix, known_charset
 
 MAX_REDIRECTS = 5
 CONNECT_SECONDS, TOTAL_SECONDS = 10.0, 30.0  # the latter of all hops together
+RETRY_AFTER_LIMIT = 3600.0  # seconds that a host is believed: it may say a lifetime
 AGENT = "Parley"
 HEADERS = {"User-Agent": AGENT, "Accept": "*/*"}
 VERSION_CHARS = 200  # of an ETag or a Last-Modified
@@ -188,7 +189,7 @@ def _check_status(response: aiohttp.ClientResponse) -> None:
     status = response.status
     if status >= 500 or status in _NOT_NOW:
         wait = response.headers.get("Retry-After", "")
-        seconds = float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 9 else None
+        seconds = min(float(wait), RETRY_AFTER_LIMIT) if wait.isascii() and wait.isdigit() else None
         raise SourceUnavailable(f"The host answered {status}.", retry_after=seconds)
     if status != 200:
         failed = FetchFailed(_SENTENCES.get(status, f"The host answered {status}."))

@@ -36,8 +36,9 @@ from apps.tenants.scoping import tenant_scope
 from apps.usage import ingesting, keeping
 from apps.usage.ingesting import QuotaUsedUp
 from chatbot.errors import InvalidRequest, NotFound, QuotaExceeded
-from chatbot.extraction import Extracted, Limits, Page, extract
+from chatbot.extraction import Extracted, Page, extract
 from chatbot.formats import detect
+from chatbot.supervising import Limits
 from chatbot.tokens import estimate
 
 LIMIT = ("An attachment", "PARLEY_MAX_ATTACHMENT_BYTES")

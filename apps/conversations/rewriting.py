@@ -41,14 +41,15 @@ async def rewritten(opened: Opened) -> tuple[str, Usage]:
                 async for delta in stream:
                     said += delta.text
                     reported = delta.usage or reported
+            whole = said
     except (ModelError, TimeoutError) as error:
         logger.warning("turn.question_not_rewritten", error=type(error).__name__)
         if not said:
             return opened.text, nothing
-        said = ""  # a part of a question is another question
+        whole = ""  # a part of a question is another question
     prompt = sum(estimate(message.content) for message in request.messages)
     used = reported or Usage(prompt, estimate(said), estimated=True)
-    return next((line.strip() for line in said.splitlines() if line.strip()), opened.text), used
+    return next((line.strip() for line in whole.splitlines() if line.strip()), opened.text), used
 
 
 def most(opened: Opened) -> tuple[int, int]:

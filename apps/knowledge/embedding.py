@@ -23,25 +23,24 @@ QUICK, SLOW = 0.25, 1.0  # seconds that a batch took, below which the next is do
 # Batches of a document under way: while one is stored or on its way, the endpoint is at another.
 AT_ONCE = 4
 # An endpoint that is busy is asked again in place, if it says so soon enough; then others have the worker.
-SOON, ASKED_AGAIN = 10.0, 3  # seconds, times
+SOON, ASKED_AGAIN = 10.0, 3  # seconds, times for each batch
 
 
 @dataclass(slots=True)
 class Pace:
-    """size: passages in the next batch. at_once: batches under way. busy: answers in a row that the endpoint is so."""
+    """size: passages in the next batch. at_once: batches under way."""
 
     most: int
     size: int = FIRST_BATCH
     at_once: int = 1
-    busy: int = 0
 
     def stored(self, passages: int, seconds: float) -> None:
-        self.at_once, self.busy = min(self.at_once + 1, self.most), 0
+        self.at_once = min(self.at_once + 1, self.most)
         if passages == self.size:
             self.size = next_size(passages, seconds)
 
     def refused(self) -> None:
-        self.at_once, self.busy = max(self.at_once // 2, 1), self.busy + 1
+        self.at_once = max(self.at_once // 2, 1)
 
 
 @dataclass(slots=True)
@@ -96,13 +95,15 @@ async def _embed(batch: Batch, pace: Pace) -> None:
 
 
 async def _made(batch: Batch, pace: Pace) -> list[list[float]]:
+    asked_again = 0
     while True:
         try:
             return await vectors.embed(batch.document.collection.index, batch.texts, input_type="passage")
         except ModelBusy as error:
             pace.refused()
-            if error.retry_after is None or error.retry_after > SOON or pace.busy > ASKED_AGAIN:
+            if error.retry_after is None or error.retry_after > SOON or asked_again == ASKED_AGAIN:
                 raise
+            asked_again += 1
             await asyncio.sleep(error.retry_after)
 
 

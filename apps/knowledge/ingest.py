@@ -139,7 +139,7 @@ def retry_document(tenant: Tenant, document: Document) -> None:
         settled = current.status == Document.Status.FAILED or (
             current.status == Document.Status.READY and current.source_url != ""
         )
-        if settled or current.status in (Document.Status.RETRYING, Document.Status.WAITING):
+        if settled or current.pauses:
             # What backs off goes on where it stopped.
             current.to_fetch = current.to_fetch or (settled and current.source_url != "")
             requeue(current)

@@ -31,11 +31,11 @@ class SupersededError(Exception):
 
 
 def claim(tenant_id: uuid.UUID, document_id: uuid.UUID) -> Document | None:
-    """The document with all that its ingestion needs, now ours; None if it is finished, gone or another's."""
+    """The document with all that its ingestion needs, now ours; None if it is finished, pausing, gone or another's."""
     now = timezone.now()
     token = uuid.uuid4()
     documents = Document.objects.for_tenant(tenant_id).filter(pk=document_id)
-    claimed = documents.unclaimed(now).update(
+    claimed = documents.claimable(now).update(
         lease_token=token, lease_until=now + LEASE, attempts=F("attempts") + 1, updated=now
     )
     if not claimed:

@@ -40,6 +40,8 @@ __all__ = [
 TITLE_CHARS = 300  # of a document, and of each heading above a passage
 URL_CHARS = 2000
 LARGE_BYTES = 4 * 2**20  # of a file that workers of its own read, lest others wait for minutes
+# How far ahead the time of one that was just sent can lie. A queued one's that lies farther is of a clock that is fast.
+MOST_AHEAD = datetime.timedelta(minutes=2)
 QUESTION_CHARS = 500  # of one that is judged
 FILTERS = ("tags", "source", "after", "before")  # what every search can be narrowed by; Collection.fields adds to them
 MOST_FIELDS, MOST_TAGS, TAG_CHARS = 20, 50, 50
@@ -116,13 +118,19 @@ class DocumentQuerySet(TenantQuerySet["Document"]):
         """Unfinished, and no worker holds them: never claimed, or the worker's lease ran out."""
         return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now))
 
+    def claimable(self, now: datetime.datetime) -> DocumentQuerySet:
+        """Unclaimed, and not pausing: a message that comes late or twice does not end a pause."""
+        return self.unclaimed(now).exclude(status__in=Document.PAUSES, next_attempt_at__gt=now)
+
     def due(self, now: datetime.datetime) -> DocumentQuerySet:
-        """Unclaimed, and neither backing off nor already sent to the workers a moment ago."""
-        return self.unclaimed(now).filter(next_attempt_at__lte=now)
+        """Unclaimed, and neither pausing nor already sent to the workers a moment ago."""
+        astray = Q(status=Document.Status.QUEUED, next_attempt_at__gt=now + MOST_AHEAD)
+        return self.unclaimed(now).filter(Q(next_attempt_at__lte=now) | astray)
 
     def sent(self, now: datetime.datetime) -> DocumentQuerySet:
         """Sent to the workers a moment ago, none of which has taken them yet."""
-        return self.unclaimed(now).filter(status=Document.Status.QUEUED, next_attempt_at__gt=now)
+        ahead = {"next_attempt_at__gt": now, "next_attempt_at__lte": now + MOST_AHEAD}
+        return self.unclaimed(now).filter(status=Document.Status.QUEUED, **ahead)
 
     def held(self, now: datetime.datetime) -> DocumentQuerySet:
         """Those that workers are at."""
@@ -151,6 +159,8 @@ class Document(TenantOwned):
         READY = "ready", "Ready"
         RETRYING = "retrying", "Retrying"
         FAILED = "failed", "Failed"
+
+    PAUSES: ClassVar = (Status.RETRYING, Status.WAITING)
 
     collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="documents")
     title = models.CharField(max_length=TITLE_CHARS)
@@ -257,7 +267,7 @@ class Document(TenantOwned):
     @property
     def pauses(self) -> bool:
         """It goes on at `next_attempt_at`."""
-        return self.status in (self.Status.RETRYING, self.Status.WAITING)
+        return self.status in self.PAUSES
 
 
 class Tombstone(TenantOwned):

@@ -24,8 +24,8 @@ from apps.tenants.scoping import tenant_scope
 INGEST_TASK = "knowledge.ingest"
 # Documents of one tenant that are with the workers at a time, in each queue. A flood leaves the other workers free.
 TENANT_SHARE = 4
-# A document that no worker has taken by then is sent again, since its message may be lost. Those that are not are
-# forgotten much later, so that they keep their place in line however long it is.
+# A document that no worker has taken by then is sent again, since its message may be lost; well below MOST_AHEAD, since
+# clocks differ a little. Messages are forgotten much later, so that they keep their place in line however long it is.
 RESEND_AFTER = datetime.timedelta(seconds=60)
 FORGET_AFTER = datetime.timedelta(minutes=15)
 

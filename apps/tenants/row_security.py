@@ -176,7 +176,7 @@ class DefinerFunction(_OfDatabase):
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
-        _execute(schema_editor, "DROP FUNCTION {name}", name=sql.Identifier(self.name))
+        _execute(schema_editor, "DROP FUNCTION IF EXISTS {name}", name=sql.Identifier(self.name))
 
     def describe(self) -> str:
         return f"Function {self.name}"

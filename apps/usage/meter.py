@@ -55,7 +55,8 @@ async def reserve(
     """Take `asked` from all limits of these accounts, or from none. levels: of which ones' limits may be told.
 
     Raises QuotaExceeded or RateLimited, for the limit that leaves the longest wait, or ServiceUnavailable while Redis
-    is away. Not inside a transaction.
+    is away. Not awaited inside a transaction, for it may take SECONDS several times: opening.py lets it run as a task,
+    and waits for HELD_SECONDS within one.
     """
     book = Book(tenant, await limits_of(tenant))
     limits = book.limits.of(accounts)

@@ -20,7 +20,7 @@ from apps.knowledge.ingest import add_document
 from apps.knowledge.models import Collection, Document
 from apps.tenants.models import Tenant
 from chatbot.errors import ParleyError, UnsupportedType
-from chatbot.extraction import Limits
+from chatbot.supervising import Limits
 from tests.apps.knowledge.conftest import acme, embeddings, endpoint, manuals
 from tests.apps.knowledge.ingesting import in_thread, ingested, live_texts, manual
 from tests.chatbot.test_golden import GOLDEN

@@ -10,7 +10,7 @@ import pytest
 from apps.conversations import attaching
 from apps.conversations.models import Attachment
 from apps.tenants.scoping import platform_unit
-from chatbot.extraction import Limits
+from chatbot.supervising import Limits
 from tests.abuse.test_26_bombs import Readers, deep_pdf, laughing_word, readers, zip_bomb
 from tests.apps.conversations.attached import allow, attach
 from tests.apps.conversations.conftest import Api, World

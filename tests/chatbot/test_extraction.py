@@ -15,8 +15,9 @@ from reportlab.pdfgen.canvas import Canvas
 from chatbot import extraction
 from chatbot.chunking import split
 from chatbot.errors import ExtractionFailed
-from chatbot.extraction import Extracted, Limits, Page, TooLarge, extract
+from chatbot.extraction import Extracted, Page, extract
 from chatbot.formats import MARKDOWN, PDF, TEXT
+from chatbot.supervising import Limits, TooLarge, supervise
 from tests.environment import ROOT
 
 
@@ -240,7 +241,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
     def run_program(program: str, limits: Limits = PATIENT, **more: Any) -> bytes:
         with file.open("rb") as stdin:
-            return extraction._supervise([sys.executable, "-c", program], stdin, limits, str(tmp_path), **more)
+            return supervise([sys.executable, "-c", program], stdin, limits, str(tmp_path), **more)
 
     us = psutil.Process()
     before = set(us.children())  # the servers of other tests
@@ -350,5 +351,5 @@ def test_the_child_gives_up_its_rights_before_it_reads() -> None:
         "dies_with_parent.value)"
     )
     with Path(os.devnull).open("rb") as nothing:
-        said = extraction._supervise([sys.executable, "-c", program], nothing, Limits(), "/nonexistent")
+        said = supervise([sys.executable, "-c", program], nothing, Limits(), "/nonexistent")
     assert said.decode().strip() == "65534 65534 [] (0, 0) ['1'] 9"

@@ -108,6 +108,25 @@ async def test_not_now_means_later(site: Site, status: int) -> None:
     assert isinstance(await refused(site.url), SourceUnavailable)
 
 
+@pytest.mark.parametrize(
+    ("said", "believed"),
+    [
+        ("30", 30),
+        ("3600", 3600),
+        ("99999999", 3600),
+        ("9" * 400, 3600),
+        ("-1", None),
+        ("soon", None),
+        ("Fri, 31 Dec 2100 23:59:59 GMT", None),
+    ],
+)
+async def test_a_host_is_believed_how_long_it_wants_to_rest_up_to_an_hour(
+    site: Site, said: str, believed: float | None
+) -> None:
+    site.pages["/"] = lambda _: web.Response(status=503, headers={"Retry-After": said})
+    assert (await refused(site.url)).retry_after == believed
+
+
 async def test_a_version_that_is_known_is_not_sent_again(site: Site) -> None:
     url = site.serves("/page", "<p>Hello", ETag='"v1"')
     found = await fetch(url, io.BytesIO(), max_bytes=LIMIT, allowed=ALLOWED)

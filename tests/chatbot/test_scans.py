@@ -16,8 +16,9 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from chatbot.errors import ExtractionFailed
-from chatbot.extraction import Limits, Page, TooLarge, extract
+from chatbot.extraction import Page, extract
 from chatbot.formats import JPEG, PDF, PNG, TIFF, WEBP
+from chatbot.supervising import Limits, TooLarge
 
 GERMAN = "Die größere Pumpe jährlich prüfen."
 new_canvas: Any = Canvas

@@ -92,6 +92,17 @@ async def test_switched_off_it_costs_nothing(world: World, api: Api) -> None:
     assert chats(world) == ["prime?", "and when?"]
 
 
+async def test_what_a_rewriting_said_before_it_broke_off_is_billed(world: World, api: Api) -> None:
+    await switch(world, rewrites_questions=True)
+    world.script("Yes.")
+    await api.ask(world.turns, "prime?")
+    words = [f"word{number} " for number in range(20)]
+    world.fake.script(Reply(tokens=words, cut_after=len(words)))
+    world.script("Yes.")
+    bill = await world.bill((await api.ask(world.turns, "and when?")).json()["id"])
+    assert bill.completion_tokens > len(words)
+
+
 @pytest.mark.parametrize("reply", [Reply(first_delay=30), Reply(status=400), Reply(tokens=["\n \n"])])
 async def test_what_cannot_be_rewritten_is_searched_for_as_it_is(
     world: World, api: Api, reply: Reply, monkeypatch: pytest.MonkeyPatch

@@ -50,6 +50,8 @@ def added(tenant: Tenant, collection: Collection, content: bytes, name: str = "m
 
 
 def ingested(tenant: Tenant, document: Document) -> Document:
+    """As its next attempt leaves it, whose time has come."""
+    Document.objects.filter(pk=document.pk).update(next_attempt_at=timezone.now())
     ingest(tenant.pk, document.pk)
     document.refresh_from_db()
     return document

@@ -84,6 +84,17 @@ def test_a_busy_endpoint_is_asked_again_when_it_says(
     assert whole(document)
 
 
+def test_batches_that_are_refused_together_are_each_asked_again(
+    acme: Tenant, manuals: Collection, embeddings: FakeInference
+) -> None:
+    slow = Reply(kind="embedding", first_delay=0.4)
+    busy = Reply(kind="embedding", status=429, headers={"Retry-After": "1"}, first_delay=0.4)
+    embeddings.script(*[slow] * 3, *[busy] * (embedding.ASKED_AGAIN + 1))
+    document = ingested(acme, added(acme, manuals, manual(100)))
+    assert (document.status, document.attempts) == ("ready", 0)
+    assert whole(document)
+
+
 def test_one_that_is_busy_for_long_gives_the_worker_to_others(
     acme: Tenant, manuals: Collection, embeddings: FakeInference
 ) -> None:
@@ -121,10 +132,9 @@ def test_the_pace_stays_within_its_bounds(answers: list[tuple[bool, float]], mos
         if answered:
             pace.stored(pace.size, seconds)
             assert pace.size == next_size(before, seconds)
-            assert pace.busy == 0
         else:
             pace.refused()
-            assert (pace.size, pace.busy > 0) == (before, True)
+            assert pace.size == before
         assert 1 <= pace.at_once <= most
         assert 1 <= pace.size <= embedding.LARGEST_BATCH
 

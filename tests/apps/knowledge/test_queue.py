@@ -24,7 +24,7 @@ from apps.edge.queues import DOCUMENTS, LARGE_DOCUMENTS
 from apps.knowledge import lease, queue, tasks
 from apps.knowledge.collections import create_collection
 from apps.knowledge.ingest import add_document
-from apps.knowledge.models import LARGE_BYTES, Collection, Document
+from apps.knowledge.models import LARGE_BYTES, MOST_AHEAD, Collection, Document
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope, unit
 from tests.environment import Backends
@@ -223,6 +223,60 @@ def test_backing_off_documents_do_not_use_up_the_share(
     Document.objects.update(status="retrying", next_attempt_at=soon)
     fresh = add(acme, manuals, 99)
     assert sent(broker)[-1] == (str(acme.pk), str(fresh.pk))
+
+
+@pytest.mark.parametrize("ahead", [MOST_AHEAD / 2, datetime.timedelta(minutes=10)])
+def test_a_fast_clock_stops_nobodys_line(
+    acme: Tenant, manuals: Collection, broker: redis_client.Redis, ahead: datetime.timedelta
+) -> None:
+    """Whoever queued the first document is ahead of everybody else, and its message is lost."""
+    first, second = add(acme, manuals, 1), add(acme, manuals, 2)
+    broker.delete(DOCUMENTS)
+    Document.objects.filter(pk=first.pk).update(next_attempt_at=timezone.now() + ahead)
+    tasks.resend_documents()
+    if ahead < MOST_AHEAD:
+        assert sent(broker) == []  # as of one that was just sent
+        return
+    assert sent(broker) == [(str(acme.pk), str(first.pk))]
+    tasks.resend_documents()
+    assert len(taken(broker)) == 2
+    assert set(Document.objects.filter(pk__in=[first.pk, second.pk]).values_list("status", flat=True)) == {"ready"}
+
+
+def test_a_tenant_whose_only_document_a_fast_clock_queued_is_found(
+    acme: Tenant, manuals: Collection, broker: redis_client.Redis
+) -> None:
+    document = add(acme, manuals, 1)
+    broker.delete(DOCUMENTS)
+    hour = timezone.now() + datetime.timedelta(hours=1)
+    Document.objects.update(next_attempt_at=hour)
+    assert queue.tenants_waiting() == [acme.pk]
+    tasks.resend_documents()
+    assert sent(broker) == [(str(acme.pk), str(document.pk))]
+    assert queue.tenants_waiting() == []  # its time is ours now
+    Document.objects.update(status="retrying", next_attempt_at=hour)
+    assert queue.tenants_waiting() == []
+
+
+@pytest.mark.parametrize("status", ["retrying", "waiting"])
+def test_copies_of_a_message_do_not_end_a_pause(
+    acme: Tenant, manuals: Collection, broker: redis_client.Redis, status: str
+) -> None:
+    """In a long line a document is sent every minute, and its copies live for a quarter of an hour."""
+    document = add(acme, manuals, 1)
+    for _ in range(2):
+        later()
+        tasks.resend_documents()
+    soon = timezone.now() + datetime.timedelta(seconds=60)
+    Document.objects.update(status=status, attempts=1, next_attempt_at=soon)
+    assert len(taken(broker)) == 3
+    document.refresh_from_db()
+    assert (document.status, document.attempts) == (status, 1)
+    later()
+    tasks.resend_documents()
+    assert len(taken(broker)) == 1
+    document.refresh_from_db()
+    assert document.status == "ready"
 
 
 def test_a_hanging_broker_refuses_no_document(

@@ -151,6 +151,13 @@ def test_a_page_that_is_gone_fails_and_what_was_read_stays(acme: Tenant, manuals
     assert ingested(acme, document).status == "ready"
 
 
+def test_a_host_parks_no_document_for_years(acme: Tenant, manuals: Collection, site: Site) -> None:
+    site.pages["/guide"] = lambda _: web.Response(status=503, headers={"Retry-After": "99999999"})
+    document = ingested(acme, add_source(acme, manuals, url=f"{site.url}/guide")[0])
+    wait = document.next_attempt_at - document.updated
+    assert datetime.timedelta(minutes=59) < wait <= datetime.timedelta(minutes=61)
+
+
 def test_a_host_that_is_down_is_asked_again_by_itself(acme: Tenant, manuals: Collection, site: Site) -> None:
     site.pages["/guide"] = lambda _: web.Response(status=503)
     document = ingested(acme, add_source(acme, manuals, url=f"{site.url}/guide")[0])
