@@ -119,6 +119,8 @@ class SourceRun(TenantOwned):
     failure_message = models.CharField(max_length=500, blank=True, default="")
     # Slices in a row that ended before they had looked at a page.
     attempts = models.PositiveSmallIntegerField(default=0)
+    # Slices that were begun. A message to the workers is for the next one, and for none after that.
+    slices = models.PositiveIntegerField(default=0)
     lease_until = models.DateTimeField(null=True, blank=True)
     lease_token = models.UUIDField(null=True, blank=True, editable=False)
     next_slice_at = models.DateTimeField(default=timezone.now)

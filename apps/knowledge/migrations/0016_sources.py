@@ -97,6 +97,7 @@ class Migration(migrations.Migration):
                 ('failure_code', models.CharField(blank=True, default='', max_length=50)),
                 ('failure_message', models.CharField(blank=True, default='', max_length=500)),
                 ('attempts', models.PositiveSmallIntegerField(default=0)),
+                ('slices', models.PositiveIntegerField(default=0)),
                 ('lease_until', models.DateTimeField(blank=True, null=True)),
                 ('lease_token', models.UUIDField(blank=True, editable=False, null=True)),
                 ('next_slice_at', models.DateTimeField(default=django.utils.timezone.now)),

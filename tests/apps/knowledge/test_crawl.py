@@ -431,8 +431,9 @@ class TestWorkers:
 
 
 def claimed_by_a_worker(run: SourceRun) -> SourceRun | None:
+    run.refresh_from_db()
     with tenant_scope(run):
-        return running.claim(run.tenant_id, run.pk)
+        return running.claim(run.tenant_id, run.pk, run.slices)
 
 
 def _first_page_alone(run: SourceRun, monkeypatch: pytest.MonkeyPatch) -> SourceRun:
