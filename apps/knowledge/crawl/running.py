@@ -53,12 +53,16 @@ def claim(tenant_id: uuid.UUID, run_id: uuid.UUID, number: int) -> SourceRun | N
     was sent more than once."""
     now = timezone.now()
     rows = SourceRun.objects.for_tenant(tenant_id).filter(pk=run_id)
-    if not rows.unclaimed(now).filter(slices=number).update(
-        lease_token=uuid.uuid4(),
-        lease_until=now + lease.LEASE,
-        slices=number + 1,
-        attempts=F("attempts") + 1,
-        updated=now,
+    if (
+        not rows.unclaimed(now)
+        .filter(slices=number)
+        .update(
+            lease_token=uuid.uuid4(),
+            lease_until=now + lease.LEASE,
+            slices=number + 1,
+            attempts=F("attempts") + 1,
+            updated=now,
+        )
     ):
         return None
     ours: SourceRun = rows.select_related("tenant", "source__collection", "source__created_by").get()
