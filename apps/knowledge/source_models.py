@@ -170,6 +170,8 @@ class SourcePage(TenantOwned):
     # Within a run: the page led elsewhere, or there was nothing for us.
     moved = models.BooleanField(default=False)
     absent = models.BooleanField(default=False)
+    # Within a run: another document had its content.
+    duplicate = models.BooleanField(default=False)
     attempts = models.PositiveSmallIntegerField(default=0)
     due_at = models.DateTimeField(default=timezone.now)
     # Complete runs in a row that did not find it.

@@ -63,6 +63,7 @@ class Migration(migrations.Migration):
                 ('visited', models.BooleanField(default=False)),
                 ('moved', models.BooleanField(default=False)),
                 ('absent', models.BooleanField(default=False)),
+                ('duplicate', models.BooleanField(default=False)),
                 ('attempts', models.PositiveSmallIntegerField(default=0)),
                 ('due_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('absences', models.PositiveSmallIntegerField(default=0)),

@@ -269,6 +269,38 @@ class TestRedirects:
         run_whole(source)
         assert (titles(source), len(embedded(embeddings))) == (["Guide", "Home"], made)
 
+    @pytest.mark.parametrize("still_linked", [False, True])
+    def test_so_does_one_whose_new_address_is_looked_at_first(
+        self, acme: Tenant, manuals: Collection, site: Site, still_linked: bool
+    ) -> None:
+        site.serves("/", page("Home", "/b-old"))
+        site.serves("/b-old", page("Guide"))
+        source = site_source(acme, manuals, site)
+        run_whole(source)
+        guide = Document.objects.get(title="Guide")
+        site.serves("/", page("Home", "/a-new", *(["/b-old"] if still_linked else [])))
+        site.redirects("/b-old", "/a-new", 301)
+        site.serves("/a-new", page("Guide"))
+        run = run_whole(source)
+        assert (counts(run)["found"], run.done, run.new, run.refused, run.refusals) == (3, 3, 0, 0, [])
+        guide.refresh_from_db()
+        assert guide.source_url == f"{site.url}/a-new"
+        for _ in range(2):
+            assert run_whole(source).gone == 0
+        assert titles(source) == ["Guide", "Home"]
+
+    def test_a_copy_to_which_many_lead_is_looked_at_again_so_often_at_most(
+        self, acme: Tenant, manuals: Collection, site: Site
+    ) -> None:
+        site.serves("/", page("Home", "/a", "/copy", "/x", "/y", "/z"))
+        for path in ("/a", "/copy"):
+            site.serves(path, page("Same"))
+        for path in ("/x", "/y", "/z"):
+            site.redirects(path, "/copy")
+        run = run_whole(site_source(acme, manuals, site))
+        assert (run.state, run.done, run.found, refusals(run)) == ("finished", 6, 6, {"copy": "duplicate"})
+        assert asked(site).count("/copy") <= 4
+
 
 class TestGone:
     def test_a_page_is_forgotten_after_two_runs_without_it(
