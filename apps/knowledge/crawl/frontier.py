@@ -72,8 +72,10 @@ def pages_of(run: SourceRun) -> QuerySet[SourcePage]:
 
 
 def begin(run: SourceRun, start: Found, *, listing: bool) -> None:
-    """A queued run runs from now on, from this address."""
+    """A queued run runs from now on, from this address. Of pages that were found before only those are kept that have
+    documents, however the runs ended."""
     _write(run, state=SourceRun.State.RUNNING)
+    pages_of(run).filter(document=None).delete()
     _discover(run, [start], listings=listing)
 
 
@@ -194,13 +196,15 @@ def judge(run: SourceRun) -> None:
         return
     pages = pages_of(run)
     absent = Q(absent=True) | ~Q(run=run) | Q(run=None)
-    pages.filter(absent, document=None).exclude(run=run).delete()
     pages.filter(absent).update(absences=F("absences") + 1)
     pages.exclude(absent).update(absences=0)
 
 
 def sweep(run: SourceRun) -> bool:
-    """Delete some of the documents whose pages are gone; whether there may be more."""
+    """Delete some of the documents whose pages are gone; whether there may be more. A run that was cut deletes none: it
+    did not judge whether what one before it left is back."""
+    if run.cut:
+        return False
     storage.in_turn(run.tenant)  # before any row is locked
     lease.renew(run)
     gone = list(pages_of(run).filter(absences__gte=ABSENCES).select_related("document")[:SWEPT_AT_ONCE])
