@@ -24,6 +24,7 @@ SLICE_TASK = "knowledge.run_source"
 # A slice that no worker has claimed by then is sent again. The first message keeps its place in line, among those of
 # documents; whichever of them arrives first is the one that counts.
 RESEND_AFTER = datetime.timedelta(seconds=60)
+BEGUN_AT_ONCE = 50  # of a tenant; the next round begins others
 # Reports that are kept of each source.
 KEPT_RUNS = 20
 
@@ -71,7 +72,8 @@ def begin_due(tenant_id: uuid.UUID) -> int:
         if not Tenant.objects.filter(pk=tenant_id, is_active=True).exists():
             return 0
         due = Source.objects.for_tenant(tenant_id).filter(next_run_at__lte=now)
-        sources = list(due.select_for_update(skip_locked=True, of=("self",)))
+        due = due.select_for_update(skip_locked=True, of=("self",)).order_by("next_run_at")
+        sources = list(due[:BEGUN_AT_ONCE])
         for source in sources:
             if SourceRun.objects.for_tenant(tenant_id).filter(source=source).unfinished().exists():
                 Source.objects.filter(pk=source.pk).update(next_run_at=source.next_after(now))

@@ -18,7 +18,7 @@ from django.utils import timezone
 from apps.knowledge.collections import create_collection
 from apps.knowledge.crawl import frontier, running, schedule
 from apps.knowledge.ingest import add_document, retry_document
-from apps.knowledge.models import Collection, Document, SourcePage, SourceRun
+from apps.knowledge.models import Collection, Document, Source, SourcePage, SourceRun
 from apps.knowledge.sources import add_source
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit, tenant_scope
@@ -577,6 +577,15 @@ class TestSchedule:
         acme.is_active = False
         acme.save()
         assert schedule.begin_due(acme.pk) == 0
+
+    def test_many_are_begun_by_and_by(self, acme: Tenant, manuals: Collection) -> None:
+        now = timezone.now()
+        Source.objects.bulk_create(
+            Source(tenant=acme, collection=manuals, kind="site", name="x", location=f"https://docs.example.org/{number}",
+                   every_hours=1, next_run_at=now)
+            for number in range(schedule.BEGUN_AT_ONCE + 1)
+        )  # fmt: skip
+        assert [schedule.begin_due(acme.pk) for _ in range(3)] == [schedule.BEGUN_AT_ONCE, 1, 0]
 
     def test_one_that_still_runs_is_not_begun_again(self, acme: Tenant, manuals: Collection, small: Site) -> None:
         source = site_source(acme, manuals, small, every_hours=6)

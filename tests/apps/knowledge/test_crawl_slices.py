@@ -100,3 +100,23 @@ def test_a_copy_does_not_ask_a_host_that_is_waited_for(
     tasks.run_source(*arguments)
     run.refresh_from_db()
     assert (run.next_slice_at, len(site.requests)) == (waits_until, asked)
+
+
+def test_no_slice_of_a_suspended_tenant_is_done(
+    acme: Tenant, manuals: Collection, site: Site, broker: redis_client.Redis
+) -> None:
+    run, _ = schedule.run_now(acme, site_source(acme, manuals, site, "/0"))
+    acme.is_active = False
+    acme.save()
+    for arguments in slices(broker):
+        tasks.run_source(*arguments)
+    time_passes()
+    tasks.resume_sources()
+    run.refresh_from_db()
+    assert (run.state, site.requests, len(slices(broker))) == ("queued", [], 1)
+    acme.is_active = True
+    acme.save()
+    tasks.resume_sources()
+    tasks.run_source(*slices(broker)[-1])
+    run.refresh_from_db()
+    assert (run.state, run.done) == ("running", 2)
