@@ -109,12 +109,9 @@ def delete_source(tenant: Tenant, source: Source, *, keep_documents: bool = Fals
 
 def _refuse_beyond(collection: Collection) -> None:
     # In turn: two at once would both find room.
-    list(Collection.objects.for_tenant(collection.tenant_id).select_for_update(no_key=True).filter(pk=collection.pk))
+    Collection.objects.for_tenant(collection.tenant_id).select_for_update(no_key=True).filter(pk=collection.pk).first()
     if Source.objects.for_tenant(collection.tenant_id).filter(collection=collection).count() >= MOST_SOURCES:
-        sentence = (
-            f"A collection has {MOST_SOURCES} sources at most. Delete one, or add this one to another collection."
-        )
-        raise _wrong("collection", sentence)
+        raise _wrong("collection", f"A collection has {MOST_SOURCES} sources at most. Delete one, or use another.")
 
 
 def checked(
