@@ -19,6 +19,7 @@ import orjson
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
@@ -55,13 +56,15 @@ _KEEP = """
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request that says how a repeat of it is known. fingerprint: the same for a repeat, and for nothing else."""
+    """A request that says how a repeat of it is known. fingerprint: the same for a repeat, and for nothing else.
+    unkeyed: as the release before wrote it."""
 
     tenant_id: uuid.UUID
     end_user_id: uuid.UUID | None
     key: str
     route: str
     fingerprint: str
+    unkeyed: str = ""
 
     @property
     def name(self) -> str:
@@ -69,7 +72,7 @@ class Claim:
 
     def check(self, route: str, fingerprint: str) -> None:
         """Raises IdempotencyConflict where the key stands for another request. The release before wrote no routes."""
-        if fingerprint != self.fingerprint or route not in {"", self.route}:
+        if fingerprint not in {self.fingerprint, self.unkeyed} or route not in {"", self.route}:
             raise IdempotencyConflict
 
 
@@ -175,7 +178,9 @@ def _claim(
         end_user_id=end_user.pk if end_user else None,
         key=key,
         route=f"{request.method} {match.route}",
-        fingerprint=hashlib.sha256(asked).hexdigest(),
+        # Keyed, since what is asked may hold a secret, which could be guessed until a digest of it is met.
+        fingerprint=salted_hmac("parley.idempotency", asked, algorithm="sha256").hexdigest(),
+        unkeyed=hashlib.sha256(asked).hexdigest(),
     )
 
 

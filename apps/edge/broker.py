@@ -18,7 +18,7 @@ _sender.config_from_object("django.conf:settings", namespace="CELERY")
 _RETRIES = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 
 
-def send(task: str, *arguments: str, expires: float, queue: str | None = None) -> bool:
+def send(task: str, *arguments: str | int, expires: float, queue: str | None = None) -> bool:
     """Send a task, forgotten after `expires` seconds; by its route where no queue is named. False where the broker
     does not take it: whoever sends has rows that say what is to be done, and a beat that looks for them."""
     try:

@@ -12,11 +12,12 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apps.edge.encryption import EncryptedTextField
-from apps.tenants.models import User
+from apps.tenants.models import Tenant, User
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 LOCATION_CHARS = 2000  # as long as an address
 DEEPEST, MOST_PAGES, MOST_HOSTS = 10, 10_000, 20
+MOST_SOURCES = 100  # of a collection
 LONGEST_INTERVAL = 24 * 366  # hours
 TAKEN = "Another source of this collection begins there."
 
@@ -82,8 +83,10 @@ class RunQuerySet(TenantQuerySet["SourceRun"]):
         return self.filter(state__in=[SourceRun.State.QUEUED, SourceRun.State.RUNNING])
 
     def unclaimed(self, now: datetime.datetime) -> RunQuerySet:
-        """Unfinished, and no worker holds them."""
-        return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now))
+        """Unfinished, and no worker holds them. Those of a tenant that is suspended wait until it is resumed."""
+        # No join: a claim is an UPDATE, which would look at a joined row as it was before another one's claim.
+        active = Tenant.objects.filter(is_active=True)
+        return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now), tenant__in=active)
 
     def due(self, now: datetime.datetime) -> RunQuerySet:
         """Unclaimed, and neither waiting for a host nor already sent to the workers a moment ago."""
@@ -119,6 +122,8 @@ class SourceRun(TenantOwned):
     failure_message = models.CharField(max_length=500, blank=True, default="")
     # Slices in a row that ended before they had looked at a page.
     attempts = models.PositiveSmallIntegerField(default=0)
+    # Slices that were begun. A message to the workers is for the next one, and for none after that.
+    slices = models.PositiveIntegerField(default=0)
     lease_until = models.DateTimeField(null=True, blank=True)
     lease_token = models.UUIDField(null=True, blank=True, editable=False)
     next_slice_at = models.DateTimeField(default=timezone.now)
@@ -168,6 +173,8 @@ class SourcePage(TenantOwned):
     # Within a run: the page led elsewhere, or there was nothing for us.
     moved = models.BooleanField(default=False)
     absent = models.BooleanField(default=False)
+    # Within a run: another document had its content.
+    duplicate = models.BooleanField(default=False)
     attempts = models.PositiveSmallIntegerField(default=0)
     due_at = models.DateTimeField(default=timezone.now)
     # Complete runs in a row that did not find it.

@@ -242,7 +242,7 @@ async def test_running_anothers_source_does_nothing(world: World, asked: dict[st
     globex = await platform_unit(lambda: Tenant.objects.get(slug="globex"))
     run = await platform_unit(lambda: SourceRun.objects.get().pk)
     before = await platform_unit(everything, world.tenant)
-    await run_slice(globex.pk, run)
+    await run_slice(globex.pk, run, 0)
     assert await platform_unit(everything, world.tenant) == before
 
 

@@ -29,13 +29,17 @@ class FolderUnavailableError(ExtractionFailed):
 
 
 def files_in(location: str, most: int) -> list[Found]:
-    """Files below the folder, by their paths in it; hidden ones are left out. Raises FolderUnavailableError."""
+    """Files below the folder, by their paths in it; hidden ones are left out. Raises FolderUnavailableError, also where
+    a folder below cannot be opened: what is in it is not gone."""
     with _folder(location) as folder:
-        return list(islice(_walk(folder), most))
+        try:
+            return list(islice(_walk(folder), most))
+        except OSError as error:
+            raise FolderUnavailableError(f"A folder below cannot be read: {error.strerror}.") from error
 
 
 def _walk(folder: int) -> Iterator[Found]:
-    for path, directories, names, here in os.fwalk(".", dir_fd=folder, follow_symlinks=False):
+    for path, directories, names, here in os.fwalk(".", onerror=_refuse, dir_fd=folder, follow_symlinks=False):
         directories[:] = sorted(name for name in directories if _is_shown(name))
         for name in sorted(filter(_is_shown, names)):
             try:
@@ -44,6 +48,11 @@ def _walk(folder: int) -> Iterator[Found]:
                 continue
             if stat.S_ISREG(found.st_mode):
                 yield Found(str(PurePosixPath(path, name)), f"{found.st_size}-{found.st_mtime_ns}")
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # that one was deleted meanwhile
+        raise error
 
 
 def _is_shown(name: str) -> bool:

@@ -38,6 +38,10 @@ class NothingFoundError(ExtractionFailed):
     default_message = "There is nothing at all where the documents should be. Those that are here stay."
 
 
+class DuplicateError(ExtractionFailed):
+    code = "duplicate"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """version: what a listing says of it, which changes with the content."""
@@ -68,8 +72,10 @@ def pages_of(run: SourceRun) -> QuerySet[SourcePage]:
 
 
 def begin(run: SourceRun, start: Found, *, listing: bool) -> None:
-    """A queued run runs from now on, from this address."""
+    """A queued run runs from now on, from this address. Of pages that were found before only those are kept that have
+    documents, however the runs ended."""
     _write(run, state=SourceRun.State.RUNNING)
+    pages_of(run).filter(document=None).delete()
     _discover(run, [start], listings=listing)
 
 
@@ -93,9 +99,23 @@ def settle(run: SourceRun, page: SourcePage, visited: Visited) -> None:
     if visited.refusal and len(run.refusals) < MOST_REFUSALS:
         counts["refusals"] = [*run.refusals, refusal_of(page.address, visited.refusal)]
     _write(run, **counts)
-    absent = visited.absent or visited.outcome == "moved"
-    pages_of(run).filter(pk=page.pk).update(visited=True, absent=absent, moved=visited.outcome == "moved")
+    moved = visited.outcome == "moved"
+    pages_of(run).filter(pk=page.pk).update(
+        visited=True,
+        absent=visited.absent or moved,
+        moved=moved,
+        duplicate=isinstance(visited.refusal, DuplicateError),
+    )
+    if moved:
+        _look_again(run, [one.address for one in visited.leads_to])
     _discover(run, visited.leads_to, depth=visited.depth, hops=visited.hops, listings=visited.listings)
+
+
+def _look_again(run: SourceRun, targets: Sequence[str]) -> None:
+    """What was refused since it had the content of a page that has moved there, as is known now, takes its document."""
+    if pages_of(run).filter(run=run, address__in=targets, duplicate=True).update(visited=False, duplicate=False):
+        refusals = [one for one in run.refusals if one["address"] not in targets]
+        _write(run, done=run.done - 1, refused=run.refused - 1, refusals=refusals)
 
 
 def refusal_of(address: str, error: ParleyError) -> dict[str, str]:
@@ -137,7 +157,7 @@ def _discover(run: SourceRun, found: Iterable[Found], *, depth: int = 0, hops: i
     _write(run, cut=run.cut or len(taken) < len(fresh), **({} if listings else {"found": run.found + len(taken)}))
     now = timezone.now()
     state = {"run": run, "depth": depth, "hops": hops, "listing": listings, "due_at": now, "visited": False,
-             "moved": False, "absent": False, "attempts": 0}  # fmt: skip
+             "moved": False, "absent": False, "duplicate": False, "attempts": 0}  # fmt: skip
     again: list[SourcePage] = []
     new: list[SourcePage] = []
     for one in taken:
@@ -176,13 +196,15 @@ def judge(run: SourceRun) -> None:
         return
     pages = pages_of(run)
     absent = Q(absent=True) | ~Q(run=run) | Q(run=None)
-    pages.filter(absent, document=None).exclude(run=run).delete()
     pages.filter(absent).update(absences=F("absences") + 1)
     pages.exclude(absent).update(absences=0)
 
 
 def sweep(run: SourceRun) -> bool:
-    """Delete some of the documents whose pages are gone; whether there may be more."""
+    """Delete some of the documents whose pages are gone; whether there may be more. A run that was cut deletes none: it
+    did not judge whether what one before it left is back."""
+    if run.cut:
+        return False
     storage.in_turn(run.tenant)  # before any row is locked
     lease.renew(run)
     gone = list(pages_of(run).filter(absences__gte=ABSENCES).select_related("document")[:SWEPT_AT_ONCE])

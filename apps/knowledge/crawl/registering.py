@@ -15,7 +15,7 @@ from apps.knowledge import forgetting, storage
 from apps.knowledge.collections import DELETE_TIMEOUT
 from apps.knowledge.crawl import schedule
 from apps.knowledge.models import Chunk, Collection, Document, Source
-from apps.knowledge.source_models import LOCATION_CHARS, MOST_HOSTS, TAKEN
+from apps.knowledge.source_models import LOCATION_CHARS, MOST_HOSTS, MOST_SOURCES, TAKEN
 from apps.tenants.models import Tenant, User
 from apps.tenants.scoping import tenant_scope
 from chatbot.addresses import check_url
@@ -58,6 +58,7 @@ def add_source(
     source.next_run_at = timezone.now() if source.every_hours else None
     try:
         with tenant_scope(tenant):
+            _refuse_beyond(collection)
             source.save(force_insert=True)
     except IntegrityError as error:
         with tenant_scope(tenant):
@@ -104,6 +105,13 @@ def delete_source(tenant: Tenant, source: Source, *, keep_documents: bool = Fals
 
 
 # --- What is refused --------------------------------------------------------------------------------------------------
+
+
+def _refuse_beyond(collection: Collection) -> None:
+    # In turn: two at once would both find room.
+    Collection.objects.for_tenant(collection.tenant_id).select_for_update(no_key=True).filter(pk=collection.pk).first()
+    if Source.objects.for_tenant(collection.tenant_id).filter(collection=collection).count() >= MOST_SOURCES:
+        raise _wrong("collection", f"A collection has {MOST_SOURCES} sources at most. Delete one, or use another.")
 
 
 def checked(

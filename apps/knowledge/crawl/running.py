@@ -38,9 +38,9 @@ class InterruptedTooOftenError(ExtractionFailed):
     default_message = "The run was interrupted again and again, always at the same page."
 
 
-async def run_slice(tenant_id: uuid.UUID, run_id: uuid.UUID) -> None:
-    """Go on with a run that no other worker holds, and send its tenant's next one."""
-    run = await unit(claim, tenant_id, run_id)
+async def run_slice(tenant_id: uuid.UUID, run_id: uuid.UUID, number: int) -> None:
+    """Go on with a run that no other worker holds, and send its tenant's next one. number: slices before this one."""
+    run = await unit(claim, tenant_id, run_id, number)
     if run is None:
         return
     with structlog.contextvars.bound_contextvars(tenant=run.tenant.slug, source=str(run.source_id), run=str(run_id)):
@@ -48,12 +48,21 @@ async def run_slice(tenant_id: uuid.UUID, run_id: uuid.UUID) -> None:
         await unit(schedule.send_due, tenant_id)
 
 
-def claim(tenant_id: uuid.UUID, run_id: uuid.UUID) -> SourceRun | None:
-    """The run with all that it needs, now ours; None if it has ended, is gone or another's."""
+def claim(tenant_id: uuid.UUID, run_id: uuid.UUID, number: int) -> SourceRun | None:
+    """The run with all that it needs, now ours; None if it has ended, is gone or another's, or this slice was begun: it
+    was sent more than once."""
     now = timezone.now()
     rows = SourceRun.objects.for_tenant(tenant_id).filter(pk=run_id)
-    if not rows.unclaimed(now).update(
-        lease_token=uuid.uuid4(), lease_until=now + lease.LEASE, attempts=F("attempts") + 1, updated=now
+    if (
+        not rows.unclaimed(now)
+        .filter(slices=number)
+        .update(
+            lease_token=uuid.uuid4(),
+            lease_until=now + lease.LEASE,
+            slices=number + 1,
+            attempts=F("attempts") + 1,
+            updated=now,
+        )
     ):
         return None
     ours: SourceRun = rows.select_related("tenant", "source__collection", "source__created_by").get()

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from apps.edge import broker
 from apps.knowledge.models import Source, SourceRun
+from apps.knowledge.queue import FORGET_AFTER
 from apps.tenants import lookups
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
@@ -20,8 +21,10 @@ from chatbot.errors import NotFound
 log = structlog.get_logger(__name__)
 
 SLICE_TASK = "knowledge.run_source"
-# A slice that no worker has claimed by then is sent again; its first message expires, so that none pile up.
+# A slice that no worker has claimed by then is sent again. The first message keeps its place in line, among those of
+# documents; whichever of them arrives first is the one that counts.
 RESEND_AFTER = datetime.timedelta(seconds=60)
+BEGUN_AT_ONCE = 50  # of a tenant; the next round begins others
 # Reports that are kept of each source.
 KEPT_RUNS = 20
 
@@ -69,7 +72,8 @@ def begin_due(tenant_id: uuid.UUID) -> int:
         if not Tenant.objects.filter(pk=tenant_id, is_active=True).exists():
             return 0
         due = Source.objects.for_tenant(tenant_id).filter(next_run_at__lte=now)
-        sources = list(due.select_for_update(skip_locked=True, of=("self",)))
+        due = due.select_for_update(skip_locked=True, of=("self",)).order_by("next_run_at")
+        sources = list(due[:BEGUN_AT_ONCE])
         for source in sources:
             if SourceRun.objects.for_tenant(tenant_id).filter(source=source).unfinished().exists():
                 Source.objects.filter(pk=source.pk).update(next_run_at=source.next_after(now))
@@ -86,17 +90,17 @@ def send_due(tenant_id: uuid.UUID) -> bool:
         if runs.unfinished().filter(lease_until__gte=now).exists():
             return False
         due = runs.due(now).select_for_update(skip_locked=True, of=("self",)).order_by("next_slice_at")
-        run = due.only("pk").first()
+        run = due.only("pk", "slices").first()
         if run is None:
             return False
         runs.filter(pk=run.pk).update(next_slice_at=now + RESEND_AFTER, updated=now)
-        transaction.on_commit(lambda: _send(tenant_id, run.pk), robust=True)
+        transaction.on_commit(lambda: _send(tenant_id, run), robust=True)
     return True
 
 
-def _send(tenant_id: uuid.UUID, run_id: uuid.UUID) -> None:
+def _send(tenant_id: uuid.UUID, run: SourceRun) -> None:
     # Should the broker not take it, the row is the truth: resume_sources sends what is missing.
-    broker.send(SLICE_TASK, str(tenant_id), str(run_id), expires=RESEND_AFTER.total_seconds())
+    broker.send(SLICE_TASK, str(tenant_id), str(run.pk), run.slices, expires=FORGET_AFTER.total_seconds())
 
 
 def tenants_waiting() -> list[uuid.UUID]:

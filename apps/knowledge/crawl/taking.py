@@ -12,7 +12,7 @@ from django.core.files.base import File
 from django.utils import timezone
 
 from apps.knowledge import ingest, storage
-from apps.knowledge.crawl.frontier import Outcome
+from apps.knowledge.crawl.frontier import DuplicateError, Outcome
 from apps.knowledge.models import Document, Source, SourcePage
 from apps.tenants.scoping import tenant_scope
 from apps.usage import ingesting
@@ -20,10 +20,6 @@ from chatbot.errors import ExtractionFailed, InvalidRequest, NotFound, PayloadTo
 
 # What is wrong with one page and no reason to leave the others. NotFound: its document was deleted at this moment.
 REFUSED = (ExtractionFailed, UnsupportedType, PayloadTooLarge, InvalidRequest, NotFound)
-
-
-class DuplicateError(ExtractionFailed):
-    code = "duplicate"
 
 
 def take(source: Source, page: SourcePage, content: File[bytes], *, etag: str, modified: str = "") -> Outcome:

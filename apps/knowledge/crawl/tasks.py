@@ -11,8 +11,8 @@ from apps.knowledge.crawl import running, schedule
 
 
 @shared_task(name=schedule.SLICE_TASK)
-def run_source(tenant_id: str, run_id: str) -> None:
-    async_to_sync(running.run_slice)(uuid.UUID(tenant_id), uuid.UUID(run_id))
+def run_source(tenant_id: str, run_id: str, number: int) -> None:
+    async_to_sync(running.run_slice)(uuid.UUID(tenant_id), uuid.UUID(run_id), number)
 
 
 @shared_task(name="knowledge.resume_sources")

@@ -103,11 +103,25 @@ async def _look_at_web_page(run: SourceRun, page: SourcePage, manners: Manners) 
                 return Visited("refused", refusal=error, absent=True)
             raise
         if found is None:
-            await apart(partial(taking.note, page, **version))
-            return _led(run, page, "unchanged", await apart(partial(_links_of_stored, run, page)))
+            return await _keep_web_page(run, page, manners)
         if isinstance(found, Moved):
             return _moved(page, links.normalised(found.url))
         return await _take_web_page(run, page, found, content)
+
+
+async def _keep_web_page(run: SourceRun, page: SourcePage, manners: Manners) -> Visited:
+    """The host says that it is the version which we have."""
+    document = page.document
+    try:
+        said = await apart(partial(_links_of_stored, run, page))
+    except FileNotFoundError:
+        # Our copy is lost. The version is forgotten first: should the host have to be waited for, it is not asked
+        # for what is newer again.
+        document.etag = document.modified = ""
+        await apart(partial(taking.note, page, etag="", modified=""))
+        return await _look_at_web_page(run, page, manners)
+    await apart(partial(taking.note, page, etag=document.etag, modified=document.modified))
+    return _led(run, page, "unchanged", said)
 
 
 def _moved(page: SourcePage, target: str) -> Visited:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
@@ -316,6 +318,18 @@ def _pruned() -> int:
         connections.close_all()
 
 
+PUMPS = {"name": "Of pumps"}
+# A digest that everybody can make who guesses what was asked.
+DIGEST = hashlib.sha256(orjson.dumps(["/api/v1/collections", PUMPS])).hexdigest()
+
+
+async def test_what_was_asked_cannot_be_guessed_from_what_is_kept(world: World, api: Api) -> None:
+    """A request may hold a secret, such as a bucket's."""
+    await post(api, "collections", PUMPS)
+    kept = await platform_unit(IdempotencyKey.objects.get)
+    assert (len(kept.fingerprint), kept.fingerprint == DIGEST) == (64, False)
+
+
 # --- The release before -----------------------------------------------------------------------------------------------
 
 
@@ -326,3 +340,11 @@ async def test_a_key_that_the_release_before_wrote_is_known(world: World, api: A
     await platform_unit(lambda: IdempotencyKey.objects.update(route=""))
     assert (await post(api, ask, {"text": "x"})).json()["id"] == first.json()["id"]
     assert (await post(api, ask, {"text": "y"})).status_code == 422
+
+
+async def test_its_digest_without_a_key_is_known_too(world: World, api: Api) -> None:
+    first = await post(api, "collections", PUMPS)
+    await platform_unit(lambda: IdempotencyKey.objects.update(fingerprint=DIGEST))
+    again = await post(api, "collections", PUMPS)
+    assert (again.json(), again.headers["Idempotent-Replayed"]) == (first.json(), "true")
+    assert (await post(api, "collections", {"name": "Of mills"})).status_code == 422

@@ -29,7 +29,7 @@ def run_once(source: Source) -> SourceRun:
     """Its next slice, by a worker that takes it up now."""
     run, _ = schedule.run_now(source.tenant, source)
     SourcePage.objects.filter(run=run, visited=False).update(due_at=timezone.now())
-    async_to_sync(running.run_slice)(source.tenant_id, run.pk)
+    async_to_sync(running.run_slice)(source.tenant_id, run.pk, run.slices)
     run.refresh_from_db()
     return run
 

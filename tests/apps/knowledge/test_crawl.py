@@ -8,14 +8,17 @@ from itertools import count
 from typing import Any
 
 import pytest
+import redis as redis_client
 from aiohttp import web
 from asgiref.sync import async_to_sync
+from django.conf import settings as django_settings
+from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from apps.knowledge.collections import create_collection
-from apps.knowledge.crawl import running, schedule
+from apps.knowledge.crawl import frontier, running, schedule
 from apps.knowledge.ingest import add_document, retry_document
-from apps.knowledge.models import Collection, Document, SourcePage, SourceRun
+from apps.knowledge.models import Collection, Document, Source, SourcePage, SourceRun
 from apps.knowledge.sources import add_source
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit, tenant_scope
@@ -269,6 +272,38 @@ class TestRedirects:
         run_whole(source)
         assert (titles(source), len(embedded(embeddings))) == (["Guide", "Home"], made)
 
+    @pytest.mark.parametrize("still_linked", [False, True])
+    def test_so_does_one_whose_new_address_is_looked_at_first(
+        self, acme: Tenant, manuals: Collection, site: Site, still_linked: bool
+    ) -> None:
+        site.serves("/", page("Home", "/b-old"))
+        site.serves("/b-old", page("Guide"))
+        source = site_source(acme, manuals, site)
+        run_whole(source)
+        guide = Document.objects.get(title="Guide")
+        site.serves("/", page("Home", "/a-new", *(["/b-old"] if still_linked else [])))
+        site.redirects("/b-old", "/a-new", 301)
+        site.serves("/a-new", page("Guide"))
+        run = run_whole(source)
+        assert (counts(run)["found"], run.done, run.new, run.refused, run.refusals) == (3, 3, 0, 0, [])
+        guide.refresh_from_db()
+        assert guide.source_url == f"{site.url}/a-new"
+        for _ in range(2):
+            assert run_whole(source).gone == 0
+        assert titles(source) == ["Guide", "Home"]
+
+    def test_a_copy_to_which_many_lead_is_looked_at_again_so_often_at_most(
+        self, acme: Tenant, manuals: Collection, site: Site
+    ) -> None:
+        site.serves("/", page("Home", "/a", "/copy", "/x", "/y", "/z"))
+        for path in ("/a", "/copy"):
+            site.serves(path, page("Same"))
+        for path in ("/x", "/y", "/z"):
+            site.redirects(path, "/copy")
+        run = run_whole(site_source(acme, manuals, site))
+        assert (run.state, run.done, run.found, refusals(run)) == ("finished", 6, 6, {"copy": "duplicate"})
+        assert asked(site).count("/copy") <= 4
+
 
 class TestGone:
     def test_a_page_is_forgotten_after_two_runs_without_it(
@@ -322,6 +357,31 @@ class TestGone:
         run_whole(source)
         assert titles(source) == ["Home", "Pumps"]
 
+    def test_a_cut_run_deletes_nothing_that_one_before_it_left(
+        self, acme: Tenant, manuals: Collection, small: Site
+    ) -> None:
+        source = site_source(acme, manuals, small)
+        run_whole(source)
+        # A run that found it gone was stopped before it deleted it; now it is back.
+        SourcePage.objects.filter(address=f"{small.url}/pumps").update(absences=frontier.ABSENCES)
+        source.max_pages = 2
+        source.save()
+        run = run_whole(source)
+        assert (run.cut, run.gone, titles(source)) == (True, 0, ["Home", "Pumps", "Seals"])
+
+    def test_rows_of_pages_without_documents_do_not_add_up(self, acme: Tenant, manuals: Collection, site: Site) -> None:
+        days = count()
+        site.pages["/"] = lambda _: web.Response(
+            text=page("Home", *(f"/{next(days)}" for _ in range(3))), content_type="text/html"
+        )
+        source = site_source(acme, manuals, site, max_pages=3)
+        for _ in range(3):
+            assert run_whole(source).cut
+            assert SourcePage.objects.count() == 3
+        site.pages["/"] = lambda _: web.Response(status=404)
+        assert run_whole(source).state == "failed"
+        assert SourcePage.objects.count() == 1
+
     def test_a_host_that_is_down_makes_nothing_gone(self, acme: Tenant, manuals: Collection, small: Site) -> None:
         source = site_source(acme, manuals, small)
         run_whole(source)
@@ -331,7 +391,39 @@ class TestGone:
         assert "Seals" in titles(source)
 
 
+def a_minute_passes() -> None:
+    """For the turns of hosts."""
+    with redis_client.Redis.from_url(django_settings.REDIS_URL) as client:
+        client.flushdb()
+
+
 class TestWhatIsThereAlready:
+    def test_a_page_whose_bytes_are_lost_is_fetched_anew(self, acme: Tenant, manuals: Collection, small: Site) -> None:
+        source = site_source(acme, manuals, small)
+        run_whole(source)
+        default_storage.delete(Document.objects.get(title="Home").stored)
+        run = run_whole(source)
+        assert (run.state, counts(run)) == ("finished", {"found": 3, "unchanged": 3})
+        assert titles(source) == ["Home", "Pumps", "Seals"]
+
+    def test_so_it_is_where_the_host_wants_long_pauses(
+        self, acme: Tenant, manuals: Collection, small: Site, settings: Any
+    ) -> None:
+        source = site_source(acme, manuals, small)
+        run_whole(source)
+        default_storage.delete(Document.objects.get(title="Home").stored)
+        small.requests.clear()
+        settings.PARLEY_CRAWL_DELAY_MS = 60_000
+        assert run_once(source).done == 0  # it asked for robots.txt
+        a_minute_passes()
+        assert run_once(source).done == 0  # it asked whether the page has changed
+        a_minute_passes()
+        assert run_once(source).done == 1
+        assert [request.headers.get("If-None-Match") for request in small.requests if request.path == "/"] == [
+            '"1"',
+            None,
+        ]
+
     def test_two_pages_with_the_same_content_are_one_document(
         self, acme: Tenant, manuals: Collection, site: Site
     ) -> None:
@@ -431,8 +523,9 @@ class TestWorkers:
 
 
 def claimed_by_a_worker(run: SourceRun) -> SourceRun | None:
+    run.refresh_from_db()
     with tenant_scope(run):
-        return running.claim(run.tenant_id, run.pk)
+        return running.claim(run.tenant_id, run.pk, run.slices)
 
 
 def _first_page_alone(run: SourceRun, monkeypatch: pytest.MonkeyPatch) -> SourceRun:
@@ -484,6 +577,15 @@ class TestSchedule:
         acme.is_active = False
         acme.save()
         assert schedule.begin_due(acme.pk) == 0
+
+    def test_many_are_begun_by_and_by(self, acme: Tenant, manuals: Collection) -> None:
+        now = timezone.now()
+        Source.objects.bulk_create(
+            Source(tenant=acme, collection=manuals, kind="site", name="x", location=f"https://docs.example.org/{number}",
+                   every_hours=1, next_run_at=now)
+            for number in range(schedule.BEGUN_AT_ONCE + 1)
+        )  # fmt: skip
+        assert [schedule.begin_due(acme.pk) for _ in range(3)] == [schedule.BEGUN_AT_ONCE, 1, 0]
 
     def test_one_that_still_runs_is_not_begun_again(self, acme: Tenant, manuals: Collection, small: Site) -> None:
         source = site_source(acme, manuals, small, every_hours=6)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +126,17 @@ class TestSitemaps:
         assert (run.failure_code, run.failure_message) == ("fetch_failed", "There is no document at this address.")
 
 
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """In this thread, where root could open every folder. Whoever is not root stays who they are."""
+    libc, before = ctypes.CDLL(None), os.geteuid()
+    libc.setfsuid(65534)
+    try:
+        yield
+    finally:
+        libc.setfsuid(before)
+
+
 class TestFolders:
     @pytest.fixture
     def shared(self, tmp_path: Path, settings: Any) -> Path:
@@ -204,6 +218,21 @@ class TestFolders:
         shared.rmdir()
         assert run_whole(source).failure_code == "folder_unavailable"
         assert titles(source) == ["Pump"]
+
+    def test_a_folder_below_that_cannot_be_opened_is_not_gone(self, settings: Any) -> None:
+        with tempfile.TemporaryDirectory() as shared:
+            settings.PARLEY_SOURCE_FOLDERS = shared
+            below = Path(shared, "below")
+            below.mkdir()
+            (below / "seal.txt").write_text("Replace the seal.")
+            for folder_of_all in (Path(shared), below):
+                folder_of_all.chmod(0o755)
+            with as_nobody():
+                assert [one.address for one in folder.files_in(".", 10)] == ["below/seal.txt"]
+            below.chmod(0)
+            with as_nobody(), pytest.raises(folder.FolderUnavailableError):
+                folder.files_in(".", 10)
+            below.chmod(0o700)
 
     @pytest.mark.usefixtures("shared")
     def test_only_operators_share_folders(self, acme: Tenant, manuals: Collection, settings: Any) -> None:

@@ -131,6 +131,19 @@ def test_two_with_the_same_start_are_refused(client: Client, acme: Tenant) -> No
     assert post(client, "sources", {**SITE, "kind": "sitemap"}).status_code == 201
 
 
+def test_a_collection_has_a_hundred_at_most(client: Client, acme: Tenant, manuals: Collection) -> None:
+    Source.objects.bulk_create(
+        Source(tenant=acme, collection=manuals, kind="site", name="x", location=f"https://docs.example.org/{number}")
+        for number in range(99)
+    )
+    made = post(client, "sources", SITE)
+    assert made.status_code == 201
+    told = refused(post(client, "sources", {**SITE, "kind": "sitemap"}), 400, "collection")
+    assert told["code"] == "invalid_request"
+    assert client.delete(f"/api/v1/sources/{made.json()['id']}").status_code == 204
+    assert post(client, "sources", {**SITE, "kind": "sitemap"}).status_code == 201
+
+
 def test_a_folder_is_no_tenants_to_share(client: Client, settings: Any, tmp_path: Any) -> None:
     settings.PARLEY_SOURCE_FOLDERS = str(tmp_path)
     body = refused(post(client, "sources", {**SITE, "kind": "folder", "location": "manuals"}), 403)
