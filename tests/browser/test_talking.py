@@ -110,7 +110,7 @@ def test_answer_streams_with_its_sources_and_ends_with_its_citations(
     page, watch, _ = open_ask(browser, web, session)
     fake.script(Reply(tokens=["Prime ", "the pump", f" [1]. {HOSTILE}", " [9]"], delay=0.2))
     turn = ask(page, f"How? {HOSTILE}")
-    expect(turn.locator(".p-found > summary")).to_have_text("2 passages go to the model")
+    expect(turn.locator(".p-found > summary")).to_have_text("1 passage goes to the model")  # neighbours are one
     expect(turn.locator(".p-facts")).to_contain_text("Done after")
     assert turn.locator(".p-text").inner_text() == f"Prime the pump 1. {HOSTILE}"
     assert turn.locator(".p-bubble").inner_text() == f"How? {HOSTILE}"

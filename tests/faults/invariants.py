@@ -59,7 +59,8 @@ async def _settled(world: World) -> None:
 
     def open_ones() -> list[object]:
         turns = rows("SELECT id, state, epoch FROM conversations_turn WHERE state IN ('queued', 'running')")
-        return [*turns, *rows("SELECT turn_id, state FROM usage_usagerecord WHERE state <> 'settled'")]
+        ledger = "SELECT turn_id, document_id, state, created FROM usage_usagerecord WHERE state <> 'settled'"
+        return [*turns, *rows(ledger)]
 
     await _until(lambda: not open_ones(), lambda: f"still open: {open_ones()}")
 

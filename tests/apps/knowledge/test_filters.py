@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.test import Client
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,6 +118,8 @@ def test_documents_get_tags_and_values(acme: Tenant, manuals: Collection) -> Non
     for wrong in ({"tags": [""]}, {"tags": ["x" * 51]}, {"tags": ["x"] * 51}):
         assert change(**wrong).status_code == 400
     refused(change(fields={"other": 1}), 400, "fields")
+    form = encode_multipart(BOUNDARY, {"tags": "{}"})
+    assert client.patch(path, form, content_type=MULTIPART_CONTENT).status_code == 415
     for name in ("Department", "1st", "tags", "a b", "x" * 41):
         answer = client.patch("/api/v1/collections/manuals", {"fields": [name]}, content_type="application/json")
         assert answer.status_code == 400, name
