@@ -92,6 +92,10 @@ class RunQuerySet(TenantQuerySet["SourceRun"]):
         """Unclaimed, and neither waiting for a host nor already sent to the workers a moment ago."""
         return self.unclaimed(now).filter(next_slice_at__lte=now)
 
+    def sent(self, now: datetime.datetime) -> RunQuerySet:
+        """Sent to the workers a moment ago, and not claimed yet."""
+        return self.unclaimed(now).filter(is_sent=True, next_slice_at__gt=now)
+
 
 class SourceRun(TenantOwned):
     """One visit of all pages of a source, done in slices: see crawl."""
@@ -124,6 +128,8 @@ class SourceRun(TenantOwned):
     attempts = models.PositiveSmallIntegerField(default=0)
     # Slices that were begun. A message to the workers is for the next one, and for none after that.
     slices = models.PositiveIntegerField(default=0)
+    # Whether there is such a message, or was: it may be lost.
+    is_sent = models.BooleanField(default=False)
     lease_until = models.DateTimeField(null=True, blank=True)
     lease_token = models.UUIDField(null=True, blank=True, editable=False)
     next_slice_at = models.DateTimeField(default=timezone.now)

@@ -60,6 +60,7 @@ def claim(tenant_id: uuid.UUID, run_id: uuid.UUID, number: int) -> SourceRun | N
             lease_token=uuid.uuid4(),
             lease_until=now + lease.LEASE,
             slices=number + 1,
+            is_sent=False,
             attempts=F("attempts") + 1,
             updated=now,
         )

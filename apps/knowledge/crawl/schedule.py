@@ -83,17 +83,18 @@ def begin_due(tenant_id: uuid.UUID) -> int:
 
 
 def send_due(tenant_id: uuid.UUID) -> bool:
-    """Send the slice that waits longest of the tenant's, once this transaction commits, unless a worker is at one."""
+    """Send the slice that waits longest of the tenant's, once this transaction commits, unless one is in line or with
+    a worker. What was sent and did not arrive goes first."""
     now = timezone.now()
     runs = SourceRun.objects.for_tenant(tenant_id)
     with tenant_scope(tenant_id):
-        if runs.unfinished().filter(lease_until__gte=now).exists():
+        if runs.unfinished().filter(lease_until__gte=now).exists() or runs.sent(now).exists():
             return False
-        due = runs.due(now).select_for_update(skip_locked=True, of=("self",)).order_by("next_slice_at")
+        due = runs.due(now).select_for_update(skip_locked=True, of=("self",)).order_by("-is_sent", "next_slice_at")
         run = due.only("pk", "slices").first()
         if run is None:
             return False
-        runs.filter(pk=run.pk).update(next_slice_at=now + RESEND_AFTER, updated=now)
+        runs.filter(pk=run.pk).update(is_sent=True, next_slice_at=now + RESEND_AFTER, updated=now)
         transaction.on_commit(lambda: _send(tenant_id, run), robust=True)
     return True
 

@@ -99,6 +99,7 @@ class Migration(migrations.Migration):
                 ('failure_message', models.CharField(blank=True, default='', max_length=500)),
                 ('attempts', models.PositiveSmallIntegerField(default=0)),
                 ('slices', models.PositiveIntegerField(default=0)),
+                ('is_sent', models.BooleanField(default=False)),
                 ('lease_until', models.DateTimeField(blank=True, null=True)),
                 ('lease_token', models.UUIDField(blank=True, editable=False, null=True)),
                 ('next_slice_at', models.DateTimeField(default=django.utils.timezone.now)),

@@ -102,6 +102,20 @@ def test_a_copy_does_not_ask_a_host_that_is_waited_for(
     assert (run.next_slice_at, len(site.requests)) == (waits_until, asked)
 
 
+def test_one_slice_of_a_tenant_is_in_line(
+    acme: Tenant, manuals: Collection, site: Site, broker: redis_client.Redis
+) -> None:
+    runs = [schedule.run_now(acme, site_source(acme, manuals, site, path, depth=10))[0] for path in ("/0", "/10")]
+    schedule.send_due(acme.pk)
+    time_passes()
+    schedule.send_due(acme.pk)  # the first again, since its message may be lost
+    sent = slices(broker)
+    assert [run_id for _, run_id, _ in sent] == [str(runs[0].pk)] * 2
+    for _ in range(4):
+        tasks.run_source(*slices(broker)[-1])
+    assert [run_id for _, run_id, _ in slices(broker)[2:]] == [str(runs[turn].pk) for turn in (1, 0, 1, 0)]
+
+
 def test_no_slice_of_a_suspended_tenant_is_done(
     acme: Tenant, manuals: Collection, site: Site, broker: redis_client.Redis
 ) -> None:
