@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.fakes.inference import Reply
-from tests.faults.ingesting import Works, kill, manual
+from tests.faults.ingesting import Works, has_ended, kill, manual, sheet
 
 pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
@@ -23,6 +23,7 @@ async def test_another_goes_on_from_the_last_stored_batch(works: Works) -> None:
     await works.until(lambda: works.progress(document) >= 8 * batches)
     kill(dies)
     died = time.monotonic()
+    works.hurry(document)
     kept = works.stored_texts(document)
     assert len(kept) == works.progress(document)
     assert not [text for text in await works.found("valve rotor gauge") if canary in text and "valve" in text]
@@ -36,3 +37,21 @@ async def test_another_goes_on_from_the_last_stored_batch(works: Works) -> None:
     assert not kept & set(again), "what was stored is embedded a second time"
     assert len(again) == len(set(again)), "nobody died any more"
     works.is_whole(document, kept | set(again))
+
+
+async def test_another_reads_it_again_where_the_reader_was_at_it(works: Works) -> None:
+    """The process that reads the file ends with its worker: nothing else would watch over it."""
+    dies = works.worker()
+    works.beat()
+    document = await works.upload(sheet(3, blank=16_000_000), "parts.csv")
+    reader = await works.reading(dies)
+    assert (await works.look(document))["status"] == "extracting"
+    kill(dies)
+    died = time.monotonic()
+    works.hurry(document)
+    await works.until(lambda: has_ended(reader))
+    assert works.count("knowledge_chunk", "document_id = %s", document) == 0
+    works.worker()
+    await works.becomes(document, "ready", seconds=200)
+    works.world.took(time.monotonic() - died, promised=120)
+    works.is_whole(document, set(works.embedded("part 2")))
