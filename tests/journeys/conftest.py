@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from apps.inference.models import Endpoint
+from config import run
 from local.home import Home, free_port
 from local.processes import healthy, spawn, stop, wait_until
 from local.product import commands
@@ -113,8 +114,8 @@ def web_process(server: str) -> Iterator[str]:
 
 @contextmanager
 def worker_process() -> Iterator[subprocess.Popen[str]]:
-    """A worker as `make up` starts it."""
-    process = spawn(commands(Home(HOME), 0)["worker"], log=HOME / "worker.log", env=os.environ)
+    """A worker that takes all tasks."""
+    process = spawn(run.worker(concurrency=2), log=HOME / "worker.log", env=os.environ)
     try:
         yield process
     finally:

@@ -310,11 +310,11 @@ def test_words_that_are_spelled_otherwise_find_their_passage(
 
 
 def test_no_single_document_has_all_the_say(acme: Tenant, manuals: Collection, document: Document) -> None:
-    for angle in range(20):
-        make_passage(tenant=acme, document=document, text=f"No. {angle}", vector=toward(1, 1 + angle / 100))
+    for angle in range(1, 21):
+        make_passage(tenant=acme, document=document, text=f"No. {angle}", vector=toward(angle, angle))
     other = make_document(tenant=acme, collection=manuals, title="Another")
-    make_passage(tenant=acme, document=other, text="Of another.", vector=toward(1, 2))
-    assert "Another" in {source.title for source in find(acme, manuals, text="zzz", limit=6)}
+    make_passage(tenant=acme, document=other, text="Of another.", vector=toward(30, 6.5))  # in the seventh place
+    assert "Another" in {source.title for source in find(acme, manuals, limit=6)}
 
 
 @pytest.mark.parametrize(
