@@ -30,8 +30,10 @@ DOCUMENT = {
     "media_type": "application/pdf",
     "size": 482113,
     "status": "queued",
+    "ahead": 3,
     "progress": {"done": 0, "total": 0, "unit": "passages"},
     "failure": None,
+    "retry_at": None,
     "tags": ["parts"],
     "fields": {"series": 40},
     "pages": 0,
@@ -42,6 +44,7 @@ DOCUMENT = {
 READY = {
     **DOCUMENT,
     "status": "ready",
+    "ahead": None,
     "progress": {"done": 96, "total": 96, "unit": "passages"},
     "pages": 48,
     "passages": 96,
@@ -50,6 +53,7 @@ READY = {
 FAILED = {
     **DOCUMENT,
     "status": "failed",
+    "ahead": None,
     "failure": {"code": "encrypted", "message": "The file is encrypted: save it without a password."},
 }
 SOURCE = {

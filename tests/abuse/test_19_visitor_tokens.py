@@ -140,7 +140,9 @@ async def test_another_visitors_turn_is_none_on_a_socket(world: World, visitor: 
 
 
 async def test_every_other_route_refuses_a_visitor(world: World, visitor: Page) -> None:
-    unknown = {name: str(uuid.uuid4()) for name in ("collection", "document", "webhook", "assistant", "message")}
+    unknown = {
+        name: str(uuid.uuid4()) for name in ("collection", "document", "webhook", "assistant", "message", "source")
+    }
     asked = 0
     for route in sorted(set(OURS) - PUBLIC - OPEN - NEED_NO_TOKEN):
         ways = WAYS[route] or [("GET", f"/{route}", ""), ("POST", f"/{route}", "{}")]
