@@ -73,12 +73,13 @@ async def test_a_follow_up_is_searched_for_as_the_model_rewrote_it(world: World,
 
 async def test_what_rewriting_may_use_is_reserved_with_the_question(world: World, api: Api) -> None:
     reserved = []
-    world.fake.script(Reply(tokens=["Yes."], first_delay=0.5, always=True))
+    world.fake.script(Reply(tokens=["Yes."], first_delay=1.5, always=True))
     await api.ask(world.turns, "prime?")
     for rewrites in (False, True):
         await switch(world, rewrites_questions=rewrites)
         asking = asyncio.ensure_future(api.ask(world.turns, "and when?"))
-        while not (open_ones := await platform_unit(lambda: list(UsageRecord.objects.filter(state="reserved")))):  # noqa: ASYNC110
+        while not (open_ones := await platform_unit(lambda: list(UsageRecord.objects.filter(state="reserved")))):
+            assert not asking.done()
             await asyncio.sleep(0.01)
         reserved.append(open_ones[0].reserved_tokens)
         await asking
