@@ -104,8 +104,8 @@ async def look(tenant: Tenant, accounts: Accounts, *, levels: Container[str] = E
 
 async def _ask(client: Redis, book: Book, counters: Sequence[Counter], asked: Amounts, reservation: str = "") -> Any:
     said = [argument for counter in counters for argument in counter.arguments(asked)]
-    asking = scripts.RESERVE(client, book.prefix, reservation, str(book.tenant.pk), *said)
-    return await asyncio.wait_for(asking, SECONDS)
+    async with asyncio.timeout(SECONDS):
+        return await scripts.RESERVE(client, book.prefix, reservation, str(book.tenant.pk), *said)
 
 
 def _refusal(counters: Sequence[Counter], asked: Amounts, answer: Any, levels: Container[str]) -> ParleyError:
@@ -124,7 +124,8 @@ async def settle(tenant: Tenant, reservation: uuid.UUID, used: Amounts = NOTHING
     try:
         limits = await limits_of(tenant)
         if limits:
-            await asyncio.wait_for(tell(await redis(), Book(tenant, limits), reservation, used), SECONDS)
+            async with asyncio.timeout(SECONDS):
+                await tell(await redis(), Book(tenant, limits), reservation, used)
     except (RedisError, OSError, DatabaseError) as error:
         log.warning("quota.not_settled", error=type(error).__name__)
 
