@@ -52,7 +52,7 @@ LIMITS = Limits(seconds=10, output_chars=5_000_000, scans=3)
 # tenant stand in line among themselves first, so that others wait for one of theirs at most.
 _READING = threading.Lock()
 _OF_TENANT: defaultdict[uuid.UUID, threading.Lock] = defaultdict(threading.Lock)
-PATIENCE = 40.0  # seconds; reading a file takes up to 34
+PATIENCE = 20.0  # seconds, in each of the two lines
 
 
 def attach(
