@@ -24,10 +24,10 @@ from apps.tenants.scoping import tenant_scope
 from apps.usage import download
 from apps.usage.forecast import Forecast, first_day_needed, forecast
 from apps.usage.keeping import kept
+from apps.usage.most_used import of_all_tenants, who_used_most
 from apps.usage.naming import OF_TENANTS, names_of
 from apps.usage.refusals import of_bytes
 from apps.usage.reports import add_up, add_up_by
-from apps.usage.top_users import who_used_most
 
 URL = "admin:usage_overview"
 PERIODS = {
@@ -227,12 +227,13 @@ def _consumers(tenant: Tenant | None, period: Period, tokens: int) -> list[tuple
     """By title; tokens: of the whole period."""
     told = [(title, by, none) for title, by, none in CONSUMERS if _is_told(by, tenant)]
     days = period.first, period.last
-    reports = add_up_by(tenant, *days, [by for _, by, _ in told if by != "user"], most=MOST)
-    found = {by: report.groups for by, report in reports.items()}
-    if tenant:
-        found["user"] = who_used_most(tenant, *days, MOST)
     whose: dict[str, str] = {}
-    if tenant is None:
+    if tenant:
+        reports = add_up_by(tenant, *days, [by for _, by, _ in told if by != "user"], most=MOST)
+        found = {by: report.groups for by, report in reports.items()}
+        found["user"] = who_used_most(tenant, *days, MOST)
+    else:
+        found = of_all_tenants(*days, ["assistant", "key"], MOST)
         groups = [group for by, groups in found.items() if by != "tenant" for group in groups]
         whose = names_of("tenant", {group["tenant_id"] for group in groups})
     return [

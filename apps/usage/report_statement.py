@@ -6,11 +6,13 @@ so at one moment."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from apps.usage.models import UsageRecord
 from apps.usage.naming import OF_TENANTS
 
 BILLS = tuple(bill.value for bill in UsageRecord.Bill)
+Whose = Literal["one", "some", "all"]  # tenants' use
 COUNTED = ("requests", "unsettled", *BILLS, "prompt_tokens", "completion_tokens", "pages", "cost")
 
 # PostgreSQL's 4 MB are too few for the sums of some thousand end users: it would sort all rows on disk instead.
@@ -118,37 +120,40 @@ _EACH_DAY = """
 """
 
 
-def spans(bys: Sequence[str], *, of_tenant: bool, of_user: bool = False) -> str:
+def spans(bys: Sequence[str], whose: Whose, *, of_user: bool = False) -> str:
     """What a statement begins with: which months and days are rolled up, and `ledger`, the sums of all others."""
-    whose = "AND t.id = %(tenant)s" if of_tenant else ""
     columns = ["d.day AS day", *(f"u.{column}" for by in bys if (column := _COLUMNS.get(by)))]
     return _SPANS.format(
         asked="u.kind <> 'ingestion'",  # a step of a document is nobody's request
-        whose=whose,
-        only=_only(of_tenant=of_tenant, of_user=of_user),
-        of_rolled=whose.replace("t.id", "r.tenant_id"),  # a constant, for the index
+        whose=_of(whose, "t.id"),
+        only=_only(whose, of_user=of_user),
+        of_rolled=_of(whose, "r.tenant_id"),  # a constant, for the index
         columns=", ".join(columns),
         places=", ".join(str(place) for place in range(1, len(columns) + 1)),
     )
 
 
-def statement(bys: Sequence[str], *, of_tenant: bool, of_user: bool) -> str:
+def statement(bys: Sequence[str], whose: Whose, *, of_user: bool = False) -> str:
     """Rows of what they are by, the group's key, its tenant, whether it is the total, and COUNTED."""
-    only = _only(of_tenant=of_tenant, of_user=of_user)
+    only = _only(whose, of_user=of_user)
     groups = [_groups(by, only, of_user=of_user) for by in bys]
     results = [
         _RESULT.format(
             by=by,
             name=f"by_{by}",
-            order="key" if by == "day" else "prompt_tokens + completion_tokens DESC, requests DESC, key",
+            order="key" if by == "day" else "prompt_tokens + completion_tokens DESC, requests DESC, key, tenant_id",
         )
         for by in bys
     ]
-    return ", ".join([spans(bys, of_tenant=of_tenant, of_user=of_user), *groups]) + "UNION ALL".join(results)
+    return ", ".join([spans(bys, whose, of_user=of_user), *groups]) + "UNION ALL".join(results)
 
 
-def _only(*, of_tenant: bool, of_user: bool) -> str:
-    return ("AND u.tenant_id = %(tenant)s" if of_tenant else "") + (" AND u.end_user_id = %(user)s" if of_user else "")
+def _only(whose: Whose, *, of_user: bool) -> str:
+    return _of(whose, "u.tenant_id") + (" AND u.end_user_id = %(user)s" if of_user else "")
+
+
+def _of(whose: Whose, column: str) -> str:
+    return {"one": f"AND {column} = %(tenant)s", "some": f"AND {column} = ANY(%(tenants)s)", "all": ""}[whose]
 
 
 def _groups(by: str, only: str, *, of_user: bool) -> str:

@@ -6,6 +6,7 @@ The answer equals the ledger's own sum at any time: a span counts as rolled up o
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from django.db.models import QuerySet
 from apps.tenants.models import EndUser, Tenant
 from apps.usage.models import RolledDay, UsageRecord
 from apps.usage.naming import names_of
-from apps.usage.report_statement import BILLS, COUNTED, SETTINGS, statement
+from apps.usage.report_statement import BILLS, COUNTED, SETTINGS, Whose, statement
 
 # More groups than this are not told apart; the records themselves can still be read.
 MAX_GROUPS = 1_000
@@ -57,10 +58,18 @@ def add_up(
 
 
 def add_up_by(
-    tenant: Tenant | None, first: dt.date, last: dt.date, bys: Sequence[str], *, user: str = "", most: int = MAX_GROUPS
+    tenant: Tenant | None,
+    first: dt.date,
+    last: dt.date,
+    bys: Sequence[str],
+    *,
+    user: str = "",
+    most: int = MAX_GROUPS,
+    tenants: Sequence[uuid.UUID] | None = None,
 ) -> dict[str, Report]:
-    """The same by several things, each by itself, of one moment."""
-    with asked(tenant, first, last, statement(bys, **_of(tenant, user)), user=user, most=most) as cursor:
+    """The same by several things, each by itself, of one moment. tenants: of all of them, only these."""
+    query = statement(bys, _whose(tenant, tenants), of_user=bool(user))
+    with asked(tenant, first, last, query, user=user, most=most, tenants=tenants) as cursor:
         rows = cursor.fetchall()
     found = {}
     for by in bys:
@@ -73,7 +82,7 @@ def groups_in_chunks(
     tenant: Tenant | None, first: dt.date, last: dt.date, by: str, *, user: str = "", most: int
 ) -> Iterator[list[dict[str, Any]]]:
     """The groups of add_up(), some at a time; the cursor stays in the database until the last was taken."""
-    query = statement([by], **_of(tenant, user))
+    query = statement([by], _whose(tenant), of_user=bool(user))
     with asked(tenant, first, last, query, user=user, chunked=True, most=most) as cursor:
         while rows := cursor.fetchmany(CHUNK):
             yield _named(by, [row for row in rows if not row[3]])
@@ -108,8 +117,10 @@ def asked(
             yield cursor
 
 
-def _of(tenant: Tenant | None, user: str) -> dict[str, bool]:
-    return {"of_tenant": tenant is not None, "of_user": bool(user)}
+def _whose(tenant: Tenant | None, tenants: Sequence[uuid.UUID] | None = None) -> Whose:
+    if tenant is not None:
+        return "one"
+    return "all" if tenants is None else "some"
 
 
 def _pieces(first: dt.date, last: dt.date, *, months: bool) -> Iterator[tuple[dt.date, dt.date, bool]]:

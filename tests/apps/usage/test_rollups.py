@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+import random
 import threading
 import uuid
 from collections import defaultdict
@@ -33,9 +35,9 @@ from apps.usage.models import (
     RolledMonth,
     UsageRecord,
 )
+from apps.usage.most_used import of_all_tenants, who_used_most
 from apps.usage.report_statement import BILLS
-from apps.usage.reports import GROUPS, add_up
-from apps.usage.top_users import who_used_most
+from apps.usage.reports import GROUPS, add_up, add_up_by
 from tests import factories
 
 # One whose days begin a day early, one late, one that is set back at midnight, so that it has two of them.
@@ -53,6 +55,12 @@ def put(tenant: Tenant, when: dt.datetime, **fields: Any) -> UsageRecord:
     return UsageRecord.objects.create(
         **{"tenant": tenant, "turn_id": uuid.uuid4(), "created": when, **settled, **fields}
     )
+
+
+def issue(tenant: Tenant) -> ApiKey:
+    with tenant_scope(tenant):
+        account = keys.service_account(tenant, "Tests")
+        return keys.issue(tenant, name="test", scopes=rights.ALL, service_account=account)[0]
 
 
 def settle(record: UsageRecord, **fields: Any) -> None:
@@ -156,18 +164,12 @@ class Ledger:
         if name := data.draw(st.sampled_from(["alice", "bob", "carol", ""])):
             fields["end_user"], _ = EndUser.objects.get_or_create(tenant=tenant, external_id=name)
         if data.draw(st.booleans()):
-            fields["api_key"] = ApiKey.objects.filter(tenant=tenant).first() or self.key(tenant)
+            fields["api_key"] = ApiKey.objects.filter(tenant=tenant).first() or issue(tenant)
         if data.draw(st.booleans()):
             fields |= {"state": "reserved", "bill": "", "settled_at": None, "prompt_tokens": 0, "completion_tokens": 0}
         else:
             fields["bill"] = data.draw(st.sampled_from(BILLS))
         self.rows.append(put(tenant, timezone.now() - back, **fields))
-
-    def key(self, tenant: Tenant) -> ApiKey:
-        with tenant_scope(tenant):
-            return keys.issue(
-                tenant, name="test", scopes=rights.ALL, service_account=keys.service_account(tenant, "Tests")
-            )[0]
 
     def settle(self, data: st.DataObject) -> None:
         if row := self.some(data):
@@ -516,3 +518,22 @@ def test_all_tenants_together(database: None) -> None:
     ]
     alices = [(row["tenant_id"], row["requests"]) for row in users if row["key"] == "alice"]
     assert alices == [(tokyo.pk, 2), (acme.pk, 1)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_all_tenants_used_most_is_the_same_whether_or_not_the_biggest_suffice(database: None, seed: int) -> None:
+    chance = random.Random(seed)
+    tenants = [factories.make_tenant(f"t-{n}", time_zone=chance.choice(ZONES)) for n in range(5)]
+    issued = {tenant: [issue(tenant), issue(tenant)] for tenant in tenants}
+    for _ in range(30):
+        # Little between them, so that many are equal, and some used nothing.
+        tenant = chance.choice(tenants)
+        what = {"assistant_id": chance.choice([*ASSISTANTS, None]), "api_key": chance.choice([*issued[tenant], None])}
+        put(tenant, ago(chance.randrange(40)), prompt_tokens=chance.choice([0, 20]), completion_tokens=0, **what)
+    rollups.roll_up()
+    days = ago(40).date(), ago(-1).date()
+    for biggest, most in itertools.product((1, 2, 4, 20), (1, 2, 5)):
+        with across_tenants():
+            found = of_all_tenants(*days, ["assistant", "key"], most, biggest=biggest)
+            reports = add_up_by(None, *days, ["tenant", "model", "assistant", "key"], most=most)
+        assert found == {by: report.groups for by, report in reports.items()}, (biggest, most)

@@ -1,8 +1,11 @@
-"""Who of a tenant's end users used most, without adding everybody up.
+"""Who and what used most, without adding everybody up.
 
-Of each month and day only those are looked at that used most in it, and they are added up whole. Who is not among them
-used in each of these spans at most as much as the last one that was looked at. So where enough of the others used more
-than all of that together, nobody is missing; else everybody is added up.
+Of a tenant's end users: of each month and day only those are looked at that used most in it, and they are added up
+whole. Who is not among them used in each of these spans at most as much as the last one that was looked at. So where
+enough of the others used more than all of that together, nobody is missing; else everybody is added up.
+
+Of what all tenants have: an assistant or a key used at most what its tenant did, so those of the biggest tenants
+suffice where enough of them used more than the biggest of all other tenants; else all are added up.
 """
 
 # ruff: noqa: S608 - all names are ours
@@ -10,14 +13,17 @@ than all of that together, nobody is missing; else everybody is added up.
 from __future__ import annotations
 
 import datetime as dt
+import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from apps.tenants.models import Tenant
 from apps.usage.report_statement import COUNTED, spans
-from apps.usage.reports import add_up, asked, sums
+from apps.usage.reports import Report, add_up, add_up_by, asked, sums
 
 # Of each span. More are more to add up, fewer suffice less often: of a year there are up to seventy spans.
 LOOKED_AT = 40
+BIGGEST = 20  # tenants
 NOBODY = -1  # is left, who was not looked at
 _NAMES = ", ".join(f"u.{name}" for name in COUNTED)
 _SUMS = ", ".join(f"coalesce(sum(u.{name}), 0)" for name in COUNTED)
@@ -72,7 +78,7 @@ def who_used_most(
     tenant: Tenant, first: dt.date, last: dt.date, most: int, *, looked_at: int = LOOKED_AT
 ) -> list[dict[str, Any]]:
     """The groups of add_up(…, "user"), but for those who are deleted or were not named."""
-    query = spans(["user"], of_tenant=True) + _STATEMENT
+    query = spans(["user"], "one") + _STATEMENT
     with asked(tenant, first, last, query, most=most, looked_at=looked_at) as cursor:
         rows = cursor.fetchall()
     found = [{"key": key, **sums(counted)} for key, _, *counted in rows]
@@ -80,3 +86,23 @@ def who_used_most(
         return found
     groups = add_up(tenant, first, last, "user", most=most + 1).groups
     return [group for group in groups if group["key"] is not None][:most]
+
+
+def of_all_tenants(
+    first: dt.date, last: dt.date, bys: Sequence[str], most: int, *, biggest: int = BIGGEST
+) -> dict[str, list[dict[str, Any]]]:
+    """The groups of add_up(None, …, most=most) by "tenant", by "model" and by each of `bys`, which are of tenants."""
+    of_all = add_up_by(None, first, last, ["tenant", "model"], most=max(biggest + 1, most))
+    tenants = of_all["tenant"].groups
+    found = {by: report.groups[:most] for by, report in of_all.items()}
+    ids = [uuid.UUID(group["key"]) for group in tenants[:biggest]]
+    at_most = tenants[biggest]["total_tokens"] if len(tenants) > biggest else NOBODY
+    parts = add_up_by(None, first, last, bys, most=most, tenants=ids)
+    if any(not _suffices(report, most, at_most) for report in parts.values()):
+        parts = add_up_by(None, first, last, bys, most=most)
+    return found | {by: report.groups for by, report in parts.items()}
+
+
+def _suffices(report: Report, most: int, at_most: int) -> bool:
+    groups = report.groups
+    return at_most == NOBODY or (len(groups) == most and groups[-1]["total_tokens"] > at_most)
