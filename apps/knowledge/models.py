@@ -16,11 +16,13 @@ from django.utils import timezone
 from pgvector.django import HalfVectorField
 
 from apps.inference.models import Endpoint
+from apps.knowledge.layout_models import EFS, Layout
 from apps.knowledge.source_models import Source, SourcePage, SourceRun
 from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 __all__ = [
+    "EFS",
     "TITLE_CHARS",
     "URL_CHARS",
     "Chunk",
@@ -31,6 +33,7 @@ __all__ = [
     "Embedding",
     "EmbeddingIndex",
     "Judgement",
+    "Layout",
     "Source",
     "SourcePage",
     "SourceRun",

@@ -1,0 +1,280 @@
+"""Which embedding indexes have an HNSW index of their own, and that searches find the same whichever has one."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from apps.knowledge import layouts
+from apps.knowledge.layout_models import LONGEST_WAIT
+from apps.knowledge.models import Chunk, Collection, Layout
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
+from local import postgres
+from tests.apps.knowledge.large import about, load, themes
+from tests.environment import PASSWORDS, POSTGRES_PORT, Backends
+from tests.factories import make_collection, make_index, make_tenant
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "operator"])
+DIMENSION = 32
+NEAR = "SELECT id, distance FROM near_passages(%s, %s, %s::halfvec, %s, %s) ORDER BY distance, id LIMIT 10"
+EXACT = """
+    SELECT chunk_id, vector <=> %s::halfvec AS distance FROM knowledge_embedding
+    WHERE tenant_id = %s AND index_id = %s AND live ORDER BY distance, chunk_id LIMIT 10
+"""
+
+
+@pytest.fixture(autouse=True)
+def small(settings: Any, servers: Backends) -> Iterator[None]:
+    """A thousand passages are many, and no HNSW index outlives its test."""
+    settings.PARLEY_INDEX_ABOVE = 1000
+    yield
+    for name in hnsw(servers):
+        servers.superuser.execute(f"DROP INDEX {name}")
+
+
+@pytest.fixture
+def manuals(database: None) -> Collection:
+    return collection_of(make_tenant("acme"))
+
+
+def collection_of(tenant: Tenant) -> Collection:
+    return make_collection(tenant=tenant, index=make_index(tenant=tenant, dimension=DIMENSION))
+
+
+def hnsw(servers: Backends) -> dict[str, bool]:
+    """The HNSW indexes there are, and whether each is whole."""
+    found = servers.superuser.execute(
+        "SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw'"
+    )
+    return dict(found.fetchall())
+
+
+def layout_of(collection: Collection) -> Layout:
+    row: Layout = Layout.objects.select_related("index").get(index=collection.index_id)
+    return row
+
+
+def settle(times: int = 2) -> None:
+    """As the process does; the second look finds that nothing comes or goes."""
+    for _ in range(times):
+        layouts.move_all()
+
+
+def questions(seed: int = 9, count: int = 20) -> list[list[float]]:
+    """Half are about what the passages are about, and half about nothing there is."""
+    chance, known = random.Random(seed), themes(DIMENSION)
+    return [about(known[n], chance) if n % 2 else [chance.gauss(0, 1) for _ in range(DIMENSION)] for n in range(count)]
+
+
+def near(collection: Collection, question: list[float], depth: int = 40) -> list[tuple[uuid.UUID, float]]:
+    with tenant_scope(collection.tenant_id), connection.cursor() as cursor:
+        cursor.execute(NEAR, [collection.index_id, [collection.pk], str(question), None, depth])
+        return list(cursor.fetchall())
+
+
+def exact(servers: Backends, collection: Collection, question: list[float]) -> list[tuple[uuid.UUID, float]]:
+    values = (str(question), collection.tenant_id, collection.index_id)
+    return servers.superuser.execute(EXACT, values).fetchall()
+
+
+def recall(servers: Backends, collection: Collection, asked: list[list[float]]) -> float:
+    shares = []
+    for question in asked:
+        there = {one for one, _ in exact(servers, collection, question)}
+        shares.append(len(there & {one for one, _ in near(collection, question)}) / len(there))
+    return sum(shares) / len(shares)
+
+
+# --- Which has which --------------------------------------------------------------------------------------------------
+
+
+def test_one_that_grows_gets_an_index_and_one_that_shrinks_loses_it(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 1000)
+    settle()
+    row = layout_of(manuals)
+    assert (row.state, row.passages, row.reason, hnsw(servers)) == ("exact", 1000, "", {})
+
+    load(servers, manuals, 1, seed=2)
+    settle()
+    row = layout_of(manuals)
+    assert (row.state, row.passages, row.reason) == ("indexed", 1001, "It grew beyond 1,000 passages.")
+    assert row.by_collection == {str(manuals.pk): 1001}
+    assert hnsw(servers) == {layouts.name_of(manuals.index_id): True}
+
+    servers.superuser.execute("UPDATE knowledge_embedding SET live = false WHERE chunk_id IN (SELECT id FROM"
+                              " knowledge_chunk WHERE position >= 501)")  # fmt: skip
+    settle()
+    assert (layout_of(manuals).state, layout_of(manuals).passages) == ("indexed", 502)
+
+    servers.superuser.execute("DELETE FROM knowledge_embedding WHERE chunk_id IN (SELECT id FROM"
+                              " knowledge_chunk WHERE position >= 499)")  # fmt: skip
+    settle()
+    assert (layout_of(manuals).state, layout_of(manuals).reason, hnsw(servers)) == ("exact", "", {})
+
+
+def test_while_passages_come_the_index_waits_but_not_for_ever(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 1001)
+    for n in range(2, 5):
+        load(servers, manuals, 1, seed=n)
+        settle(1)
+        assert layout_of(manuals).state == "exact"
+        assert layout_of(manuals).reason.startswith(
+            "It gets an HNSW index when no passages come or go any more, or at "
+        )
+    begun = layout_of(manuals).wanted_since
+    assert begun is not None
+    Layout.objects.update(wanted_since=begun - LONGEST_WAIT)
+    load(servers, manuals, 1, seed=9)
+    settle(1)
+    assert (layout_of(manuals).state, layout_of(manuals).wanted_since) == ("indexed", None)
+
+
+def test_operators_choose(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 200)
+    settle()
+    Layout.objects.update(choice="indexed")
+    settle()
+    assert (layout_of(manuals).state, layout_of(manuals).reason) == ("indexed", "An operator chose this.")
+    load(servers, manuals, 2000, seed=2)
+    Layout.objects.update(choice="exact")
+    settle()
+    assert (layout_of(manuals).state, layout_of(manuals).reason, hnsw(servers)) == (
+        "exact",
+        "An operator chose this.",
+        {},
+    )
+    Layout.objects.update(choice="automatic")
+    settle()
+    assert layout_of(manuals).state == "indexed"
+
+
+def test_the_largest_have_the_indexes_that_there_may_be(servers: Backends, manuals: Collection, settings: Any) -> None:
+    settings.PARLEY_MOST_INDEXES = 1
+    larger = collection_of(make_tenant("globex"))
+    load(servers, manuals, 1100)
+    load(servers, larger, 1200)
+    settle()
+    assert [layout_of(one).state for one in (manuals, larger)] == ["exact", "indexed"]
+    assert layout_of(manuals).reason == "There may be 1 HNSW indexes, and larger ones have them."
+    larger.delete()
+    servers.superuser.execute("DELETE FROM knowledge_embedding WHERE index_id = %s", [larger.index_id])
+    settle()
+    assert [layout_of(one).state for one in (manuals, larger)] == ["indexed", "exact"]
+
+
+def test_more_dimensions_than_an_index_takes_are_compared(servers: Backends, database: None) -> None:
+    tenant = make_tenant("acme")
+    wide = make_collection(tenant=tenant, index=make_index(tenant=tenant, dimension=4001))
+    load(servers, wide, 3)
+    Layout.objects.update(choice="indexed")
+    settle()
+    assert (layout_of(wide).state, layout_of(wide).reason) == (
+        "exact",
+        "An HNSW index takes vectors of 4,000 dimensions at most.",
+    )
+
+
+# --- What was cut short -----------------------------------------------------------------------------------------------
+
+
+def test_what_an_interrupted_build_left_is_built_anew(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 1500)
+    settle()
+    name = layouts.name_of(manuals.index_id)
+    servers.superuser.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", [name])
+    Layout.objects.update(state="building")
+    assert recall(servers, manuals, questions()) == 1
+    settle(1)
+    assert (layout_of(manuals).state, hnsw(servers)) == ("indexed", {name: True})
+
+
+def test_a_build_that_fails_leaves_nothing_and_is_tried_again(
+    servers: Backends, manuals: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(servers, manuals, 1500)
+    monkeypatch.setattr(layouts, "LONGEST_LOCK", "100ms")
+    with postgres.connect(POSTGRES_PORT, PASSWORDS[postgres.SUPERUSER], postgres.DATABASE, autocommit=False) as busy:
+        busy.execute("LOCK knowledge_embedding IN ROW EXCLUSIVE MODE")
+        settle()
+    row = layout_of(manuals)
+    assert (row.state, hnsw(servers)) == ("exact", {})
+    assert row.reason.startswith("Building its HNSW index failed (LockNotAvailable); it is tried again at ")
+    settle()
+    assert layout_of(manuals).reason == row.reason
+    Layout.objects.update(not_before=None)
+    settle()
+    assert layout_of(manuals).state == "indexed"
+
+
+def test_rows_that_came_from_a_backup_have_no_index_yet(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 1500)
+    settle()
+    servers.superuser.execute(f"DROP INDEX {layouts.name_of(manuals.index_id)}")
+    assert recall(servers, manuals, questions()) == 1
+    settle(1)
+    assert (layout_of(manuals).state, list(hnsw(servers))) == ("indexed", [layouts.name_of(manuals.index_id)])
+
+
+def test_an_index_of_nobody_is_dropped(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 1500)
+    settle()
+    servers.empty_database()
+    settle(1)
+    assert hnsw(servers) == {}
+
+
+def test_one_process_moves_at_a_time(servers: Backends, manuals: Collection) -> None:
+    with postgres.connect(POSTGRES_PORT, PASSWORDS[postgres.OWNER], postgres.DATABASE, postgres.OWNER) as other:
+        other.execute(layouts._ALONE)
+        assert layouts.move_all() is None
+    assert layouts.move_all() == []
+
+
+# --- What searches find -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_without_an_index_each_is_compared(servers: Backends, manuals: Collection, count: int) -> None:
+    load(servers, manuals, count)
+    settle()
+    for question in questions():
+        assert near(manuals, question) == exact(servers, manuals, question)
+
+
+def test_by_an_index_the_same_is_found(servers: Backends, manuals: Collection, settings: Any) -> None:
+    settings.PARLEY_INDEX_ABOVE = 10_000
+    load(servers, manuals, 12_000)
+    settle()
+    assert layout_of(manuals).state == "indexed"
+    assert recall(servers, manuals, questions(count=40)) >= 0.98
+    # As many as are asked for, also beyond what a search keeps in sight.
+    for depth in (300, 1001):
+        with tenant_scope(manuals.tenant_id), connection.cursor() as cursor:
+            ask = NEAR.replace("LIMIT 10", "")
+            cursor.execute(ask, [manuals.index_id, [manuals.pk], str(questions()[0]), None, depth])
+            assert len(cursor.fetchall()) == depth
+
+
+def test_two_tenants_with_the_same_texts_find_their_own(servers: Backends, manuals: Collection) -> None:
+    theirs = collection_of(make_tenant("globex"))
+    for one in (manuals, theirs):
+        load(servers, one, 1500)
+    settle()
+    assert [layout_of(one).state for one in (manuals, theirs)] == ["indexed", "indexed"]
+    owners = dict(Chunk.objects.values_list("pk", "tenant"))
+    for question in questions():
+        ours, others = near(manuals, question), near(theirs, question)
+        assert {owners[one] for one, _ in ours} == {manuals.tenant_id}
+        assert {owners[one] for one, _ in others} == {theirs.tenant_id}
+        assert [distance for _, distance in ours] == [distance for _, distance in others]
+    # Not even by another's index and collections.
+    with tenant_scope(theirs.tenant_id), connection.cursor() as cursor:
+        cursor.execute(NEAR, [manuals.index_id, [manuals.pk], str(questions()[0]), None, 40])
+        assert cursor.fetchall() == []
