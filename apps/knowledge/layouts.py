@@ -73,6 +73,7 @@ def move_all() -> list[Layout] | None:
         if not alone:
             return None
         with connections[OWNER].cursor() as cursor:
+            _bind(cursor)
             cursor.execute(_COUNT, [settings.PARLEY_INDEX_ABOVE, EFS[0]])
             changing = {row[0] for row in cursor.fetchall()}
             built = _tidy(cursor)
@@ -92,6 +93,18 @@ def _alone() -> Iterator[bool]:
         if alone and connection.is_usable():
             with connection.cursor() as cursor:
                 cursor.execute(_NOT_ALONE)
+
+
+def _bind(cursor: CursorWrapper) -> None:
+    """What the session may take: time, memory, and one core. Workers beside it would share memory, of which containers
+    have little."""
+    for name, value in (
+        ("lock_timeout", LONGEST_LOCK),
+        ("statement_timeout", LONGEST_BUILD),
+        ("maintenance_work_mem", f"{settings.PARLEY_INDEX_MEMORY_MB}MB"),
+        ("max_parallel_maintenance_workers", "0"),
+    ):
+        cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
 
 
 def name_of(index_id: uuid.UUID) -> str:
@@ -153,13 +166,9 @@ def _go(layout: Layout, state: Layout.State, **fields: object) -> None:
 
 
 def _build(cursor: CursorWrapper, layout: Layout) -> bool:
-    """Whether it succeeded. Writers and readers go on; what fails is tried again later."""
+    """Whether it succeeded. Writers and readers go on. What fails is tried again later; the next round clears away
+    what is left of it, since whoever is in the way of the one is in that of the other."""
     _go(layout, Layout.State.BUILDING)
-    cursor.execute("SELECT set_config('lock_timeout', %s, false)", [LONGEST_LOCK])
-    cursor.execute("SELECT set_config('statement_timeout', %s, false)", [LONGEST_BUILD])
-    cursor.execute("SELECT set_config('maintenance_work_mem', %s, false)", [f"{settings.PARLEY_INDEX_MEMORY_MB}MB"])
-    # One core, and no shared memory, of which containers have little.
-    cursor.execute("SET max_parallel_maintenance_workers = 0")
     statement = sql.SQL(_BUILD).format(
         name=sql.Identifier(name_of(layout.index_id)),
         dimension=sql.Literal(layout.index.dimension),
@@ -171,8 +180,7 @@ def _build(cursor: CursorWrapper, layout: Layout) -> bool:
     except DatabaseError as error:
         log.warning("layout.build_failed", index=str(layout.index_id), error=type(error).__name__)
         if not connections[OWNER].is_usable():
-            raise  # the next round finds what is left of it
-        _drop(cursor, layout.index_id)
+            raise
         again = timezone.now() + AGAIN_AFTER
         fault = type(error.__cause__ or error).__name__
         reason = f"Building its HNSW index failed ({fault}); it is tried again at {again:%H:%M} UTC."

@@ -98,7 +98,7 @@ class Migration(migrations.Migration):
                 ("exact_up_to", models.PositiveIntegerField(editable=False)),
                 (
                     "ef_search",
-                    models.PositiveSmallIntegerField(default=40, editable=False, verbose_name="ef"),
+                    models.PositiveSmallIntegerField(default=100, editable=False, verbose_name="ef"),
                 ),
                 ("wanted_since", models.DateTimeField(editable=False, null=True)),
                 ("not_before", models.DateTimeField(editable=False, null=True)),

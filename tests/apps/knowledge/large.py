@@ -1,4 +1,4 @@
-"""Many passages at once: vectors that lie about many themes, as those of documents do, loaded past the product."""
+"""Many passages at once, loaded past the product: their vectors lie about themes, as those of documents do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from apps.knowledge.models import Collection
 from tests.environment import Backends
 from tests.factories import make_document
 
-THEMES = 40
+THEMES = 400
 
 
 def themes(dimension: int, seed: int = 1) -> list[list[float]]:
@@ -17,7 +17,7 @@ def themes(dimension: int, seed: int = 1) -> list[list[float]]:
     return [[chance.gauss(0, 1) for _ in range(dimension)] for _ in range(THEMES)]
 
 
-def about(theme: list[float], chance: random.Random, spread: float = 0.7) -> list[float]:
+def about(theme: list[float], chance: random.Random, spread: float = 1.5) -> list[float]:
     return [x + chance.gauss(0, spread) for x in theme]
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from apps.knowledge import layouts
 from apps.knowledge.layout_models import LONGEST_WAIT
-from apps.knowledge.models import Chunk, Collection, Layout
+from apps.knowledge.models import Chunk, Collection, Document, Layout
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
 from local import postgres
@@ -54,6 +56,17 @@ def hnsw(servers: Backends) -> dict[str, bool]:
         " JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw'"
     )
     return dict(found.fetchall())
+
+
+def connected(role: str) -> psycopg.Connection:
+    return psycopg.connect(
+        host="127.0.0.1",
+        port=POSTGRES_PORT,
+        user=role,
+        password=PASSWORDS[role],
+        dbname=postgres.DATABASE,
+        autocommit=True,
+    )
 
 
 def layout_of(collection: Collection) -> Layout:
@@ -173,6 +186,7 @@ def test_more_dimensions_than_an_index_takes_are_compared(servers: Backends, dat
     tenant = make_tenant("acme")
     wide = make_collection(tenant=tenant, index=make_index(tenant=tenant, dimension=4001))
     load(servers, wide, 3)
+    settle()
     Layout.objects.update(choice="indexed")
     settle()
     assert (layout_of(wide).state, layout_of(wide).reason) == (
@@ -200,14 +214,15 @@ def test_a_build_that_fails_leaves_nothing_and_is_tried_again(
 ) -> None:
     load(servers, manuals, 1500)
     monkeypatch.setattr(layouts, "LONGEST_LOCK", "100ms")
-    with postgres.connect(POSTGRES_PORT, PASSWORDS[postgres.SUPERUSER], postgres.DATABASE, autocommit=False) as busy:
+    with connected(postgres.APP) as busy, busy.transaction():
         busy.execute("LOCK knowledge_embedding IN ROW EXCLUSIVE MODE")
         settle()
-    row = layout_of(manuals)
-    assert (row.state, hnsw(servers)) == ("exact", {})
-    assert row.reason.startswith("Building its HNSW index failed (LockNotAvailable); it is tried again at ")
+        row = layout_of(manuals)
+        assert row.state == "exact"
+        assert row.reason.startswith("Building its HNSW index failed (LockNotAvailable); it is tried again at ")
+        assert recall(servers, manuals, questions()) == 1
     settle()
-    assert layout_of(manuals).reason == row.reason
+    assert (layout_of(manuals).reason, hnsw(servers)) == (row.reason, {})
     Layout.objects.update(not_before=None)
     settle()
     assert layout_of(manuals).state == "indexed"
@@ -231,7 +246,7 @@ def test_an_index_of_nobody_is_dropped(servers: Backends, manuals: Collection) -
 
 
 def test_one_process_moves_at_a_time(servers: Backends, manuals: Collection) -> None:
-    with postgres.connect(POSTGRES_PORT, PASSWORDS[postgres.OWNER], postgres.DATABASE, postgres.OWNER) as other:
+    with connected(postgres.OWNER) as other:
         other.execute(layouts._ALONE)
         assert layouts.move_all() is None
     assert layouts.move_all() == []
@@ -278,3 +293,105 @@ def test_two_tenants_with_the_same_texts_find_their_own(servers: Backends, manua
     with tenant_scope(theirs.tenant_id), connection.cursor() as cursor:
         cursor.execute(NEAR, [manuals.index_id, [manuals.pk], str(questions()[0]), None, 40])
         assert cursor.fetchall() == []
+
+
+def test_filters_that_leave_few_have_each_compared(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 1500)
+    notes = make_collection(tenant=manuals.tenant, index=manuals.index)
+    load(servers, notes, 50, seed=2)
+    few, many = (Document.objects.get(collection=one) for one in (notes, manuals))
+    settle()
+    both = [manuals.pk, notes.pk]
+    with tenant_scope(manuals.tenant_id), connection.cursor() as cursor:
+        for question in questions():
+            cursor.execute(NEAR, [manuals.index_id, [notes.pk], str(question), None, 40])
+            assert len(of_few := cursor.fetchall()) == 10
+            cursor.execute(NEAR, [manuals.index_id, both, str(question), [few.pk], 40])
+            assert cursor.fetchall() == of_few
+            cursor.execute(NEAR, [manuals.index_id, both, str(question), [many.pk], 40])
+            assert cursor.fetchall() == near(manuals, question)
+            cursor.execute(NEAR, [manuals.index_id, both, str(question), [], 40])
+            assert cursor.fetchall() == []
+
+
+@pytest.fixture
+def told(servers: Backends) -> Iterator[tuple[psycopg.Connection, list[str]]]:
+    """A connection as the app's role, and the plans of what it runs."""
+    plans: list[str] = []
+    with postgres.connect(POSTGRES_PORT, PASSWORDS[postgres.SUPERUSER], postgres.DATABASE) as asking:
+        asking.execute(
+            "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on;"
+            " SET client_min_messages = log"
+        )
+        asking.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
+        asking.execute(f"SET ROLE {postgres.APP}")
+        yield asking, plans
+
+
+def test_the_plan_is_what_the_layout_says(
+    servers: Backends, manuals: Collection, told: tuple[psycopg.Connection, list[str]]
+) -> None:
+    asking, plans = told
+    theirs = collection_of(make_tenant("globex"))
+    few = collection_of(make_tenant("initech"))
+    for one in (manuals, theirs):
+        load(servers, one, 3000)
+    load(servers, few, 900)
+    settle()
+    for one, is_indexed in ((manuals, True), (few, False), (theirs, True)):
+        name = layouts.name_of(one.index_id)
+        asking.execute("SELECT set_config('app.tenant', %s, false)", [str(one.tenant_id)])
+        plans.clear()
+        asking.execute(NEAR, [one.index_id, [one.pk], str(questions()[0]), None, 40])
+        [plan] = [plan for plan in plans if "nearest" in plan]
+        scans = [line.strip() for line in plan.splitlines() if "knowledge_embedding" in line and "Scan" in line]
+        assert len(scans) == 1
+        assert scans[0].startswith(f"->  Index Scan using {name} on knowledge_embedding e") == is_indexed
+        assert (layouts.PREFIX in plan) == is_indexed
+
+
+class Searching(threading.Thread):
+    """Searches until told to stop, and keeps what it found too little of, or what was raised."""
+
+    def __init__(self, collection: Collection, there: list[tuple[list[float], set[uuid.UUID]]]) -> None:
+        super().__init__()
+        self.collection, self.there = collection, there
+        self.over = threading.Event()
+        self.searches = 0
+        self.wrong: list[object] = []
+
+    def run(self) -> None:
+        try:
+            while not self.over.is_set():
+                for question, nearest in self.there:
+                    found = {one for one, _ in near(self.collection, question)}
+                    if len(found) < len(nearest) or len(found & nearest) < 0.8 * len(nearest):
+                        self.wrong.append(found)
+                    self.searches += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test tells of it
+            self.wrong.append(error)
+        finally:
+            connections.close_all()
+
+
+def test_nothing_is_missed_while_layouts_move(servers: Backends, manuals: Collection) -> None:
+    """Searches run all the while that an index comes and goes."""
+    load(servers, manuals, 2000)
+    settle()
+    there = [(question, {one for one, _ in exact(servers, manuals, question)}) for question in questions()]
+    searching = [Searching(manuals, there) for _ in range(3)]
+    for one in searching:
+        one.start()
+    states = []
+    try:
+        for choice in ("exact", "indexed") * 5:
+            Layout.objects.update(choice=choice)
+            settle(1)
+            states.append(layout_of(manuals).state)
+    finally:
+        for one in searching:
+            one.over.set()
+            one.join()
+    assert states == ["exact", "indexed"] * 5
+    assert [one.wrong for one in searching] == [[], [], []]
+    assert all(one.searches for one in searching)
