@@ -334,8 +334,8 @@ DATABASES = {
 }
 if owner_url := url(
     "OWNER_DATABASE_URL",
-    "PostgreSQL as the role that owns the tables. Only `setup_database`, `backup` and `restore` use it; web and worker"
-    " need not have it.",
+    "PostgreSQL as the role that owns the tables. Only `setup_database`, `backup`, `restore` and the process `layouts`"
+    " use it; web and worker need not have it.",
     schemes=POSTGRES,
     default="",
 ):

@@ -157,11 +157,8 @@ class Migration(migrations.Migration):
         DefinerFunction(
             "recall_of_layouts",
             "",
-            "TABLE (lowest float8, mean float8, measured bigint)",
-            """
-            SELECT min(recall_at_10), avg(recall_at_10), count(recall_at_10)
-            FROM public.knowledge_layout WHERE state = 'indexed'
-            """,
+            "TABLE (lowest float8, mean float8)",
+            "SELECT min(recall_at_10), avg(recall_at_10) FROM public.knowledge_layout WHERE state = 'indexed'",
             reads={"knowledge_layout": ("state", "recall_at_10")},
         ),
     ]
