@@ -42,7 +42,7 @@ class Recall(Collector):
     def collect(self) -> Iterator[Metric]:
         gauge = GaugeMetricFamily(
             "parley_retrieval_recall_at_10",
-            "Of the nearest ten passages, the share that searches by HNSW indexes find: the lowest of all, and the mean.",
+            "Of the nearest ten passages, the share that searches by HNSW indexes find: the lowest, and the mean.",
             labels=["of"],
         )
         for of, value in self.values.items():
