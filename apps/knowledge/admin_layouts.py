@@ -62,7 +62,7 @@ class LayoutAdmin(TenantAdmin):
 
     @display(description="Why")
     def shown_reason(self, layout: Layout) -> str:
-        return layout.reason or f"{layout.exact_up_to:,} passages or fewer are compared one by one."
+        return layout.reason or "It has few enough passages to compare each."
 
     @display(description="Since", ordering="since")
     def since_ago(self, layout: Layout) -> str:

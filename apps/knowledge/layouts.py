@@ -74,7 +74,7 @@ def move_all() -> list[Layout] | None:
             return None
         with connections[OWNER].cursor() as cursor:
             _bind(cursor)
-            cursor.execute(_COUNT, [settings.PARLEY_INDEX_ABOVE, EFS[0]])
+            cursor.execute(_COUNT, [settings.PARLEY_INDEX_ABOVE // 2, EFS[0]])
             changing = {row[0] for row in cursor.fetchall()}
             built = _tidy(cursor)
             return list(_moved(cursor, built, changing))
