@@ -32,6 +32,9 @@ SEARCH_SECONDS = Histogram(
 SEARCH_DEGRADED = Counter("parley_search_degraded_total", "Searches without the question's vector, or not reranked.")
 
 
+RECALL = "parley_retrieval_recall_at_10"
+
+
 class Recall(Collector):
     """What was last measured of all HNSW indexes together, as the database knows it: a worker of any host measures."""
 
@@ -41,7 +44,7 @@ class Recall(Collector):
 
     def collect(self) -> Iterator[Metric]:
         gauge = GaugeMetricFamily(
-            "parley_retrieval_recall_at_10",
+            RECALL,
             "Of the nearest ten passages, the share that searches by HNSW indexes find: the lowest, and the mean.",
             labels=["of"],
         )
