@@ -56,6 +56,10 @@ class LayoutAdmin(TenantAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        obj.not_before = None  # whatever failed before, somebody wants it now
+        super().save_model(request, obj, form, change)
+
     @display(description="Layout", ordering="state", label=LABELS)
     def shown_state(self, layout: Layout) -> str:
         return str(layout.get_state_display())

@@ -100,8 +100,8 @@ class Layout(TenantOwned):
         """What is so, whatever its size."""
         if self.index.dimension > MOST_DIMENSIONS:
             return Verdict(False, f"An HNSW index takes vectors of {MOST_DIMENSIONS:,} dimensions at most.")
-        if self.choice != self.Choice.AUTOMATIC:
-            return Verdict(self.choice == self.Choice.INDEXED, "An operator chose this.")
+        if self.choice == self.Choice.EXACT:
+            return Verdict(False, "An operator chose this.")
         if self.not_before and self.not_before > now:
             return Verdict(False, self.reason)
-        return None
+        return Verdict(True, "An operator chose this.") if self.choice == self.Choice.INDEXED else None

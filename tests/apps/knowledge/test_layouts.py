@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import uuid
@@ -263,9 +264,16 @@ def test_without_an_index_each_is_compared(servers: Backends, manuals: Collectio
         assert near(manuals, question) == exact(servers, manuals, question)
 
 
-def test_by_an_index_the_same_is_found(servers: Backends, manuals: Collection, settings: Any) -> None:
+@pytest.mark.parametrize(
+    "count",
+    [
+        12_000,
+        pytest.param(100_000, marks=pytest.mark.skipif("LARGE" not in os.environ, reason="LARGE=1 takes the minutes")),
+    ],
+)
+def test_by_an_index_the_same_is_found(servers: Backends, manuals: Collection, settings: Any, count: int) -> None:
     settings.PARLEY_INDEX_ABOVE = 10_000
-    load(servers, manuals, 12_000)
+    load(servers, manuals, count)
     settle()
     assert layout_of(manuals).state == "indexed"
     assert recall(servers, manuals, questions(count=40)) >= 0.98
