@@ -137,7 +137,7 @@ PARLEY_INDEX_ABOVE = number(
 )
 PARLEY_MOST_INDEXES = number(
     "PARLEY_MOST_INDEXES",
-    100,
+    50,
     "HNSW indexes that there may be, those of the largest tenants: every search and every new vector has all of them"
     " looked at.",
     most=1_000,
