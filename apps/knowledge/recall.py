@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from django.db import connection
@@ -127,8 +127,8 @@ def _measured(tenant: Tenant, layout: Layout, asked: int, samples: Sequence[_Sam
     over = time.monotonic() + SECONDS
     with connection.cursor() as cursor:
         for sample in samples:
-            values = {"tenant": tenant.pk, "index": layout.index_id, "nearest": NEAREST, "depth": CANDIDATES}
-            cursor.execute(_ASK, {**values, **sample._asdict()})
+            values: dict[str, Any] = sample._asdict() | {"nearest": NEAREST, "depth": CANDIDATES}
+            cursor.execute(_ASK, values | {"tenant": tenant.pk, "index": layout.index_id})
             there, found = cursor.fetchone()
             if there:
                 shares.append(min(found, there) / there)
@@ -138,7 +138,7 @@ def _measured(tenant: Tenant, layout: Layout, asked: int, samples: Sequence[_Sam
     return Measured(layout, layout.ef_search, recall, min(asked, len(shares)), max(len(shares) - asked, 0))
 
 
-def _write(tenant: Tenant, layout: Layout, **fields: object) -> None:
+def _write(tenant: Tenant, layout: Layout, /, **fields: object) -> None:
     """Unless it has no HNSW index any more."""
     rows = Layout.objects.for_tenant(tenant).filter(pk=layout.pk, state=Layout.State.INDEXED)
     rows.update(**fields)

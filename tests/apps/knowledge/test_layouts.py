@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 
 import psycopg
 import pytest
+from django.core.management import call_command
 from django.db import connection, connections
 
 from apps.knowledge import layouts
@@ -18,9 +22,10 @@ from apps.knowledge.layout_models import LONGEST_WAIT
 from apps.knowledge.models import Chunk, Collection, Document, Layout
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
+from config.run import command_line
 from local import postgres
 from tests.apps.knowledge.large import about, load, themes
-from tests.environment import PASSWORDS, POSTGRES_PORT, Backends
+from tests.environment import PASSWORDS, POSTGRES_PORT, ROOT, Backends
 from tests.factories import make_collection, make_index, make_tenant
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "operator"])
@@ -252,6 +257,31 @@ def test_one_process_moves_at_a_time(servers: Backends, manuals: Collection) -> 
         assert layouts.move_all() is None
         other.execute(layouts._NOT_ALONE)
         assert layouts.move_all() == []
+
+
+def test_the_command_moves_once(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 1500)
+    out = StringIO()
+    call_command("move_layouts", stdout=out)
+    assert out.getvalue() == "0 layouts changed\n"  # passages came since the last look, of which there was none
+    call_command("move_layouts", stdout=out)
+    assert f"{manuals.index_id}  indexed\n1 layouts changed\n" in out.getvalue()
+
+
+def test_the_process_moves_by_itself_until_it_is_told_to_end(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 1500)
+    process = subprocess.Popen(
+        command_line(["layouts", "--every", "0.2"]), env={**os.environ, "PARLEY_INDEX_ABOVE": "1000"}, cwd=ROOT
+    )
+    try:
+        until = time.monotonic() + 90
+        while not Layout.objects.filter(state="indexed").exists() and time.monotonic() < until:
+            assert process.poll() is None
+            time.sleep(0.2)
+        assert layout_of(manuals).state == "indexed"
+    finally:
+        process.terminate()
+    assert process.wait(60) == 0
 
 
 # --- What searches find -----------------------------------------------------------------------------------------------
