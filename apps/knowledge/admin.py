@@ -20,6 +20,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from apps.inference.models import Endpoint
+from apps.knowledge import admin_layouts as admin_layouts  # noqa: PLC0414 - registers the layouts
 from apps.knowledge import admin_sources as admin_sources  # noqa: PLC0414 - registers the sources
 from apps.knowledge import ingest
 from apps.knowledge.admin_search import search_page

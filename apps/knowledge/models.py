@@ -16,11 +16,13 @@ from django.utils import timezone
 from pgvector.django import HalfVectorField
 
 from apps.inference.models import Endpoint
+from apps.knowledge.layout_models import EFS, Layout
 from apps.knowledge.source_models import Source, SourcePage, SourceRun
 from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 __all__ = [
+    "EFS",
     "TITLE_CHARS",
     "URL_CHARS",
     "Chunk",
@@ -31,6 +33,7 @@ __all__ = [
     "Embedding",
     "EmbeddingIndex",
     "Judgement",
+    "Layout",
     "Source",
     "SourcePage",
     "SourceRun",
@@ -42,6 +45,7 @@ URL_CHARS = 2000
 LARGE_BYTES = 4 * 2**20  # of a file that workers of its own read, lest others wait for minutes
 # How far ahead the time of one that was just sent can lie. A queued one's that lies farther is of a clock that is fast.
 MOST_AHEAD = datetime.timedelta(minutes=2)
+PUBLISHED_AT_ONCE = 1_000  # vectors
 QUESTION_CHARS = 500  # of one that is judged
 FILTERS = ("tags", "source", "after", "before")  # what every search can be narrowed by; Collection.fields adds to them
 MOST_FIELDS, MOST_TAGS, TAG_CHARS = 20, 50, 50
@@ -291,8 +295,13 @@ class Tombstone(TenantOwned):
 
 class ChunkQuerySet(TenantQuerySet["Chunk"]):
     def publish(self) -> int:
-        """Let searches find these passages and their vectors; how many."""
-        Embedding.objects.filter(chunk__in=self.order_by().values("pk")).update(live=True)
+        """Let searches find these passages and their vectors; how many.
+
+        An HNSW index takes milliseconds for each vector, so no statement is about so many that its time runs out.
+        """
+        ids = list(self.order_by().values_list("pk", flat=True))
+        for start in range(0, len(ids), PUBLISHED_AT_ONCE):
+            Embedding.objects.filter(chunk__in=ids[start : start + PUBLISHED_AT_ONCE]).update(live=True)
         return self.update(live=True)
 
     def discard(self) -> None:

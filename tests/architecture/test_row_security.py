@@ -26,6 +26,8 @@ TOLD = {
     "key_of": {"digest"},
     "ranked_passages": {"near", "worded"},
     "hybrid_passages": {"near", "distance", "worded", "weight", "alike", "similarity"},
+    "near_passages": {"distance"},
+    "recall_of_layouts": {"lowest", "mean"},  # of all tenants together
     "queued_documents": {"large", "documents"},  # how many stand before one, and nothing of them
 }
 ANSWERS = {"tenant_id", "id"}
