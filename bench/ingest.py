@@ -160,7 +160,7 @@ def _storing(tenant: Tenant, collection: Collection) -> float:
             )
         started = time.perf_counter()
         with tenant_scope(tenant):
-            vectors.store(document, chunks, made * 50)
+            vectors.store(document, collection.index, chunks, made * 50)
         seconds += time.perf_counter() - started
     document.delete()
     return VECTORS / seconds

@@ -14,15 +14,19 @@ from chatbot.inference.asker import Asker, Rank
 from chatbot.inference.wire import InputType
 
 
+class OtherModelError(ModelFailed):
+    """The endpoint does not make the vectors of this index, and will not by being asked again."""
+
+
 async def embed(index: EmbeddingIndex, texts: list[str], *, input_type: InputType) -> list[list[float]]:
     """A vector of the index's dimension for each text. `index` comes with its endpoint.
 
-    Raises a ModelError; ModelFailed too where the endpoint was given another model since the index was made, whose
+    Raises a ModelError; OtherModelError where the endpoint was given another model since the index was made, whose
     vectors would be compared with ours and mean nothing.
     """
     endpoint = index.endpoint
     if (endpoint.model, endpoint.dimension) != (index.model, index.dimension):
-        raise ModelFailed(
+        raise OtherModelError(
             f"The embedding endpoint {endpoint.name} now serves {endpoint.model} ({endpoint.dimension} dimensions), "
             f"but this collection was embedded by {index.model} ({index.dimension})."
         )
@@ -32,7 +36,7 @@ async def embed(index: EmbeddingIndex, texts: list[str], *, input_type: InputTyp
     asker = Asker(tenant=str(index.tenant_id), rank=rank)
     vectors = await pool.embed(str(endpoint.pk), texts, input_type=input_type, asker=asker)
     if any(len(vector) != index.dimension for vector in vectors):
-        raise ModelFailed(f"The embedding endpoint {endpoint.name} gave vectors of a wrong dimension.")
+        raise OtherModelError(f"The embedding endpoint {endpoint.name} gave vectors of a wrong dimension.")
     return vectors
 
 
@@ -44,12 +48,43 @@ _STORE = """
     INSERT INTO knowledge_embedding (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
     SELECT gen_random_uuid(), %s, %s, chunk, %s, false, %s, vector FROM pg_temp.made_vectors
 """
+# Passages that questions find, each of which may have been deleted since.
+_STORE_LIVE = """
+    INSERT INTO knowledge_embedding (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
+    SELECT gen_random_uuid(), c.tenant_id, %(index)s, c.id, c.collection_id, true, %(dimension)s, made.vector
+    FROM pg_temp.made_vectors made JOIN knowledge_chunk c ON c.id = made.chunk
+    WHERE c.tenant_id = %(tenant)s AND c.live AND c.document_id = ANY(%(documents)s)
+"""
+_HOLD = "SELECT id FROM knowledge_document WHERE tenant_id = %s AND id = ANY(%s) ORDER BY id FOR SHARE SKIP LOCKED"
 _BEGIN, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack(">h", -1)
 
 
-def store(document: Document, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> None:
+def store(
+    document: Document, index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]
+) -> None:
     """In a transaction of its own, as vectors that are not live yet."""
-    index = document.collection.index
+    _copy(index, chunks, made)
+    with connection.cursor() as cursor:
+        cursor.execute(_STORE, [document.tenant_id, index.pk, document.collection_id, index.dimension])
+
+
+def store_live(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> int:
+    """The same for passages that are live; how many were stored. Left out are those of documents that are gone, and of
+    those of which somebody writes a new version right now."""
+    _copy(index, chunks, made)
+    documents = sorted({chunk.document_id for chunk in chunks})
+    with connection.cursor() as cursor:
+        # Locked first: what is read below is then what these documents are until we commit.
+        cursor.execute(_HOLD, [index.tenant_id, documents])
+        held = [pk for (pk,) in cursor.fetchall()]
+        cursor.execute(
+            _STORE_LIVE,
+            {"tenant": index.tenant_id, "index": index.pk, "dimension": index.dimension, "documents": held},
+        )
+        return int(cursor.rowcount)
+
+
+def _copy(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> None:
     row = struct.Struct(f">hi16siHH{index.dimension}e")
     size = row.size - struct.calcsize(">hi16si")
     try:
@@ -63,11 +98,10 @@ def store(document: Document, chunks: Sequence[Chunk], made: Sequence[Sequence[f
         cursor.execute(_MADE)
         with cursor.copy(_COPY) as copy:
             copy.write(b"".join([_BEGIN, *rows, _END]))
-        cursor.execute(_STORE, [document.tenant_id, index.pk, document.collection_id, index.dimension])
 
 
 def reuse(document: Document) -> int:
-    """Give passages that the live version has too, word for word, its vectors; how many."""
+    """Give passages that the live version has too, word for word, its vectors in every index; how many passages."""
     passages = Chunk.objects.for_tenant(document.tenant_id).filter(document=document).values_list("digest", "pk")
     live = dict(passages.filter(live=True))
     # Paired here and not by a join: its plan is quadratic while the statistics still say that the table is empty.
@@ -81,14 +115,14 @@ def reuse(document: Document) -> int:
                 (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
             SELECT gen_random_uuid(), e.tenant_id, e.index_id, pair.new, e.collection_id, false, e.dimension, e.vector
             FROM unnest(%(new)s::uuid[], %(old)s::uuid[]) AS pair (new, old)
-            JOIN knowledge_embedding e ON e.chunk_id = pair.old AND e.index_id = %(index)s
+            JOIN knowledge_embedding e ON e.chunk_id = pair.old
             WHERE e.tenant_id = %(tenant)s
+            RETURNING index_id
             """,
             {
                 "tenant": document.tenant_id,
-                "index": document.collection.index_id,
                 "new": [new for new, _ in pairs],
                 "old": [old for _, old in pairs],
             },
         )
-        return int(cursor.rowcount)
+        return [index_id for (index_id,) in cursor.fetchall()].count(document.collection.index_id)
