@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection
@@ -57,9 +58,8 @@ def _endpoint(tenant: Tenant) -> Endpoint:
 def index_of(tenant: Tenant, endpoint: Endpoint) -> EmbeddingIndex:
     """The tenant's index of the model that an embedding endpoint serves now. Call it in the tenant's scope."""
     index: EmbeddingIndex
-    index, _ = EmbeddingIndex.objects.for_tenant(tenant).get_or_create(
-        endpoint=endpoint, model=endpoint.model, dimension=endpoint.dimension, defaults={"tenant": tenant}
-    )
+    made: dict[str, Any] = {"endpoint": endpoint, "model": endpoint.model, "dimension": endpoint.dimension}
+    index, _ = EmbeddingIndex.objects.for_tenant(tenant).get_or_create(**made, defaults={"tenant": tenant})
     return index
 
 

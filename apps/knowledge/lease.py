@@ -1,5 +1,5 @@
-"""A worker's hold on a document, a run of a source or a second index: claimed by one, renewed while it works, and the condition of
-all that it writes."""
+"""A worker's hold on a document, a run of a source or a second index: claimed by one, renewed while it works, and the
+condition of all that it writes."""
 
 from __future__ import annotations
 

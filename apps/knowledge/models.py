@@ -350,7 +350,7 @@ class Embedding(TenantOwned):
         "tenants.Tenant", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )
     index = models.ForeignKey(EmbeddingIndex, on_delete=models.CASCADE, db_index=False, related_name="+")
-    chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, related_name="embeddings")
+    chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, db_index=False, related_name="embeddings")
     collection = models.ForeignKey(
         Collection, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )
@@ -362,7 +362,8 @@ class Embedding(TenantOwned):
         indexes = [
             models.Index(fields=["tenant", "index", "collection"], condition=Q(live=True), name="embedding_live")
         ]
-        constraints = [models.UniqueConstraint(fields=["index", "chunk"], name="embedding_once")]
+        # The passage first, by which vectors are looked up and deleted.
+        constraints = [models.UniqueConstraint(fields=["chunk", "index"], name="passage_embedded_once")]
 
 
 class Judgement(TenantOwned):

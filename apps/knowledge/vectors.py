@@ -9,24 +9,20 @@ from django.db import connection
 
 from apps.inference import gateway
 from apps.knowledge.models import Chunk, Document, EmbeddingIndex
-from chatbot.errors import ModelFailed
+from chatbot.errors import ModelFailed, OtherModel
 from chatbot.inference.asker import Asker, Rank
 from chatbot.inference.wire import InputType
-
-
-class OtherModelError(ModelFailed):
-    """The endpoint does not make the vectors of this index, and will not by being asked again."""
 
 
 async def embed(index: EmbeddingIndex, texts: list[str], *, input_type: InputType) -> list[list[float]]:
     """A vector of the index's dimension for each text. `index` comes with its endpoint.
 
-    Raises a ModelError; OtherModelError where the endpoint was given another model since the index was made, whose
+    Raises a ModelError; OtherModel where the endpoint was given another model since the index was made, whose
     vectors would be compared with ours and mean nothing.
     """
     endpoint = index.endpoint
     if (endpoint.model, endpoint.dimension) != (index.model, index.dimension):
-        raise OtherModelError(
+        raise OtherModel(
             f"The embedding endpoint {endpoint.name} now serves {endpoint.model} ({endpoint.dimension} dimensions), "
             f"but this collection was embedded by {index.model} ({index.dimension})."
         )
@@ -36,7 +32,7 @@ async def embed(index: EmbeddingIndex, texts: list[str], *, input_type: InputTyp
     asker = Asker(tenant=str(index.tenant_id), rank=rank)
     vectors = await pool.embed(str(endpoint.pk), texts, input_type=input_type, asker=asker)
     if any(len(vector) != index.dimension for vector in vectors):
-        raise OtherModelError(f"The embedding endpoint {endpoint.name} gave vectors of a wrong dimension.")
+        raise OtherModel(f"The embedding endpoint {endpoint.name} gave vectors of a wrong dimension.")
     return vectors
 
 
@@ -59,9 +55,7 @@ _HOLD = "SELECT id FROM knowledge_document WHERE tenant_id = %s AND id = ANY(%s)
 _BEGIN, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack(">h", -1)
 
 
-def store(
-    document: Document, index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]
-) -> None:
+def store(document: Document, index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> None:
     """In a transaction of its own, as vectors that are not live yet."""
     _copy(index, chunks, made)
     with connection.cursor() as cursor:
@@ -87,17 +81,17 @@ def store_live(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Se
 def _copy(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> None:
     row = struct.Struct(f">hi16siHH{index.dimension}e")
     size = row.size - struct.calcsize(">hi16si")
-    try:
-        rows = [
-            row.pack(2, 16, chunk.pk.bytes, size, index.dimension, 0, *vector)
-            for chunk, vector in zip(chunks, made, strict=True)
-        ]
-    except OverflowError as error:
-        raise ModelFailed("The embedding endpoint gave numbers that are too large to be stored.") from error
     with connection.cursor() as cursor:
         cursor.execute(_MADE)
-        with cursor.copy(_COPY) as copy:
-            copy.write(b"".join([_BEGIN, *rows, _END]))
+        try:
+            with cursor.copy(_COPY) as copy:
+                copy.write(_BEGIN)
+                for chunk, vector in zip(chunks, made, strict=True):
+                    # Packed while PostgreSQL reads the ones before it.
+                    copy.write(row.pack(2, 16, chunk.pk.bytes, size, index.dimension, 0, *vector))
+                copy.write(_END)
+        except OverflowError as error:
+            raise ModelFailed("The embedding endpoint gave numbers that are too large to be stored.") from error
 
 
 def reuse(document: Document) -> int:

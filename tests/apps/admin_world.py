@@ -57,6 +57,14 @@ def fill(tenant: Tenant, owner: User) -> None:
     embedding.tenants.add(tenant)
     index = factories.make_index(tenant=tenant, endpoint=embedding)
     collection = factories.make_collection(tenant=tenant, index=index, name=f"{name} manuals", slug=f"{name}-manuals")
+    SecondIndex.objects.create(
+        tenant=tenant,
+        collection=collection,
+        index=factories.make_index(tenant=tenant, endpoint=embedding, model=f"{name} wide"),
+        state="failed",
+        failure_code="model_failed",
+        failure_message=f"{name} is away.",
+    )
     document = factories.make_document(
         tenant=tenant, collection=collection, title=f"{name} handbook", file_name=f"{name}.md", created_by=owner
     )

@@ -31,6 +31,16 @@ REPLACE = "".join(
     """
     for name in KEYS
 )
+# The index is that of 0020. With the passage first it serves as that of the key to it, too.
+ONCE = """
+    ALTER TABLE knowledge_embedding DROP CONSTRAINT IF EXISTS embedding_once;
+    DO $$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'passage_embedded_once') THEN
+            ALTER TABLE knowledge_embedding
+              ADD CONSTRAINT passage_embedded_once UNIQUE USING INDEX passage_embedded_once;
+        END IF;
+    END $$
+"""
 GIVE_BACK = """
     ALTER TABLE knowledge_embedding DROP CONSTRAINT knowledge_embedding_chunk_id_of_tenant,
       DROP CONSTRAINT knowledge_embedding_index_id_of_tenant,
@@ -60,6 +70,20 @@ class Migration(migrations.Migration):
               DROP CONSTRAINT IF EXISTS embedding_has_its_indexs_dimension
             """,
             GIVE_BACK,
+        ),
+        migrations.RunSQL(
+            ONCE,
+            """
+            ALTER TABLE knowledge_embedding DROP CONSTRAINT passage_embedded_once,
+              ADD CONSTRAINT embedding_once UNIQUE (index_id, chunk_id)
+            """,
+            state_operations=[
+                migrations.RemoveConstraint(model_name="embedding", name="embedding_once"),
+                migrations.AddConstraint(
+                    model_name="embedding",
+                    constraint=models.UniqueConstraint(fields=("chunk", "index"), name="passage_embedded_once"),
+                ),
+            ],
         ),
         migrations.RemoveConstraint(model_name="embeddingindex", name="embedding_index_dimension"),
         migrations.AlterField(
@@ -92,6 +116,16 @@ class Migration(migrations.Migration):
                 on_delete=django.db.models.deletion.CASCADE,
                 related_name="+",
                 to="knowledge.embeddingindex",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="embedding",
+            name="chunk",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="embeddings",
+                to="knowledge.chunk",
             ),
         ),
     ]

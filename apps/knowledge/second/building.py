@@ -23,7 +23,7 @@ from apps.knowledge.second import lacking, schedule
 from apps.tenants.scoping import unit
 from apps.usage import ingesting
 from apps.usage.ingesting import QuotaUsedUp
-from chatbot.errors import ModelError
+from chatbot.errors import ModelError, OtherModel
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +78,7 @@ async def _attempt(second: SecondIndex) -> None:
         log.info("second_index.superseded")
     except QuotaUsedUp as used_up:
         await unit(_wait, second, used_up)
-    except vectors.OtherModelError as error:
+    except OtherModel as error:
         await unit(_fail, second, error.code, error.message)
     except (ModelError, ServiceUnavailable) as error:
         await unit(_back_off, second, error.code, error.message, least=error.retry_after or 0.0)

@@ -41,4 +41,3 @@ def _send(tenant_id: uuid.UUID, second: SecondIndex) -> None:
 def tenants_waiting() -> list[uuid.UUID]:
     """Those that have slices to send, in no particular order."""
     return [tenant_id for (tenant_id,) in lookups.call("tenants_with_due_indexes", timezone.now())]
-
