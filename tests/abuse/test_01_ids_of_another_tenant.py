@@ -17,7 +17,8 @@ from apps.conversations.consumers import ChatConsumer
 from apps.conversations.models import Attachment, Conversation, Turn
 from apps.knowledge.crawl.running import run_slice
 from apps.knowledge.ingest import ingest
-from apps.knowledge.models import Chunk, Collection, Document, Source, SourceRun
+from apps.knowledge.models import Chunk, Collection, Document, SecondIndex, Source, SourceRun
+from apps.knowledge.second.building import run_slice as build_slice
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
 from apps.webhooks.models import Delivery, Event, Webhook
@@ -145,10 +146,13 @@ def ids_of(world: World) -> dict[str, str]:
     }
 
 
-def a_source(world: World) -> None:
+def a_source_and_index(world: World) -> None:
     document = Document.objects.for_tenant(world.tenant).select_related("collection").get()
     source = factories.make_source(tenant=world.tenant, collection=document.collection)
     SourceRun.objects.create(tenant=world.tenant, source=source)
+    SecondIndex.objects.create(
+        tenant=world.tenant, collection=document.collection, index=factories.make_index(tenant=world.tenant)
+    )
 
 
 def filled(text: str, ids: dict[str, str]) -> str:
@@ -163,7 +167,7 @@ def filled_out(text: str, ids: dict[str, str]) -> str:
 @pytest.fixture
 async def asked(world: World) -> dict[str, str]:
     """Ids of acme's rows, its turn still running."""
-    await platform_unit(a_source, world)
+    await platform_unit(a_source_and_index, world)
     await platform_unit(register, world.tenant, name="x", url="https://r.example/", events=[Event.DOCUMENT_READY])
     world.script(*["word "] * 50, delay=0.05)
     socket = Socket(Authorization=f"Bearer {world.key}")
@@ -301,7 +305,18 @@ def test_every_frame_is_known() -> None:
 def everything(tenant: Tenant) -> dict[str, Any]:
     """What a trespasser could have changed."""
     found: dict[str, Any] = {}
-    for model in (Collection, Document, Chunk, SecondIndex, Source, SourceRun, Conversation, Attachment, Webhook, Delivery):
+    for model in (
+        Collection,
+        Document,
+        Chunk,
+        SecondIndex,
+        Source,
+        SourceRun,
+        Conversation,
+        Attachment,
+        Webhook,
+        Delivery,
+    ):
         rows = model.objects.for_tenant(tenant).order_by("pk").values()
         found[model.__name__] = [{k: v for k, v in row.items() if k != "tsv"} for row in rows]
     return found

@@ -14,7 +14,7 @@ from django.utils import timezone
 from apps.access import invitations
 from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
-from apps.knowledge.models import SourceRun
+from apps.knowledge.models import SecondIndex, SourceRun
 from apps.tenants import audit, keys, rights
 from apps.tenants.models import Invitation, Membership, Tenant, User
 from apps.tenants.scoping import TenantOwned
