@@ -114,6 +114,8 @@ def _words(second: SecondIndex) -> str:
         case State.RETRYING:
             minutes = math.ceil((second.next_slice_at - timezone.now()).total_seconds() / 60)
             return f"{second.failure_message} Tried again within {max(minutes, 1)} min."
+        case State.READY:
+            return "Every passage has its vector in it."
         case State.DROPPING:
             return "Its vectors are deleted."
     return f"{second.done:,} of {second.total:,} passages"
