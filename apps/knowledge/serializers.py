@@ -47,7 +47,9 @@ class BuildFailureSerializer(serializers.Serializer[SecondIndex]):
 class SecondIndexSerializer(serializers.ModelSerializer[SecondIndex]):
     model = serializers.CharField(source="index.model")
     dimension = serializers.IntegerField(source="index.dimension")
-    progress = BuildProgressSerializer(source="*", help_text="Passages that have a vector in it, of all; as its worker last counted.")
+    progress = BuildProgressSerializer(
+        source="*", help_text="Passages that have a vector in it, of all, at its worker's last count."
+    )
     failure = serializers.SerializerMethodField()
     switched = serializers.BooleanField(help_text="It was in use, until the collection switched to the other.")
 
