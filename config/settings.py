@@ -427,6 +427,7 @@ CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in QUEUES]
 CELERY_TASK_ROUTES = {  # large documents elsewhere: apps/knowledge/queue.py
     "knowledge.ingest": {"queue": DOCUMENTS},
     "knowledge.run_source": {"queue": DOCUMENTS},
+    "knowledge.build_index": {"queue": DOCUMENTS},
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 900}
@@ -437,6 +438,7 @@ CELERY_BEAT_SCHEDULE = {
     "forget-quotations": {"task": "conversations.forget_quotations", "schedule": 20.0},
     "forget-unused-attachments": {"task": "conversations.forget_unused_attachments", "schedule": 3600.0},
     "resume-sources": {"task": "knowledge.resume_sources", "schedule": 30.0},
+    "resume-indexes": {"task": "knowledge.resume_indexes", "schedule": 30.0},
     "forget-deleted": {"task": "knowledge.forget_deleted", "schedule": 20.0},
     "sweep-reservations": {"task": "usage.sweep_reservations", "schedule": 20.0},
     "look-at-limits": {"task": "usage.look_at_limits", "schedule": 30.0},

@@ -17,6 +17,7 @@ from pgvector.django import HalfVectorField
 
 from apps.inference.models import Endpoint
 from apps.knowledge.layout_models import EFS, Layout
+from apps.knowledge.second_models import SecondIndex
 from apps.knowledge.source_models import Source, SourcePage, SourceRun
 from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
@@ -34,6 +35,7 @@ __all__ = [
     "EmbeddingIndex",
     "Judgement",
     "Layout",
+    "SecondIndex",
     "Source",
     "SourcePage",
     "SourceRun",
@@ -78,7 +80,6 @@ class EmbeddingIndex(TenantOwned):
         ordering = ("-created",)
         constraints = [
             models.UniqueConstraint(fields=["tenant", "endpoint", "model", "dimension"], name="embedding_index_once"),
-            models.UniqueConstraint(fields=["id", "dimension"], name="embedding_index_dimension"),
         ]
 
     def __str__(self) -> str:
@@ -349,11 +350,19 @@ class Embedding(TenantOwned):
     """A passage's vector in one index. The database refuses a vector whose dimension is not its index's.
 
     What decides whether a search may find it stands here again: comparing vectors then reads no passage.
+    Two foreign keys vouch for all of it, since each is looked up for every vector: (tenant, chunk, collection) is a
+    passage's, (tenant, index, dimension) an index's. Tenant and collection need none of their own: their passages go
+    before they do.
     """
 
-    index = models.ForeignKey(EmbeddingIndex, on_delete=models.CASCADE, related_name="+")
-    chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, related_name="embeddings")
-    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="+")
+    tenant = models.ForeignKey(
+        "tenants.Tenant", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    index = models.ForeignKey(EmbeddingIndex, on_delete=models.CASCADE, db_index=False, related_name="+")
+    chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, db_index=False, related_name="embeddings")
+    collection = models.ForeignKey(
+        Collection, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
     live = models.BooleanField(default=False)
     dimension = models.PositiveIntegerField()
     vector = HalfVectorField()
@@ -362,7 +371,8 @@ class Embedding(TenantOwned):
         indexes = [
             models.Index(fields=["tenant", "index", "collection"], condition=Q(live=True), name="embedding_live")
         ]
-        constraints = [models.UniqueConstraint(fields=["index", "chunk"], name="embedding_once")]
+        # The passage first, by which vectors are looked up and deleted.
+        constraints = [models.UniqueConstraint(fields=["chunk", "index"], name="passage_embedded_once")]
 
 
 class Judgement(TenantOwned):
