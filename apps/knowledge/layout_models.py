@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import models
@@ -69,8 +69,8 @@ class Layout(TenantOwned):
     measured_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
-        ordering: ClassVar = ("-passages", "pk")
-        indexes: ClassVar = [
+        ordering = ("-passages", "pk")
+        indexes = [
             models.Index(fields=["-passages", "id"], name="layout_largest"),
             models.Index(fields=["tenant"], condition=~Q(state="exact"), name="layout_indexed"),
         ]
