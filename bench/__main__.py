@@ -42,6 +42,7 @@ from bench import (
     quota,
     refusing,
     report,
+    retrieval,
     scope,
     usage,
 )
@@ -153,6 +154,7 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         "quota": lambda: save("quota", quota.tell(servers, core)),
         "refusing": lambda: save("refusing", refusing.tell(servers)),
         "ingest": lambda: save("ingest", ingest.tell(servers)),
+        "retrieval": lambda: save("retrieval", retrieval.tell(servers)),
     }
     if "usage" in only:
         save("usage", usage.tell(servers))
@@ -224,6 +226,7 @@ def main(only: Sequence[str]) -> None:
         "quota",
         "refusing",
         "ingest",
+        "retrieval",
         "usage",
         "overload",
     }

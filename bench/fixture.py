@@ -39,7 +39,7 @@ class Fixture:
 def load(servers: Backends, upstream_url: str, *, conversations: int) -> Fixture:
     """Fill an empty database. The same rows on every run."""
     chance = random.Random(7)
-    words = _vocabulary(chance)
+    words = vocabulary(chance)
     tenant = factories.make_tenant("bench")
     factories.make_endpoint(upstream_url, name="bench chat", model="bench", context_length=16_384, limit=MANY)
     index = factories.make_index(
@@ -63,7 +63,7 @@ def load(servers: Backends, upstream_url: str, *, conversations: int) -> Fixture
     return Fixture(factories.make_key(tenant=tenant), [str(row.pk) for row in rows], words)
 
 
-def _vocabulary(chance: random.Random) -> list[str]:
+def vocabulary(chance: random.Random) -> list[str]:
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     words: dict[str, None] = {}
     while len(words) < VOCABULARY:

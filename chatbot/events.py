@@ -133,11 +133,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds since the question was accepted."""
+    """Milliseconds since the question was accepted. degraded: what the search had to do without, and why."""
 
     search_ms: float | None = None
     first_token_ms: float | None = None
     total_ms: float | None = None
+    degraded: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,12 +39,12 @@ class Preview:
 async def preview(tenant: Tenant, assistant: Assistant, *, template: str, question: str, user: str) -> Preview:
     """Raises TemplateInvalid, PromptTooLong, or ModelUnavailable where no chat endpoint serves the tenant."""
     collections, endpoints = await unit(_setting, tenant, assistant)
-    found = await passages(tenant, collections, question, limit=assistant.passages, least=assistant.least_relevance)
+    searched = await passages(tenant, collections, question, limit=assistant.passages, least=assistant.least_relevance)
     packed = prompt_for(
-        tenant, assistant, template=template, question=question, user=user, found=found, endpoints=endpoints
+        tenant, assistant, template=template, question=question, user=user, found=searched.sources, endpoints=endpoints
     )
     context_length = min(endpoint.context_length for endpoint in endpoints)
-    return Preview(packed, context_length, len(found))
+    return Preview(packed, context_length, len(searched.sources))
 
 
 def _setting(tenant: Tenant, assistant: Assistant) -> tuple[list[Collection], list[Endpoint]]:

@@ -19,7 +19,7 @@ from apps.conversations.rewriting import rewritten
 from apps.conversations.running import Running
 from apps.edge.errors import ServiceUnavailable
 from apps.inference import gateway
-from apps.knowledge.search import passages
+from apps.knowledge.search import Passages, passages
 from apps.tenants.scoping import no_connection
 from apps.usage.models import UsageRecord
 from chatbot.attachments import File
@@ -46,8 +46,9 @@ async def answer(running: Running) -> None:
     if running.opened.unmetered:
         raise ServiceUnavailable(retry_after=5)
     begun = running.opened.begun
-    found = list(begun.sources) if begun else await _found(running)
-    running.outcome.timings = Timings(search_ms=_since(running.started))
+    searched = Passages(list(begun.sources)) if begun else await _searched(running)
+    found = searched.sources
+    running.outcome.timings = Timings(search_ms=_since(running.started), degraded=searched.degraded)
     # A question is answered once it would survive this process.
     await running.journal.begun(running.kept)
     if not found and _may_decline(running.opened):
@@ -58,7 +59,7 @@ async def answer(running: Running) -> None:
     await _begins(running, found)
 
 
-async def _found(running: Running) -> list[Source]:
+async def _searched(running: Running) -> Passages:
     opened = running.opened
     text, running.rewriting = await rewritten(opened)
     for delay in (*SEARCH_RETRIES, None):

@@ -103,6 +103,8 @@ def told(turn: Turn) -> Iterator[tuple[str, list[str]]]:
         yield "Taken over", [f"{turn.epoch - 1} times, last at {turn.claimed_at:%H:%M:%S} UTC"]
     yield "Assistant", [f"{turn.assistant.name}, prompt {turn.prompt_version}"]
     yield "Passages", _passages(turn) or ["none"]
+    if turn.degraded:
+        yield "Without", turn.degraded
     yield "Server", [how.choice]
     if how.considered:
         yield "Considered", [f"{server}: {verdict}" for server, verdict in how.considered]

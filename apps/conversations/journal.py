@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 from apps.conversations.log import Entry, Log
 from apps.edge.errors import ServiceUnavailable
 from apps.edge.shared_state import was_cancelled
-from chatbot.events import START, Cursor, Event, Token, read_event
+from chatbot.events import START, Cursor, Event, Token, TurnFinished, read_event
 
 log = structlog.get_logger(__name__)
 
@@ -215,7 +215,13 @@ def pack(entries: Sequence[Entry]) -> bytes:
 
 
 def _plain(event: Event) -> Any:
-    return event.text if isinstance(event, Token) else [event.type, event]
+    if isinstance(event, Token):
+        return event.text
+    if isinstance(event, TurnFinished) and not event.timings.degraded:
+        body = event.payload()
+        del body["timings"]["degraded"]  # which the release before cannot read
+        return [event.type, body]
+    return [event.type, event]
 
 
 def unpack(place: str, page: bytes) -> list[Entry]:

@@ -181,6 +181,9 @@ class Turn(TenantOwned):
     search_ms = models.FloatField(null=True)
     first_token_ms = models.FloatField(null=True)
     total_ms = models.FloatField(null=True)
+    degraded = ArrayField(
+        models.CharField(max_length=100), default=list, db_default=[], help_text="What its search had to do without."
+    )
     last_seq = models.PositiveIntegerField(default=0, help_text="Of the terminal event, so that cursors stay valid.")
     story = models.JSONField(default=dict, db_default={}, help_text="As chatbot.inference.story.Story has it.")
     created = models.DateTimeField(default=timezone.now, editable=False)

@@ -59,6 +59,7 @@ class AnswerTimingsSerializer(_Shape):
     search_ms = serializers.FloatField(allow_null=True)
     first_token_ms = serializers.FloatField(allow_null=True)
     total_ms = serializers.FloatField(allow_null=True)
+    degraded = serializers.ListField(child=serializers.CharField())
 
 
 class ExtensionSerializer(_Shape):
@@ -194,7 +195,7 @@ _EXTENSION = {
     "finish_reason": "stop",
     "sources": [_SOURCE],
     "citations": [_SOURCE],
-    "timings": {"search_ms": 6.1, "first_token_ms": 84.3, "total_ms": 611.0},
+    "timings": {"search_ms": 6.1, "first_token_ms": 84.3, "total_ms": 611.0, "degraded": []},
     "usage_estimated": False,
 }
 _MODEL = {

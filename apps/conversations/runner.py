@@ -237,6 +237,7 @@ def _tell(running: Running, answer_id: uuid.UUID) -> None:
         error=outcome.error.code if outcome.error else None,
         tokens=outcome.usage.total_tokens,
         sources=len(outcome.sources),
+        degraded=outcome.timings.degraded,
         ttft_ms=outcome.timings.first_token_ms,
         ms=outcome.timings.total_ms,
     )

@@ -162,6 +162,9 @@ class TimingsSerializer(serializers.Serializer[Turn]):
     search_ms = serializers.FloatField(allow_null=True)
     first_token_ms = serializers.FloatField(allow_null=True)
     total_ms = serializers.FloatField(allow_null=True)
+    degraded = serializers.ListField(
+        child=serializers.CharField(), help_text="What the search had to do without, as the timings of a search say it."
+    )
 
 
 class TurnErrorSerializer(serializers.Serializer[Turn]):

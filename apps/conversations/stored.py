@@ -85,5 +85,5 @@ def terminal_event(turn: Turn) -> TurnFinished | Failed:
         text=turn.answer.text if turn.answer else "",
         usage=Usage(turn.prompt_tokens, turn.completion_tokens, turn.usage_estimated),
         citations=[Source(**source) for source in turn.answer.citations] if turn.answer else [],
-        timings=Timings(turn.search_ms, turn.first_token_ms, turn.total_ms),
+        timings=Timings(turn.search_ms, turn.first_token_ms, turn.total_ms, turn.degraded),
     )

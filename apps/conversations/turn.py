@@ -127,6 +127,7 @@ def close_turn(
             search_ms=outcome.timings.search_ms,
             first_token_ms=outcome.timings.first_token_ms,
             total_ms=outcome.timings.total_ms,
+            degraded=outcome.timings.degraded,
             last_seq=outcome.last_seq,
             story=asdict(outcome.story) if outcome.story.considered else {},
             closed_at=Now(),

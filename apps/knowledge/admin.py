@@ -35,6 +35,7 @@ from apps.tenants.admin_base import ReadOnlyTenantAdmin, TenantAdmin, TenantForm
 from apps.tenants.admin_words import ago, number, size
 from chatbot.errors import ParleyError
 from chatbot.formats import LABELS
+from chatbot.languages import LANGUAGES
 
 PASSAGES_A_PAGE = 20
 STATES = (("ready", "ready", "success"), ("unfinished", "in progress", "info"), ("failed", "failed", "danger"))
@@ -234,6 +235,7 @@ class DocumentAdmin(ReadOnlyTenantAdmin):
             path("status/", wrap(partial(statuses, self)), name="knowledge_document_status"),
             path("<uuid:object_id>/download/", wrap(partial(download, self)), name="knowledge_document_download"),
             path("<uuid:object_id>/retry/", wrap(require_POST(self.retry)), name="knowledge_document_retry"),
+            path("<uuid:object_id>/language/", wrap(require_POST(self.read_in)), name="knowledge_document_language"),
         ]
         return [*own, *super().get_urls()]
 
@@ -242,6 +244,16 @@ class DocumentAdmin(ReadOnlyTenantAdmin):
         ingest.retry_document(document.tenant, document)
         deed = "fetched again" if document.to_fetch else "tried again"
         messages.success(request, f"{document.title} is {deed}.")
+        return HttpResponseRedirect(reverse("admin:knowledge_document_change", args=[document.pk]))
+
+    def read_in(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        document = self.row(request, object_id, to_write=True)
+        language = request.POST.get("language", "")
+        if language in ("", *LANGUAGES):
+            ingest.read_in(document.tenant, document, language)
+            messages.success(request, f"{document.title} is read anew.")
+        else:
+            messages.error(request, "There is no such language.")
         return HttpResponseRedirect(reverse("admin:knowledge_document_change", args=[document.pk]))
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -260,6 +272,8 @@ class DocumentAdmin(ReadOnlyTenantAdmin):
             # Only addresses that were checked are stored, but a link is no place to rely on it.
             "source": document.source_url if document.source_url.startswith(("http://", "https://")) else "",
             "retry_url": reverse("admin:knowledge_document_retry", args=own),
+            "language_url": reverse("admin:knowledge_document_language", args=own),
+            "languages": Document._meta.get_field("language").choices,
             "download_url": reverse("admin:knowledge_document_download", args=own),
             "delete_url": reverse("admin:knowledge_document_delete", args=own),
             "collection_url": reverse("admin:knowledge_collection_change", args=[document.collection_id]),

@@ -33,7 +33,7 @@ from apps.knowledge import storage
 from apps.knowledge.collections import create_collection, delete_collection, find_collection
 from apps.knowledge.events_api import DocumentEvents
 from apps.knowledge.filters import read_fields, read_filters, read_tags
-from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
+from apps.knowledge.ingest import add_document, delete_document, read_in, replace_document, retry_document
 from apps.knowledge.models import Collection, Document
 from apps.knowledge.parsers import UploadParser, refuse_unmeasured
 from apps.knowledge.queue import count_ahead
@@ -74,6 +74,8 @@ QUEUED = OpenApiExample(
         "retry_at": None,
         "tags": [],
         "fields": {},
+        "language": "",
+        "stemming": "english",
         "pages": 0,
         "passages": 0,
         "created": "2026-01-31T09:30:00Z",
@@ -235,12 +237,13 @@ class Documents(TenantView, generics.ListAPIView[Document]):
 
         def add() -> idempotency.Answer:
             if is_several(files):
-                arrivals = add_several(tenant, collection, files)
+                arrivals = add_several(tenant, collection, files, language=sent.get("language", ""))
                 return status.HTTP_202_ACCEPTED, ArrivalsSerializer({"results": arrivals}).data
+            said = {"title": sent["title"], "language": sent.get("language", "")}
             if url := sent.get("url"):
-                document, added = add_source(tenant, collection, url=url, title=sent["title"])
+                document, added = add_source(tenant, collection, url=url, **said)
             else:
-                document, added = add_document(tenant, collection, title=sent["title"], **content_of(sent))
+                document, added = add_document(tenant, collection, **said, **content_of(sent))
             return status.HTTP_202_ACCEPTED if added else status.HTTP_200_OK, DocumentSerializer(document).data
 
         return idempotency.once_across(request, caller_of(request), asked_for(sent, files), add)
@@ -289,7 +292,7 @@ class OneDocument(TenantView):
         request={"application/json": DocumentChangeSerializer}, responses={200: DocumentSerializer, **ERRORS}
     )
     def patch(self, request: Request, document_id: uuid.UUID) -> Response:
-        """Change its tags or the values of its collection's fields."""
+        """Change its tags, the values of its fields, or its language: then its words are read anew."""
         tenant = tenant_of(request)
         document = find_document(tenant, document_id)
         changed = valid(DocumentChangeSerializer(data=request.data))
@@ -298,9 +301,12 @@ class OneDocument(TenantView):
         if "fields" in changed:
             changed["fields"] = read_fields(document.collection, changed["fields"], "fields")
         if changed:
+            acting.record(request, "document.changed", document, fields=sorted(changed))
+        if (language := changed.pop("language", None)) is not None:
+            read_in(tenant, document, language)
+        if changed:
             # Not save(): a worker may be writing how far it has come.
             Document.objects.for_tenant(tenant).filter(pk=document.pk).update(**changed)
-            acting.record(request, "document.changed", document, fields=sorted(changed))
         return shown(find_document(tenant, document_id))
 
     @extend_schema(responses={204: None, **ERRORS})

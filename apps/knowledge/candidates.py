@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
@@ -58,9 +59,9 @@ class Candidate:
     similarity: float | None
 
 
-# All kinds of candidates (migrations/0014_hybrid.py) and their passages come in one statement, so from one snapshot: a
-# swap is seen wholly or not at all.
-_STATEMENT = """
+# All kinds of candidates (migrations/0025_hybrid_by_language.py) and their passages come in one statement, so from one
+# snapshot: a swap is seen wholly or not at all. A row without a passage says that spellings were not looked for.
+STATEMENT = """
     SELECT c.id::text, c.document_id::text,
         (SELECT d.title FROM knowledge_document d WHERE d.tenant_id = %(tenant)s AND d.id = c.document_id),
         c.heading, c.page, c.text, c.position, ranked.near, ranked.distance, ranked.worded, ranked.weight,
@@ -75,39 +76,49 @@ _STATEMENT = """
                 AND (%(after)s::date IS NULL OR d.created >= (%(after)s::date)::timestamp AT TIME ZONE 'UTC')
                 AND (%(before)s::date IS NULL OR d.created < (%(before)s::date)::timestamp AT TIME ZONE 'UTC')
         ) END
-    ) ranked JOIN knowledge_chunk c USING (id)
-    WHERE c.tenant_id = %(tenant)s
+    ) ranked LEFT JOIN knowledge_chunk c ON c.tenant_id = %(tenant)s AND c.id = ranked.id
+    WHERE c.id IS NOT NULL OR ranked.id IS NULL
 """
 
 
-async def candidates(
-    tenant: Tenant, scopes: Sequence[Scope], text: str, depth: int, filters: Filters
-) -> list[list[Candidate]]:
-    """For each scope its candidates, at most `depth` of each kind, in no particular order."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """by_scope: at most `depth` of each kind, in no particular order. unspelled: words that no passage holds were not
+    looked for by their spelling, since there are too many passages."""
+
+    by_scope: list[list[Candidate]]
+    unspelled: bool = False
+
+
+async def candidates(tenant: Tenant, scopes: Sequence[Scope], text: str, depth: int, filters: Filters) -> Candidates:
+    by_scope, unspelled = [], False
     async with statements.transaction(tenant) as connection:
         for scope in scopes:
-            cursor = await connection.execute(
-                _STATEMENT,
-                {
-                    "tenant": tenant.pk,
-                    "collections": scope.collections,
-                    "index": scope.index.pk,
-                    "vector": None if scope.vector is None else str(scope.vector),
-                    "text": text[:WORDED_CHARS],
-                    "deciding": DECIDING_WORDS,
-                    "spellings": spellings(text),
-                    "depth": depth,
-                    "filtered": bool(filters),
-                    "tags": list(filters.tags),
-                    "fields": Jsonb(filters.fields),
-                    "source": filters.source,
-                    "after": filters.after,
-                    "before": filters.before,
-                },
-            )
-            found.append([Candidate(*row) for row in await cursor.fetchall()])
-    return found
+            cursor = await connection.execute(STATEMENT, parameters(tenant, scope, text, depth, filters))
+            rows = await cursor.fetchall()
+            unspelled = unspelled or any(row[0] is None for row in rows)
+            by_scope.append([Candidate(*row) for row in rows if row[0] is not None])
+    return Candidates(by_scope, unspelled)
+
+
+def parameters(tenant: Tenant, scope: Scope, text: str, depth: int, filters: Filters) -> dict[str, Any]:
+    """Of STATEMENT."""
+    return {
+        "tenant": tenant.pk,
+        "collections": scope.collections,
+        "index": scope.index.pk,
+        "vector": None if scope.vector is None else str(scope.vector),
+        "text": text[:WORDED_CHARS],
+        "deciding": DECIDING_WORDS,
+        "spellings": spellings(text),
+        "depth": depth,
+        "filtered": bool(filters),
+        "tags": list(filters.tags),
+        "fields": Jsonb(filters.fields),
+        "source": filters.source,
+        "after": filters.after,
+        "before": filters.before,
+    }
 
 
 def spellings(text: str) -> list[str]:

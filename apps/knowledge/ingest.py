@@ -33,12 +33,14 @@ def add_document(
     name: str,
     content: File[bytes] | bytes,
     title: str = "",
+    language: str = "",
     created_by: User | None = None,
     origin: Mapping[str, Any] = UPLOADED,
 ) -> tuple[Document, bool]:
     """Store a document and queue its ingestion; False with the one that has the same bytes already, retried if failed.
 
-    name: the file's name, which tells its type; empty for a text without a file. origin: where the bytes come from.
+    name: the file's name, which tells its type; empty for a text without a file. language: one of LANGUAGES, or empty
+    to have it found out. origin: where the bytes come from.
     Raises UnsupportedType, PayloadTooLarge, StorageFull, InvalidRequest (with fields), NotFound for a lost collection,
     QuotaExceeded where the tenant may keep no more.
     """
@@ -61,6 +63,7 @@ def add_document(
                 tenant=tenant,
                 collection=collection,
                 title=title or storage.title_of(name),
+                language=language,
                 file_name=name,
                 media_type=media_type,
                 size=measured.size,
@@ -146,6 +149,20 @@ def retry_document(tenant: Tenant, document: Document) -> None:
             current.save()
             queue.send_due(tenant.pk)
         document.refresh_from_db(from_queryset=Document.objects.select_related("collection"))
+
+
+def read_in(tenant: Tenant, document: Document, language: str) -> None:
+    """Have its words read as those of a language, or of the one that is found out where it is empty: from its bytes
+    anew, and found as before until then. Vectors stay."""
+    with tenant_scope(tenant):
+        current = locked(tenant, document)
+        if current.language == language:
+            return
+        current.language = language
+        requeue(current)
+        current.save()
+        Chunk.objects.for_tenant(tenant).filter(document=current, live=False).discard()
+        queue.send_due(tenant.pk)
 
 
 def delete_document(tenant: Tenant, document: Document) -> None:

@@ -21,6 +21,7 @@ from apps.knowledge.second_models import SecondIndex
 from apps.knowledge.source_models import Source, SourcePage, SourceRun
 from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
+from chatbot import languages
 
 __all__ = [
     "EFS",
@@ -203,6 +204,16 @@ class Document(TenantOwned):
     tags = ArrayField(models.CharField(max_length=TAG_CHARS), default=list, db_default=[], blank=True)
     # Values of the collection's own fields.
     fields = models.JSONField(default=dict, db_default={}, blank=True)
+    language = models.CharField(
+        max_length=5,
+        choices=[(code, languages.name(code)) for code in languages.LANGUAGES],
+        blank=True,
+        default="",
+        db_default="",
+        help_text="As somebody said it is in. Left empty, it is found out.",
+    )
+    # The configuration by which PostgreSQL made stems of the words of its live passages.
+    stemming = models.CharField(max_length=20, default="english", db_default="english", editable=False)
     pages = models.PositiveIntegerField(default=0)
     passages = models.PositiveIntegerField(default=0)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
@@ -323,11 +334,9 @@ class Chunk(TenantOwned):
     page = models.PositiveIntegerField(null=True)
     tokens = models.PositiveIntegerField()
     digest = models.CharField(max_length=64)
-    tsv = models.GeneratedField(
-        expression=models.Func(models.F("heading"), models.F("text"), function="chunk_tsv"),
-        output_field=SearchVectorField(),
-        db_persist=True,
-    )
+    # The release before says nothing, and means what its document has.
+    stemming = models.CharField(max_length=20, null=True, editable=False)  # noqa: DJ001 - null is not a configuration
+    tsv = SearchVectorField(null=True, editable=False)  # a trigger writes it, whenever a passage is written
 
     objects: ClassVar[Any] = ChunkQuerySet.as_manager()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from apps.knowledge import lease, metering, metrics, storage, vectors
 from apps.knowledge.models import TITLE_CHARS, Chunk, ChunkQuerySet, Document
+from chatbot import languages
 from chatbot.chunking import Passage
 from chatbot.extraction import Extracted
 
@@ -24,6 +25,7 @@ def store(document: Document, title: str, extracted: Extracted, cut: list[Passag
     lease.write(document, title=title, pages=len(extracted.pages))
     metering.refuse_read(document, extracted)  # before all this is written
     pending(document).discard()
+    stemming = languages.stemming(document.language or languages.detect([passage.text for passage in cut]))
     Chunk.objects.bulk_create(
         (
             Chunk(
@@ -36,6 +38,7 @@ def store(document: Document, title: str, extracted: Extracted, cut: list[Passag
                 page=passage.page,
                 tokens=passage.tokens,
                 digest=passage.digest,
+                stemming=stemming,
             )
             for passage in cut
         ),

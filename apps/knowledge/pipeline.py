@@ -134,7 +134,10 @@ def _swap(document: Document) -> bool:
         return False
     lease.write(document, status=Document.Status.READY)
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=True).discard()
-    _settle(document, passages=passages.pending(document).publish())
+    pending = passages.pending(document)
+    # The release before may have stored them, which says nothing of it.
+    stemming = pending.values_list("stemming", flat=True).first() or document.stemming
+    _settle(document, stemming=stemming, passages=pending.publish())
     return True
 
 

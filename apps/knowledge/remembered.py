@@ -45,6 +45,11 @@ async def keep(index: EmbeddingIndex, text: str, vector: list[float]) -> None:
     await _ask(lambda redis: redis.set(_key(index, text), value, ex=KEPT_SECONDS))
 
 
+def is_resting() -> bool:
+    """Whether Redis was slow or away a moment ago."""
+    return time.monotonic() < _resting_until
+
+
 def _key(index: EmbeddingIndex, text: str) -> str:
     key = hashlib.sha256(settings.SECRET_KEY.encode()).digest()
     model = f"{index.pk}\0{index.model}\0{index.dimension}\0{text}"
@@ -54,7 +59,7 @@ def _key(index: EmbeddingIndex, text: str) -> str:
 
 async def _ask(ask: Callable[[Redis], Awaitable[Any]]) -> Any:
     global _resting_until  # noqa: PLW0603 - whether Redis answers is the process's to know
-    if time.monotonic() < _resting_until:
+    if is_resting():
         return None
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):

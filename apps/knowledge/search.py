@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -53,17 +53,26 @@ async def search(tenant: Tenant, collections: Sequence[Collection], text: str, *
     return [hit.source(n) for n, hit in enumerate(found.hits, start=1)]
 
 
+@dataclass(frozen=True, slots=True)
+class Passages:
+    """What a model reads, and Found.degraded."""
+
+    sources: list[Source]
+    degraded: list[str] = field(default_factory=list)
+
+
 async def passages(
     tenant: Tenant, collections: Sequence[Collection], text: str, *, limit: int, least: float | None = None
-) -> list[Source]:
-    """What a model reads: what find() finds, numbered from 1, with neighbours within a document made one.
+) -> Passages:
+    """What find() finds, numbered from 1, with neighbours within a document made one.
 
     Nothing where Found.relevance is below `least`. Without vectors nobody knows, and what was found is given.
     """
     found = await find(tenant, collections, text, limit=limit)
     if least is not None and found.relevance is not None and found.relevance < least:
-        return []
-    return joined([Placed(hit.source(n), hit.candidate.position) for n, hit in enumerate(found.hits, start=1)])
+        return Passages([], found.degraded)
+    placed = [Placed(hit.source(n), hit.candidate.position) for n, hit in enumerate(found.hits, start=1)]
+    return Passages(joined(placed), found.degraded)
 
 
 async def find(
@@ -91,14 +100,16 @@ async def find(
     depth = max(CANDIDATES, 2 * limit)
     while True:
         started = time.perf_counter()
-        rows = await candidates(tenant, scopes, text, depth, filters)
+        listed = await candidates(tenant, scopes, text, depth, filters)
         metrics.SEARCH_SECONDS.labels("database").observe(time.perf_counter() - started)
-        found = fused(rows, recipe)
-        if all(len(of_scope) < depth for of_scope in rows) or len(found.order) >= limit:
+        found = fused(listed.by_scope, recipe)
+        if all(len(of_scope) < depth for of_scope in listed.by_scope) or len(found.order) >= limit:
             break
         depth *= DEEPER
     clock.note("database_ms")
     degraded = [f"vector: {scope.failure}" for scope in scopes if scope.failure]
+    degraded += ["trigram: too_many_passages"] if listed.unspelled else []
+    degraded += ["cache: not_answering"] if remembered.is_resting() else []
     given = await reranking.scores(tenant, text, found.order) if recipe.rerank else ""
     clock.note("rerank_ms")
     if isinstance(given, str):

@@ -23,6 +23,7 @@ from apps.knowledge.models import (
 from apps.tenants.models import Tenant
 from chatbot.errors import InvalidRequest, ParleyError
 from chatbot.formats import LABELS
+from chatbot.languages import LANGUAGES
 
 
 class IndexSerializer(serializers.Serializer[EmbeddingIndex]):
@@ -125,6 +126,10 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
     progress = ProgressSerializer(source="*")
     failure = serializers.SerializerMethodField()
     retry_at = serializers.SerializerMethodField()
+    language = serializers.CharField(read_only=True, help_text="As somebody said it is in; empty where nobody did.")
+    stemming = serializers.CharField(
+        read_only=True, help_text="The language by whose stems its words are searched; `simple` where by none."
+    )
 
     class Meta:
         model = Document
@@ -144,6 +149,8 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
             "retry_at",
             "tags",
             "fields",
+            "language",
+            "stemming",
             "pages",
             "passages",
             "created",
@@ -160,11 +167,18 @@ class DocumentSerializer(serializers.ModelSerializer[Document]):
         return serializers.DateTimeField().to_representation(document.next_attempt_at) if document.pauses else None
 
 
+LANGUAGE = (
+    "In which it is written, by its code of two letters, or `other`; empty to have it found out. Words are searched by "
+    "its stems."
+)
+
+
 class DocumentChangeSerializer(serializers.Serializer[Any]):
-    """What searches can be narrowed by; each replaces what was there."""
+    """What searches can be narrowed by, and the language; each replaces what was there."""
 
     tags = serializers.ListField(child=Text(max_length=TAG_CHARS), required=False, max_length=MOST_TAGS)
     fields = serializers.DictField(required=False, help_text="Values of the fields that the collection declares.")  # type: ignore[assignment]
+    language = serializers.ChoiceField(LANGUAGES, required=False, allow_blank=True, help_text=LANGUAGE)
 
 
 class RefusalSerializer(serializers.Serializer[Any]):
@@ -205,6 +219,7 @@ class UploadSerializer(serializers.Serializer[Any]):
     text = Text(required=False, trim_whitespace=False, help_text=TEXT)
     url = Text(max_length=URL_CHARS, required=False, help_text=URL)
     title = Text(max_length=TITLE_CHARS, required=False, default="", allow_blank=True)
+    language = serializers.ChoiceField(LANGUAGES, required=False, allow_blank=True, help_text=LANGUAGE)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         return _one_source(attrs)
@@ -274,8 +289,8 @@ class SearchTimingsSerializer(serializers.Serializer[Any]):
     rerank_ms = serializers.FloatField(allow_null=True, help_text="null where no model put them in order.")
     degraded = serializers.ListField(
         child=serializers.CharField(),
-        help_text="What had to be done without, with the code of the error: `vector: model_unavailable`, "
-        "`rerank: too_late`.",
+        help_text="What had to be done without, and why: `vector: model_unavailable`, `trigram: too_many_passages`, "
+        "`rerank: too_late`, `cache: not_answering`.",
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from django.conf import settings
 from django.core.files.base import File
@@ -34,17 +35,23 @@ def is_several(files: Sequence[File[bytes]]) -> bool:
 
 
 def add_several(
-    tenant: Tenant, collection: Collection, files: Sequence[File[bytes]], *, created_by: User | None = None
+    tenant: Tenant,
+    collection: Collection,
+    files: Sequence[File[bytes]],
+    *,
+    language: str = "",
+    created_by: User | None = None,
 ) -> list[Arrival]:
     """Raises NotFound for a lost collection, StorageFull and ServiceUnavailable: those concern every file, and what is
     in stays."""
-    return [arrival for file in files for arrival in _arrivals(tenant, collection, file, created_by)]
+    add = partial(add_document, tenant, collection, language=language, created_by=created_by)
+    return [arrival for file in files for arrival in _arrivals(file, add)]
 
 
-def _arrivals(tenant: Tenant, collection: Collection, file: File[bytes], user: User | None) -> Iterator[Arrival]:
+def _arrivals(file: File[bytes], add: Callable[..., tuple[Document, bool]]) -> Iterator[Arrival]:
     name = file.name or ""
     if not name.lower().endswith(bundles.SUFFIX):
-        yield _taken(tenant, collection, name, file, user)
+        yield _taken(name, file, add)
         return
     limit = settings.PARLEY_MAX_UPLOAD_BYTES
     try:
@@ -52,16 +59,14 @@ def _arrivals(tenant: Tenant, collection: Collection, file: File[bytes], user: U
             if member.refusal:
                 yield Arrival(member.name, refusal=member.refusal)
             else:
-                yield _taken(tenant, collection, member.name, member.content, user)
+                yield _taken(member.name, member.content, add)
     except (UnsupportedType, PayloadTooLarge) as error:
         yield Arrival(name, refusal=error)
 
 
-def _taken(
-    tenant: Tenant, collection: Collection, name: str, content: File[bytes] | bytes, user: User | None
-) -> Arrival:
+def _taken(name: str, content: File[bytes] | bytes, add: Callable[..., tuple[Document, bool]]) -> Arrival:
     try:
-        document, added = add_document(tenant, collection, name=name, content=content, created_by=user)
+        document, added = add(name=name, content=content)
     except (NotFound, StorageFull, ServiceUnavailable):
         raise
     except ParleyError as error:

@@ -17,7 +17,13 @@ from chatbot.errors import InvalidRequest, NotFound
 
 
 def add_source(
-    tenant: Tenant, collection: Collection, *, url: str, title: str = "", created_by: User | None = None
+    tenant: Tenant,
+    collection: Collection,
+    *,
+    url: str,
+    title: str = "",
+    language: str = "",
+    created_by: User | None = None,
 ) -> tuple[Document, bool]:
     """Queue what is at an address; False with the document that comes from there already, to be fetched again.
 
@@ -37,6 +43,7 @@ def add_source(
                 tenant=tenant,
                 collection=collection,
                 title=title or url[:TITLE_CHARS],
+                language=language,
                 source_url=url,
                 to_fetch=True,
                 size=0,

@@ -36,6 +36,8 @@ DOCUMENT = {
     "retry_at": None,
     "tags": ["parts"],
     "fields": {"series": 40},
+    "language": "",
+    "stemming": "english",
     "pages": 0,
     "passages": 0,
     "created": "2026-03-31T18:58:04.806111Z",
@@ -115,7 +117,7 @@ TURN = {
     "citations": [SOURCE],
     "sources": [SOURCE],
     "usage": {"prompt_tokens": 747, "completion_tokens": 9, "total_tokens": 756, "estimated": False},
-    "timings": {"search_ms": 41.3, "first_token_ms": 340.1, "total_ms": 628.1},
+    "timings": {"search_ms": 41.3, "first_token_ms": 340.1, "total_ms": 628.1, "degraded": []},
     "error": None,
     "created": "2026-03-31T18:59:10.526113Z",
     "closed_at": "2026-03-31T18:59:11.157260Z",
@@ -176,7 +178,7 @@ event: turn.finished
 data: {"turn":"3fb8b3ab-62a5-4f0e-8f0c-6a3f4c1e9d72","state":"finished","finish_reason":"stop",\
 "answer":"c2b889ab-3f8b-4f63-8a51-94b2f0b3c7d5","text":"The seal P-40 fits.",\
 "usage":{"prompt_tokens":747,"completion_tokens":9,"estimated":false,"total_tokens":756},"citations":[],\
-"timings":{"search_ms":41.3,"first_token_ms":340.1,"total_ms":628.1}}
+"timings":{"search_ms":41.3,"first_token_ms":340.1,"total_ms":628.1,"degraded":[]}}
 
 """
 DOCUMENT_EVENTS = "".join(f"event: document\ndata: {json.dumps(state)}\n\n" for state in (DOCUMENT, READY))

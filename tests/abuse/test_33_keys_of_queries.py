@@ -60,6 +60,30 @@ async def test_json_keys_are_no_columns(world: World) -> None:
         assert (answer.status, json.loads(answer.body)["title"]) == (201, "mine"), key
 
 
+async def test_filters_of_a_search_are_no_columns(world: World) -> None:
+    headers = bearer(world.key) | {b"content-type": b"application/json"}
+    collection = await platform_unit(world.assistant.collections.get)
+    asked = {"collection": collection.slug, "query": "pump"}
+    plain = json.loads((await send("POST", "/api/v1/search", headers, json.dumps(asked).encode())).body)
+    keys = (
+        "tenant",
+        "tenant_id",
+        "tags__contains",
+        "language",
+        "stemming",
+        "collection__tenant__slug",
+        "$8",
+        "' OR 1=1",
+    )
+    for key in keys:
+        body = json.dumps({**asked, "filter": {key: "globex"}}).encode()
+        answer = await send("POST", "/api/v1/search", headers, body)
+        assert (answer.status, sorted(json.loads(answer.body)["fields"])) == (400, ["filter"]), key
+        # Beside the question it is nothing at all.
+        answer = await send("POST", "/api/v1/search", headers, json.dumps({**asked, key: "globex"}).encode())
+        assert (answer.status, json.loads(answer.body)["results"]) == (200, plain["results"]), key
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("page", "probe"),

@@ -31,6 +31,7 @@ NOT_PAGES = {
     "adopt",
     "wake_up",
     "retry",
+    "language",
     "download",
     "publish",
     "preview",

@@ -22,6 +22,6 @@ def built(name: str, columns: str) -> list[migrations.RunSQL]:
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("knowledge", "0019_near_passages")]
+    dependencies = [("knowledge", "0018_layouts")]
 
     operations = [operation for name, columns in INDEXES.items() for operation in built(name, columns)]

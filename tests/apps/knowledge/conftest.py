@@ -11,6 +11,7 @@ import pytest
 
 from apps.inference import gateway
 from apps.inference.models import Endpoint
+from apps.knowledge import remembered
 from apps.knowledge.collections import create_collection
 from apps.knowledge.models import Collection
 from apps.tenants.models import Tenant
@@ -52,6 +53,13 @@ def globex(endpoint: Endpoint) -> Tenant:
 @pytest.fixture
 def manuals(acme: Tenant) -> Collection:
     return create_collection(acme, name="Manuals")
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this machine were always quick: no search does without what it remembers."""
+    monkeypatch.setattr(remembered, "PATIENCE_SECONDS", 10.0)
+    monkeypatch.setattr(remembered, "_resting_until", 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -178,6 +178,22 @@ def test_failure_is_told_and_retried_by_a_post_only(world: World, bob: Client) -
     assert (document.status, document.failure_message) == (Document.Status.QUEUED, "")
 
 
+def test_a_language_is_given_by_a_post_and_shown(world: World, bob: Client) -> None:
+    document = document_of(world.acme)
+    url = reverse("admin:knowledge_document_language", args=[document.pk])
+    page = reverse("admin:knowledge_document_change", args=[document.pk])
+    assert bob.get(url).status_code == 405
+    assert "There is no such language." in bob.post(url, {"language": "xx"}, follow=True).text
+    document.refresh_from_db()
+    assert (document.language, document.status) == ("", Document.Status.READY)
+    bob.post(url, {"language": "de"})
+    document.refresh_from_db()
+    assert (document.language, document.status) == ("de", Document.Status.QUEUED)
+    assert '<option value="de" selected>German</option>' in bob.get(page).text
+    outsider = logged_in(world.charlie)
+    assert outsider.post(url, {"language": "fr"}).status_code == 404
+
+
 # --- Documents --------------------------------------------------------------------------------------------------------
 
 

@@ -56,6 +56,8 @@ def test_an_upload_is_accepted_ingested_and_shown(client: Client, acme: Tenant, 
         "retry_at": None,
         "tags": [],
         "fields": {},
+        "language": "",
+        "stemming": "english",
         "pages": 1,
         "passages": 1,
     }

@@ -13,7 +13,8 @@ from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.knowledge.filters import read_filters
+from apps.knowledge.collections import create_collection
+from apps.knowledge.filters import Filters, read_filters
 from apps.knowledge.models import Collection, Document
 from apps.knowledge.search import find
 from apps.tenants.models import Tenant
@@ -78,6 +79,48 @@ def test_every_combination_finds_just_the_documents_for_which_it_holds(
         found = async_to_sync(find)(acme, [manuals], "Replace the seal", limit=50, filters=read_filters(manuals, asked))
         expected = {str(document.pk) for document in documents if holds(document, asked)}
         assert {hit.candidate.document for hit in found.hits} == expected, asked
+
+
+TYPED: list[Any] = [True, False, 0, 1, 1.0, -0.5, 1e300, "1", "true", "", "null", "é", "a" * 200, 2**53]
+
+
+def same(stored: Any, asked: Any) -> bool:
+    """As JSON has it: true is no 1, but 1.0 is."""
+    return isinstance(stored, bool) == isinstance(asked, bool) and stored == asked
+
+
+def test_values_are_told_apart_by_their_kind(acme: Tenant, manuals: Collection) -> None:
+    manuals.fields = ["value"]
+    manuals.save()
+    made = {}
+    for number, value in enumerate(TYPED):
+        document = make_document(tenant=acme, collection=manuals, fields={"value": value})
+        make_passage(tenant=acme, document=document, text=f"Replace seal {number}.", vector=embedding("seal"))
+        made[str(document.pk)] = value
+    for asked in (value for value in TYPED if value != ""):
+        filters = read_filters(manuals, {"value": asked})
+        found = async_to_sync(find)(acme, [manuals], "seal", limit=50, filters=filters)
+        expected = {pk for pk, value in made.items() if same(value, asked)}
+        assert {hit.candidate.document for hit in found.hits} == expected, asked
+
+
+def test_filters_hold_in_every_list_and_in_several_collections(
+    acme: Tenant, globex: Tenant, manuals: Collection
+) -> None:
+    """What is found by its words or its spelling alone is narrowed as what is near is, in each language."""
+    other = create_collection(acme, name="Other")
+    outside = create_collection(globex, name="Manuals")
+    expected = set()
+    for collection, stemming in itertools.product((manuals, other, outside), ("german", "english", "simple")):
+        for tags in (["red"], ["blue"]):
+            document = make_document(tenant=collection.tenant, collection=collection, tags=tags, stemming=stemming)
+            text = f"Dichtung gasket impeller {stemming} {tags[0]} {collection.pk}"
+            make_passage(tenant=collection.tenant, document=document, text=text, stemming=stemming)
+            if tags == ["red"] and collection != outside:
+                expected.add(str(document.pk))
+    for question in ("Dichtung gasket", "imppeller"):
+        found = async_to_sync(find)(acme, [manuals, other], question, limit=50, filters=Filters(tags=("red",)))
+        assert {hit.candidate.document for hit in found.hits} == expected, question
 
 
 def test_the_door_narrows_and_refuses(acme: Tenant, manuals: Collection, documents: list[Document]) -> None:

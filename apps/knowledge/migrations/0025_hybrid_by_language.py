@@ -1,4 +1,9 @@
-"""hybrid_passages() has those near the question found by their layout, in near_passages(). All else is as it was."""
+"""hybrid_passages reads a question as the documents are read: once for each language that is common among them.
+
+Its name, its arguments and what it returns stay, so that the release before calls it, too. One row more, without a
+passage, says that words which stand nowhere were not looked for by their spelling; that release joins it to nothing.
+What is near the question it has found by its layout, in near_passages().
+"""
 
 from __future__ import annotations
 
@@ -6,22 +11,20 @@ from django.db import migrations
 
 from apps.tenants.row_security import DefinerFunction
 
-# $7 are words of the question, $8 the documents to search, or NULL for all; EXECUTE plans for the values given.
-# Words like the question's own are looked for where no passage holds the word itself, or a part of an identifier: a
-# question that is spelled as the documents are costs nothing here. `<%` is the index's way to word_similarity(), whose
-# threshold the function sets. Each use of it reads a whole passage, and long ones hold many of a word's trigrams, so they
-# also have to hold its beginning; what is like more than 200 tells them not apart; and in more than 50,000 passages
-# there would be too many to read in the time that a question has.
+# As in 0014_hybrid.py, which says what $7 and $8 are and why, but for `spoken` and all that asks it. A word that two
+# languages have the same stem of is looked up once.
 RANKED = """
     WITH searched AS MATERIALIZED (
-        SELECT sum(passages) AS passages FROM public.knowledge_document d
-        WHERE d.tenant_id = %1$L AND d.collection_id = ANY($2)
+        SELECT d.stemming, sum(d.passages) AS passages FROM public.knowledge_document d
+        WHERE d.tenant_id = %1$L AND d.collection_id = ANY($2) GROUP BY d.stemming
+    ), spoken AS MATERIALIZED (
+        SELECT stemming FROM searched ORDER BY passages DESC, stemming LIMIT 4
     ), near AS (
         SELECT id, distance, row_number() OVER (ORDER BY distance, id) AS place
         FROM public.near_passages($1, $2, $3, $8, $5)
-    ), words AS (
-        SELECT lexeme, array_to_tsvector(ARRAY[lexeme])::text::tsquery AS word
-        FROM unnest(to_tsvector('english', $4))
+    ), words AS MATERIALIZED (
+        SELECT DISTINCT lexeme, array_to_tsvector(ARRAY[lexeme])::text::tsquery AS word
+        FROM spoken CROSS JOIN LATERAL unnest(public.words_of(stemming, $4))
     ), held AS MATERIALIZED (
         SELECT lexeme, word, holders FROM words CROSS JOIN LATERAL (
             SELECT array_agg(c.id) AS holders FROM public.knowledge_chunk c
@@ -31,7 +34,8 @@ RANKED = """
         WHERE holders IS NOT NULL
     ), deciding AS MATERIALIZED (
         SELECT word, holders, round(1000 * ln(1 + (
-            (SELECT passages FROM searched) - cardinality(holders) + 0.5::float8) / (cardinality(holders) + 0.5::float8)))::int AS weight
+            (SELECT sum(passages) FROM searched) - cardinality(holders) + 0.5::float8)
+            / (cardinality(holders) + 0.5::float8)))::int AS weight
         FROM held ORDER BY cardinality(holders), word LIMIT $6
     ), weighed AS (
         SELECT id, sum(weight) AS weight FROM deciding, unnest(holders) AS id
@@ -42,13 +46,17 @@ RANKED = """
             FROM weighed JOIN public.knowledge_chunk c USING (id) WHERE c.tenant_id = %1$L
         ) ranked
         ORDER BY place LIMIT $5
-    ), spelled AS MATERIALIZED (
+    ), strange AS MATERIALIZED (
         SELECT spelling FROM unnest($7) WITH ORDINALITY AS asked (spelling, number)
-        WHERE EXISTS (
-            SELECT FROM unnest(to_tsvector('english', spelling)) part
-            WHERE NOT EXISTS (SELECT FROM held WHERE held.lexeme = part.lexeme)
-        ) AND (SELECT passages FROM searched) <= 50000
+        WHERE NOT EXISTS (
+            SELECT FROM spoken WHERE NOT EXISTS (
+                SELECT FROM unnest(public.words_of(stemming, spelling)) part
+                WHERE NOT EXISTS (SELECT FROM held WHERE held.lexeme = part.lexeme)
+            )
+        )
         ORDER BY number LIMIT 3
+    ), spelled AS MATERIALIZED (
+        SELECT spelling FROM strange WHERE (SELECT sum(passages) FROM searched) <= 50000
     ), alike AS (
         SELECT id, similarity, row_number() OVER (ORDER BY similarity DESC, id) AS place FROM (
             SELECT id, sum(likeness) AS similarity FROM spelled CROSS JOIN LATERAL (
@@ -65,11 +73,13 @@ RANKED = """
     SELECT id, near.place, near.distance::float4, worded.place, worded.weight::bigint, alike.place,
         alike.similarity::float4
     FROM near FULL JOIN worded USING (id) FULL JOIN alike USING (id)
+    UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    WHERE EXISTS (SELECT FROM strange) AND (SELECT sum(passages) FROM searched) > 50000
 """
 
 
 class Migration(migrations.Migration):
-    dependencies = [("knowledge", "0018_layouts")]
+    dependencies = [("knowledge", "0024_languages")]
 
     operations = [
         DefinerFunction(
@@ -86,7 +96,7 @@ class Migration(migrations.Migration):
             END
             """,
             reads={
-                "knowledge_document": ("tenant_id", "collection_id", "passages"),
+                "knowledge_document": ("tenant_id", "collection_id", "passages", "stemming"),
                 "knowledge_chunk": ("id", "tenant_id", "collection_id", "document_id", "live", "tsv", "text"),
             },
             language="plpgsql",
