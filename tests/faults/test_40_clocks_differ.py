@@ -30,12 +30,18 @@ async def test_everything_keeps_its_order(world: World, clock: str, dies: str) -
         spoken += [client.text, client.transcript]
     for replica in (wrong, right):
         assert await world.history(replica.address, conversation) == spoken
-    world.script(words=200)
+    # Slow enough for no answer to end before the last client has begun to read; who takes them over is quick.
+    world.script(words=200, delay=0.25)
     goes, stays = (wrong, right) if dies == "the wrong clock" else (right, wrong)
-    askers = world.ask_all(goes.address, stays.address)
+    # Who is turned away for a moment asks the same one again, so that it runs every turn.
+    askers = world.ask_all(goes.address)
     await world.all_at(askers, 2)
     watchers = [world.follow(asker, stays.address) for asker in askers]
-    await world.all_at([*askers, *watchers], world.moment(3, 30))
+    await world.all_at([*askers, *watchers], world.moment(3, 12))
+    for asker in askers:
+        asker.addresses = [stays.address]
+    world.script(words=200, delay=0)
+    assert not [str(asker) for asker in askers if asker.ended], "it ended too early to be taken over"
     goes.kill()
     await world.finished([*askers, *watchers])
     assert {client.cursor.epoch for client in askers} == {2}, [str(asker) for asker in askers]
