@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from django.db.models import F
 
-from apps.knowledge import lease, metering, metrics, passages, vectors
+from apps.knowledge import lease, metering, metrics, passages, queue, vectors
 from apps.knowledge.metering import Batch
 from apps.knowledge.models import Chunk, Document, Embedding
 from apps.tenants.scoping import unit
@@ -24,6 +24,13 @@ QUICK, SLOW = 0.25, 1.0  # seconds that a batch took, below which the next is do
 AT_ONCE = 4
 # An endpoint that is busy is asked again in place, if it says so soon enough; then others have the worker.
 SOON, ASKED_AGAIN = 10.0, 3  # seconds, times for each batch
+# For how long a document may be embedded while tenants without a worker stand in line, if its own has no more than its
+# share; well above what it costs to lay it aside and to take it up again.
+SLICE = 2.0  # seconds
+
+
+class GivesWay(Exception):
+    """Others come first. What was under way is stored, one batch at least."""
 
 
 @dataclass(slots=True)
@@ -47,6 +54,7 @@ class Pace:
 class _Work:
     document: Document
     pace: Pace
+    began: float = field(default_factory=time.perf_counter)
     after: int = -1  # the last position that a batch was made of
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
     failure: BaseException | None = None
@@ -55,7 +63,8 @@ class _Work:
         """As many batches as there is room for; none any more once one has failed."""
         while self.failure is None and len(self.under_way) < self.pace.at_once:
             try:
-                batch = await unit(_reserved, self.document, self.after, self.pace.size)
+                at_length = time.perf_counter() - self.began > SLICE
+                batch = await unit(_reserved, self.document, self.after, self.pace.size, at_length=at_length)
             except Exception as error:  # noqa: BLE001 - it is raised when what is under way has ended
                 self.failure = error
                 return
@@ -71,7 +80,10 @@ class _Work:
 
 
 async def embed(document: Document) -> None:
-    """A vector for each passage that has none. What one batch fails for is raised once the others are stored."""
+    """A vector for each passage that has none. What one batch fails for is raised once the others are stored.
+
+    Raises GivesWay where the worker is wanted elsewhere.
+    """
     work = _Work(document, Pace(min(AT_ONCE, document.collection.index.endpoint.limit)))
     try:
         await work.begin()
@@ -107,10 +119,13 @@ async def _made(batch: Batch, pace: Pace) -> list[list[float]]:
             await asyncio.sleep(error.retry_after)
 
 
-def _reserved(document: Document, after: int, size: int) -> Batch | None:
+def _reserved(document: Document, after: int, size: int, *, at_length: bool) -> Batch | None:
     chunks = _next_batch(document, after, size)
-    texts = [_embedded_text(document, chunk) for chunk in chunks]
-    return metering.reserve(document, chunks, texts) if chunks else None
+    if not chunks:
+        return None
+    if after >= 0 and queue.gives_way(document, at_length=at_length):
+        raise GivesWay
+    return metering.reserve(document, chunks, [_embedded_text(document, chunk) for chunk in chunks])
 
 
 def next_size(size: int, seconds: float) -> int:

@@ -26,7 +26,10 @@ TOLD = {
     "key_of": {"digest"},
     "ranked_passages": {"near", "worded"},
     "hybrid_passages": {"near", "distance", "worded", "weight", "alike", "similarity"},
-    "queued_documents": {"large", "documents"},  # how many stand before one, and nothing of them
+    # How many stand before one, and nothing of them.
+    "queued_documents": {"large", "documents"},
+    "documents_in_line": {"large", "documents", "weight"},
+    "tenants_without_a_worker": {"large"},
 }
 ANSWERS = {"tenant_id", "id"}
 TENANT = "({column} = (current_setting('app.tenant'::text))::uuid)"
