@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -46,7 +47,7 @@ def send(
     how: Any = {"expires": expires, "queue": queue, "headers": headers, "retry_policy": _RETRIES}
     try:
         _sender.send_task(task, args=list(arguments), **how)
-    except OperationalError as error:
+    except (OperationalError, AMQPError) as error:  # the latter where RabbitMQ does not let us in
         log.warning("task.not_sent", task=task, error=type(error).__name__)
         return False
     return True

@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import time
+from typing import Any
 
 import pytest
 
+from apps.ops import doctor
 from tests.fakes.inference import Reply
 from tests.faults.ingesting import Works, kill, manual
 from tests.faults.rabbit import IS_THERE
-from tests.faults.replicas import manage
 
 pytestmark = [
     pytest.mark.journey,
@@ -24,7 +25,9 @@ pytestmark = [
 ]
 
 
-async def test_a_document_goes_the_same_way(works_on_rabbit: tuple[Works, subprocess.Popen[str]]) -> None:
+async def test_a_document_goes_the_same_way(
+    works_on_rabbit: tuple[Works, subprocess.Popen[str]], settings: Any
+) -> None:
     works, server = works_on_rabbit
     canary = works.world.askers[0].canary
     works.world.model.script(Reply(kind="embedding", first_delay=0.5, always=True))
@@ -38,8 +41,14 @@ async def test_a_document_goes_the_same_way(works_on_rabbit: tuple[Works, subpro
     works.beat()
     works.hurry(document)
     await works.until(lambda: works.progress(document) >= 8, seconds=200)
-    told = await manage({**works.world.stores.environment, "CELERY_BROKER_URL": works.broker}, "doctor")
-    assert "1 answering" in told
+    for address, found in {
+        works.broker: ("ok", "1 answering"),
+        works.broker.replace("guest:guest", "guest:wrong"): ("fail", "ACCESS_REFUSED"),
+    }.items():
+        settings.CELERY_BROKER_URL = address
+        [finding] = await asyncio.to_thread(lambda: list(doctor.worker()))
+        assert finding.level == found[0]
+        assert found[1] in finding.says
     kill(dies)
     kept = works.stored_texts(document)
     assert kept
