@@ -18,9 +18,10 @@ _sender = Celery(
     set_as_current=False,
     changes={
         "broker_transport_options": {
+            # As Redis calls them.
             "socket_timeout": 1.0,
-            "socket_connect_timeout": 1.0,  # Redis
-            # RabbitMQ: without a word from it that it has a message, nobody would notice that it hangs.
+            "socket_connect_timeout": 1.0,
+            # As RabbitMQ does. It is to say that it has a message, or nobody would notice that it hangs.
             "connect_timeout": 1.0,
             "read_timeout": 1.0,
             "write_timeout": 1.0,

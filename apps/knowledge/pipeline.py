@@ -49,7 +49,8 @@ class InterruptedTooOftenError(ExtractionFailed):
 async def run(tenant_id: uuid.UUID, document_id: uuid.UUID, *, in_line: bool) -> None:
     """Ingest a document that no other worker holds; its tenant's next one is sent at once, and again at the end.
 
-    in_line: as ingest.ingest has it."""
+    in_line: as ingest.ingest has it.
+    """
     document = await unit(_take, tenant_id, document_id, in_line=in_line)
     if document is None:
         return
