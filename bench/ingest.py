@@ -54,7 +54,7 @@ PAGES_SENT: Final = 7
 SECONDS_A_TEXT: Final = 0.004
 TARGETS: Final = {"reading": 0.8, "busy": 0.95, "vectors_a_second": 50_000}
 TIMES_IDLE: Final = 1.5
-# By the first words of their titles.
+# By what the names of their files begin with.
 FLOODS: Final = {"flood": f"{FLOOD:,} documents", "books": f"{BOOKS} documents of {BOOK_SECTIONS:,} sections"}
 
 
@@ -200,7 +200,7 @@ def _beside_a_flood(flood: Collection, single: Collection) -> dict[str, Any]:
             for number in range(documents):
                 content = manual(sections, version=f"{name} {number}")
                 ingest.add_document(flood.tenant, flood, name=f"{name}-{number}.md", content=content)
-            _until(lambda: Embedding.objects.filter(chunk__document__title__startswith=name).exists())  # noqa: B023
+            _until(lambda: Embedding.objects.filter(chunk__document__file_name__startswith=name).exists())  # noqa: B023
             pages = sorted(_one_page(single, next(numbers)) for _ in range(PAGES_SENT))
             batch = _one_batch(flood)
             assert Document.objects.filter(tenant=flood.tenant).unfinished().exists(), "The flood was over too early."

@@ -1,16 +1,24 @@
-"""Who stands in line for a worker and has none, and how many stand there with which weight."""
+"""Who stands in line for a worker and has none, and how many stand there with which weight. The index of those that
+workers are at is built while they are."""
 
 from __future__ import annotations
 
-from django.db import migrations
+from django.contrib.postgres.operations import AddIndexConcurrently
+from django.db import migrations, models
 
 from apps.tenants.row_security import DefinerFunction
 
 
 class Migration(migrations.Migration):
+    atomic = False
+
     dependencies = [("knowledge", "0017_clocks_that_are_fast"), ("usage", "0014_shares")]
 
     operations = [
+        AddIndexConcurrently(
+            model_name='document',
+            index=models.Index(condition=models.Q(('lease_until__isnull', False)), fields=['tenant', 'lease_until'], name='document_held'),
+        ),
         DefinerFunction(
             "tenants_without_a_worker",
             "moment timestamptz",
