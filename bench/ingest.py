@@ -206,7 +206,8 @@ def _beside_a_flood(flood: Collection, single: Collection) -> dict[str, Any]:
             assert Document.objects.filter(tenant=flood.tenant).unfinished().exists(), "The flood was over too early."
             took, waited = pages[PAGES_SENT // 2]
             figures[name] = {"page_s": took, "waited_s": waited, "batch_s": batch}
-            Document.objects.filter(tenant=flood.tenant).delete()
+            for document in Document.objects.filter(tenant=flood.tenant):
+                ingest.delete_document(flood.tenant, document)
     finally:
         stop(worker)
         connections.close_all()
