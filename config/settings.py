@@ -411,7 +411,7 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 
 CELERY_BROKER_URL = url(
     "CELERY_BROKER_URL",
-    "The broker between web and worker; RabbitMQ works too (`amqp://…`).",
+    "The broker between web and worker; RabbitMQ works too, `amqp://user:password@host:5672/vhost` (operations.md).",
     schemes=("redis", "rediss", "redis+socket", "amqp", "amqps", "unix"),
     default=REDIS_URL,
     says="`REDIS_URL`",

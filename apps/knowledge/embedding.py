@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db.models import F
 
-from apps.knowledge import lease, metering, metrics, passages, vectors
+from apps.knowledge import lease, metering, metrics, passages, queue, vectors
 from apps.knowledge.metering import Batch
 from apps.knowledge.models import Chunk, Document, Embedding, EmbeddingIndex, SecondIndex
 from apps.tenants.scoping import unit
@@ -26,6 +26,13 @@ QUICK, SLOW = 0.25, 1.0  # seconds that a batch took, below which the next is do
 AT_ONCE = 4
 # An endpoint that is busy is asked again in place, if it says so soon enough; then others have the worker.
 SOON, ASKED_AGAIN = 10.0, 3  # seconds, times for each batch
+# For how long a document may be embedded while tenants without a worker stand in line, if its own has no more than its
+# share; well above what it costs to lay it aside and to take it up again.
+SLICE = 2.0  # seconds
+
+
+class GivesWay(Exception):
+    """Others come first. What was under way is stored, one batch at least."""
 
 
 @dataclass(slots=True)
@@ -104,7 +111,11 @@ class Work:
 
 
 async def embed(document: Document, index: EmbeddingIndex) -> None:
-    """A vector in the index for each passage of the document's next version that has none."""
+    """A vector in the index for each passage of the document's next version that has none.
+
+    Raises GivesWay where the worker is wanted elsewhere.
+    """
+    began = time.perf_counter()
     after = -1  # the last position that a batch was made of
 
     def reserve(document: Document, size: int) -> Batch | None:
@@ -112,6 +123,8 @@ async def embed(document: Document, index: EmbeddingIndex) -> None:
         chunks = _next_batch(document, index, after, size)
         if not chunks:
             return None
+        if after >= 0 and queue.gives_way(document, at_length=time.perf_counter() - began > SLICE):
+            raise GivesWay
         batch = metering.reserve(document, index, chunks, [embedded_text(document, chunk) for chunk in chunks])
         after = batch.chunks[-1].position
         return batch

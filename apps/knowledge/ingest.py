@@ -179,9 +179,12 @@ def delete_document(tenant: Tenant, document: Document) -> None:
         current.delete()
 
 
-def ingest(tenant_id: uuid.UUID | str, document_id: uuid.UUID | str) -> None:
-    """Bring a document from its bytes to searchable passages, unless another worker is at it. Rerunning is harmless."""
-    async_to_sync(pipeline.run)(uuid.UUID(str(tenant_id)), uuid.UUID(str(document_id)))
+def ingest(tenant_id: uuid.UUID | str, document_id: uuid.UUID | str, *, in_line: bool = False) -> None:
+    """Bring a document from its bytes to searchable passages, unless another worker is at it. Rerunning is harmless.
+
+    in_line: it stood in line for a worker, and may be sent to the end of it (queue.step_back).
+    """
+    async_to_sync(pipeline.run)(uuid.UUID(str(tenant_id)), uuid.UUID(str(document_id)), in_line=in_line)
 
 
 def checked_title(title: str) -> str:

@@ -242,6 +242,10 @@ class Document(TenantOwned):
                 condition=~Q(status__in=["ready", "failed"]),
                 name="document_turns",
             ),
+            # Those that workers are at: few, however many wait.
+            models.Index(
+                fields=["tenant", "lease_until"], condition=Q(lease_until__isnull=False), name="document_held"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(

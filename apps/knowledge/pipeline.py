@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from apps.edge.errors import ServiceUnavailable
 from apps.knowledge import announcing, embedding, fetching, lease, metering, metrics, passages, queue, reading
+from apps.knowledge.embedding import GivesWay
 from apps.knowledge.lease import SupersededError
 from apps.knowledge.models import Chunk, Collection, Document
 from apps.knowledge.second import keeping
@@ -46,9 +47,12 @@ class InterruptedTooOftenError(ExtractionFailed):
     default_message = "Ingestion was interrupted again and again."
 
 
-async def run(tenant_id: uuid.UUID, document_id: uuid.UUID) -> None:
-    """Ingest a document that no other worker holds; its tenant's next one is sent at once, and again at the end."""
-    document = await unit(lease.claim, tenant_id, document_id)
+async def run(tenant_id: uuid.UUID, document_id: uuid.UUID, *, in_line: bool) -> None:
+    """Ingest a document that no other worker holds; its tenant's next one is sent at once, and again at the end.
+
+    in_line: as ingest.ingest has it.
+    """
+    document = await unit(_take, tenant_id, document_id, in_line=in_line)
     if document is None:
         return
     await unit(queue.send_due, tenant_id)
@@ -56,6 +60,12 @@ async def run(tenant_id: uuid.UUID, document_id: uuid.UUID) -> None:
         outcome = await _attempt(document)
         metrics.INGESTED.labels(outcome).inc()
         await unit(queue.send_due, tenant_id)
+
+
+def _take(tenant_id: uuid.UUID, document_id: uuid.UUID, *, in_line: bool) -> Document | None:
+    if in_line and queue.step_back(tenant_id, document_id):
+        return None
+    return lease.claim(tenant_id, document_id)
 
 
 async def _attempt(document: Document) -> str:
@@ -66,8 +76,8 @@ async def _attempt(document: Document) -> str:
     except SupersededError:
         log.info("document.superseded")
         return "superseded"
-    except QuotaUsedUp as used_up:
-        return await unit(_wait, document, used_up)
+    except (QuotaUsedUp, GivesWay) as reason:
+        return await unit(_pause, document, reason)
     except (ModelError, SourceUnavailable, StorageFull, ServiceUnavailable) as error:
         return await unit(_back_off, document, error.code, error.message, least=error.retry_after or 0.0)
     except ExtractionFailed as error:
@@ -159,12 +169,15 @@ def _settle(document: Document, /, **fields: object) -> None:
     announcing.document_ready(document)
 
 
-def _wait(document: Document, used_up: QuotaUsedUp) -> str:
-    """Go on when the quota is free again; fail where it never will be."""
-    if used_up.until is None:
-        return _fail(document, used_up.code, str(used_up))
-    log.info("document.waiting", metric=used_up.metric, until=used_up.until.isoformat())
-    return _give_up(document, used_up.code, str(used_up), **metering.waiting(used_up))
+def _pause(document: Document, reason: QuotaUsedUp | GivesWay) -> str:
+    """Go on when the tenant's turn comes again. Where a quota is used up, when that is free; fail where it never is."""
+    if isinstance(reason, GivesWay):
+        log.info("document.laid_aside")
+        return _give_up(document, "", "", status=Document.Status.QUEUED, next_attempt_at=timezone.now())
+    if reason.until is None:
+        return _fail(document, reason.code, str(reason))
+    log.info("document.waiting", metric=reason.metric, until=reason.until.isoformat())
+    return _give_up(document, reason.code, str(reason), **metering.waiting(reason))
 
 
 def _fail(document: Document, code: str, message: str) -> str:

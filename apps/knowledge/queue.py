@@ -1,14 +1,19 @@
 """Sends documents to the workers, so that none waits behind another tenant's thousand or another one's thousand pages.
 
-Workers take what was sent in the order in which it was sent. Of each tenant one document is there to be taken; when a
-worker takes it, the tenant's next one goes to the end of the line. So tenants take turns, a document each.
+Workers take what was sent in the order in which it was sent. Of each tenant as many documents stand in line as its
+weight is, mostly one; when a worker takes one, the tenant's next goes to the end of the line. So tenants take turns.
+
+Who has workers already gives way to those who stand in line and have none: what is taken goes to the end once more, and
+a long document is laid aside between two batches.
 """
 
 from __future__ import annotations
 
 import datetime
+import math
 import uuid
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Count, OuterRef, Subquery
@@ -20,10 +25,10 @@ from apps.edge.queues import DOCUMENTS, LARGE_DOCUMENTS
 from apps.knowledge.models import Document, DocumentQuerySet
 from apps.tenants import lookups
 from apps.tenants.scoping import tenant_scope
+from apps.usage.shares import Share, share_of
 
 INGEST_TASK = "knowledge.ingest"
-# Documents of one tenant that are with the workers at a time, in each queue. A flood leaves the other workers free.
-TENANT_SHARE = 4
+GAVE_WAY = "gave_way"  # a message's header: it was at the head of the line before
 # A document that no worker has taken by then is sent again, since its message may be lost; well below MOST_AHEAD, since
 # clocks differ a little. Messages are forgotten much later, so that they keep their place in line however long it is.
 RESEND_AFTER = datetime.timedelta(seconds=60)
@@ -33,11 +38,14 @@ _LOCK = "SELECT pg_advisory_xact_lock(1431519563, hashtext(%s))"
 
 
 def send_due(tenant_id: uuid.UUID) -> int:
-    """Send the documents whose turn it is, the oldest, once this transaction commits: one in each queue at most."""
+    """Send the documents whose turn it is, the oldest, once this transaction commits."""
     with tenant_scope(tenant_id):
         _in_turn(tenant_id)
+        share = share_of(tenant_id)
         sent = [
-            (document_id, queue) for queue in (DOCUMENTS, LARGE_DOCUMENTS) for document_id in _next(tenant_id, queue)
+            (document_id, queue)
+            for queue in (DOCUMENTS, LARGE_DOCUMENTS)
+            for document_id in _next(tenant_id, queue, share)
         ]
         if sent:
             # Robust: the rows are committed by then, and whatever happens to a message does not undo that.
@@ -51,14 +59,15 @@ def _in_turn(tenant_id: uuid.UUID) -> None:
         cursor.execute(_LOCK, [str(tenant_id)])
 
 
-def _next(tenant_id: uuid.UUID, queue: str) -> list[uuid.UUID]:
-    """Mark the tenant's next document of this queue as sent; nothing where it is not the tenant's turn."""
+def _next(tenant_id: uuid.UUID, queue: str, share: Share) -> list[uuid.UUID]:
+    """Mark the tenant's next documents of this queue as sent; nothing where it is not the tenant's turn."""
     now = timezone.now()
     documents = of_queue(Document.objects.for_tenant(tenant_id), queue)
-    if documents.sent(now).exists() or documents.held(now).count() >= TENANT_SHARE:
+    room = share.room(documents.sent(now).count(), documents.held(now).count())
+    if not room:
         return []
     due = documents.due(now).select_for_update(skip_locked=True, of=("self",)).order_by("created")
-    ids = [document.pk for document in due.only("pk")[:1]]
+    ids = [document.pk for document in due.only("pk")[:room]]
     documents.filter(pk__in=ids).update(status=Document.Status.QUEUED, next_attempt_at=now + RESEND_AFTER, updated=now)
     return ids
 
@@ -67,32 +76,71 @@ def of_queue(documents: DocumentQuerySet, queue: str) -> DocumentQuerySet:
     return documents.large() if queue == LARGE_DOCUMENTS else documents.small()
 
 
-def _send(tenant_id: uuid.UUID, sent: Iterable[tuple[uuid.UUID, str]]) -> None:
-    expires = FORGET_AFTER.total_seconds()
+def _send(tenant_id: uuid.UUID, sent: Iterable[tuple[uuid.UUID, str]], *, gave_way: bool = False) -> None:
+    how: Any = {"expires": FORGET_AFTER.total_seconds(), "headers": {GAVE_WAY: True} if gave_way else None}
     for document_id, queue in sent:
-        if not broker.send(INGEST_TASK, str(tenant_id), str(document_id), expires=expires, queue=queue):
+        if not broker.send(INGEST_TASK, str(tenant_id), str(document_id), queue=queue, **how):
             return  # the rows are the truth: resend_documents sends what is missing when the broker is back
+
+
+def step_back(tenant_id: uuid.UUID, document_id: uuid.UUID) -> bool:
+    """Send a document that was just taken to the end of the line, where somebody there comes first.
+
+    Call it once for each that was sent: a message may be lost, and nobody else is to wait for it.
+    """
+    starving = _without_a_worker(tenant_id)
+    if not starving:
+        return False
+    document = Document.objects.for_tenant(tenant_id).sent(timezone.now()).filter(pk=document_id).first()
+    if document is None or not gives_way(document):
+        return False
+    transaction.on_commit(lambda: _send(tenant_id, [(document_id, queue_of(document))], gave_way=True), robust=True)
+    return True
+
+
+def gives_way(document: Document, *, at_length: bool = False) -> bool:
+    """Whether a worker shall leave it to others in its line, who have none while it has its share without this one.
+    at_length: it was at it for so long that its share does not matter."""
+    tenant_id = document.tenant_id
+    if document.is_large not in _without_a_worker(tenant_id):
+        return False
+    if at_length:
+        return True
+    rows = of_queue(Document.objects.for_tenant(tenant_id), queue_of(document))
+    return bool(rows.held(timezone.now()).exclude(pk=document.pk).count() >= share_of(tenant_id).weight)
+
+
+def _without_a_worker(tenant_id: uuid.UUID) -> set[bool]:
+    """In which lines other tenants stand that no worker is at: of large documents, of others."""
+    found = lookups.call("tenants_without_a_worker", timezone.now())
+    return {large for other, large in found if other != tenant_id}
+
+
+def queue_of(document: Document) -> str:
+    return LARGE_DOCUMENTS if document.is_large else DOCUMENTS
 
 
 def count_ahead(tenant_id: uuid.UUID, documents: Sequence[Document]) -> None:
     """Tell each of these documents that is queued how many are taken before it, as `ahead`. Call it in the tenant's
     scope.
 
-    Approximate: before the tenant's fifth, each other tenant has five at most; what comes back meanwhile is not known.
+    Approximate: before the tenant's fifth, each other tenant of the same weight has five at most; what comes back
+    meanwhile is not known.
     """
     now = timezone.now()
-    others: list[tuple[uuid.UUID, bool, int]] | None = None
+    others: list[tuple[uuid.UUID, bool, int, int]] | None = None
     for queue in (DOCUMENTS, LARGE_DOCUMENTS):
         large = queue == LARGE_DOCUMENTS
         queued = [one for one in documents if one.status == Document.Status.QUEUED and one.is_large == large]
         if not queued:
             continue
-        others = others or lookups.call("queued_documents", now)
-        waiting = [count for other, of_large, count in others if other != tenant_id and of_large == large]
-        own = _older(tenant_id, queue, queued, now)
+        others = others or lookups.call("documents_in_line", now)
+        waiting = [row[2:] for row in others if row[0] != tenant_id and row[1] == large]  # how many, of which weight
+        own, own_weight = _older(tenant_id, queue, queued, now), share_of(tenant_id).weight
         for document in queued:
             before = own.get(document.pk, 0)
-            document.ahead = before + sum(min(count, before + 1) for count in waiting)
+            turns = (before + 1) / own_weight
+            document.ahead = before + sum(min(count, math.ceil(turns * weight)) for count, weight in waiting)
 
 
 def _older(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import shared_task
 
 from apps.knowledge import forgetting, queue, waiting
 from apps.knowledge import ingest as documents
 
 
-@shared_task(name=queue.INGEST_TASK)
-def ingest(tenant_id: str, document_id: str) -> None:
-    documents.ingest(tenant_id, document_id)
+@shared_task(name=queue.INGEST_TASK, bind=True)
+def ingest(task: Any, tenant_id: str, document_id: str) -> None:
+    gave_way = queue.GAVE_WAY in (task.request.headers or {})
+    documents.ingest(tenant_id, document_id, in_line=not gave_way)
 
 
 @shared_task(name="knowledge.resend_documents")

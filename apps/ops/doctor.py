@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import redis
+from amqp.exceptions import AMQPError
 from asgiref.sync import async_to_sync
 from celery import Celery
 from django.conf import settings
@@ -296,7 +297,7 @@ def worker() -> Iterator[Finding]:
     try:
         with Celery("doctor", broker=settings.CELERY_BROKER_URL) as app:
             replies = app.control.inspect(timeout=SECONDS).active_queues()
-    except (OperationalError, redis.RedisError) as error:
+    except (OperationalError, redis.RedisError, AMQPError) as error:
         yield fail("worker", str(error), "Check CELERY_BROKER_URL, and that the broker runs.")
         return
     if not replies:

@@ -104,9 +104,9 @@ class PlanLimits(Access, TabularInline):  # type: ignore[misc]
 
 @admin.register(Plan)
 class PlanAdmin(Telling, OperatorAdmin):  # type: ignore[misc]
-    list_display = ("name", "is_default", "limits_", "tenants", "description")
+    list_display = ("name", "is_default", "limits_", "weight", "tenants", "description")
     search_fields = ("name",)
-    fields = ("name", "description", "is_default")
+    fields = ("name", "description", "is_default", "weight", "documents_at_once")
     inlines = (PlanLimits,)
     empty_title = "No plans yet"
     empty_hint = "A plan is a set of limits. Without one, and without limits of its own, a tenant may use everything."

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -17,6 +17,9 @@ from apps.tenants.scoping import TenantOwned
 from chatbot.quota import INGESTED, KEPT
 
 STANDING = KEPT | {"turns"}  # what is there at a time, and not used up in one
+# Of a plan that says nothing else, and of tenants without any.
+WEIGHT, DOCUMENTS_AT_ONCE = 1, 4
+MOST_WEIGHT, MOST_AT_ONCE = 100, 1000
 
 
 class LimitedUse(models.Model):
@@ -133,11 +136,27 @@ _FORM = ((_ONCE & Q(window="once")) | (~_ONCE & ~Q(window="once"))) & Q(amount__
 
 
 class Plan(models.Model):
-    """A set of limits that tenants have in common."""
+    """A set of limits that tenants have in common, and their share of the workers (shares.py)."""
 
     name = models.CharField(max_length=100, unique=True)
     description = models.TextField(blank=True)
     is_default = models.BooleanField("for tenants without a plan", default=False)
+    weight = models.PositiveSmallIntegerField(
+        "weight of documents",
+        default=WEIGHT,
+        db_default=WEIGHT,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_WEIGHT)],
+        help_text="How many documents of a tenant are taken up in the time in which one is of a tenant of weight 1,"
+        " where both have some waiting.",
+    )
+    documents_at_once = models.PositiveSmallIntegerField(
+        "documents at once",
+        default=DOCUMENTS_AT_ONCE,
+        db_default=DOCUMENTS_AT_ONCE,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_AT_ONCE)],
+        help_text="How many documents of a tenant workers are at, at the same time, in each queue. Whatever the weight"
+        " is, they are not more.",
+    )
     changed = models.DateTimeField(db_default=Now(), editable=False)  # with its limits; a trigger keeps it
 
     class Meta:
@@ -148,7 +167,8 @@ class Plan(models.Model):
                 condition=Q(is_default=True),
                 name="plan_one_default",
                 violation_error_message="Another plan is the one for tenants without a plan.",
-            )
+            ),
+            models.CheckConstraint(condition=Q(weight__gte=1) & Q(documents_at_once__gte=1), name="plan_shares"),
         ]
 
     def __str__(self) -> str:

@@ -28,7 +28,10 @@ TOLD = {
     "hybrid_passages": {"near", "distance", "worded", "weight", "alike", "similarity"},
     "near_passages": {"distance"},
     "recall_of_layouts": {"lowest", "mean"},  # of all tenants together
-    "queued_documents": {"large", "documents"},  # how many stand before one, and nothing of them
+    # How many stand before one, and nothing of them.
+    "queued_documents": {"large", "documents"},
+    "documents_in_line": {"large", "documents", "weight"},
+    "tenants_without_a_worker": {"large"},
 }
 ANSWERS = {"tenant_id", "id"}
 TENANT = "({column} = (current_setting('app.tenant'::text))::uuid)"

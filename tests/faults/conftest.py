@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
@@ -18,6 +19,7 @@ from tests.environment import HOME, ROOT
 from tests.faults.client import Asker
 from tests.faults.endpoints import endpoints_changed, spare_endpoint
 from tests.faults.ingesting import Works
+from tests.faults.rabbit import rabbit
 from tests.faults.stores import Stores
 from tests.faults.world import World
 from tests.journeys.conftest import Model, model_process
@@ -117,10 +119,23 @@ def beginning_again(world: World) -> Iterator[None]:
 @pytest.fixture
 async def works(world: World) -> AsyncIterator[Works]:
     """A replica that takes documents; workers and beat are started by the row."""
-    world.model.forget()
-    made = Works(world)
-    try:
-        await made.open()
+    async with opened(Works(world)) as made:
         yield made
+
+
+@pytest.fixture
+async def works_on_rabbit(world: World) -> AsyncIterator[tuple[Works, subprocess.Popen[str]]]:
+    """The same with RabbitMQ for a broker, and its process."""
+    with rabbit() as (address, process):
+        async with opened(Works(world, broker=address)) as made:
+            yield made, process
+
+
+@asynccontextmanager
+async def opened(works: Works) -> AsyncIterator[Works]:
+    works.world.model.forget()
+    try:
+        await works.open()
+        yield works
     finally:
-        made.close()
+        works.close()

@@ -44,9 +44,11 @@ def sheet(rows: int, *, blank: int = 0) -> bytes:
 
 @dataclass
 class Works:
-    """Where documents are ingested. home: what web and workers share. address: of the replica."""
+    """Where documents are ingested. home: what web and workers share. address: of the replica. broker: its address,
+    where Redis is none."""
 
     world: World
+    broker: str = ""
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="works-", dir=HOME)))
     address: str = ""
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -56,7 +58,7 @@ class Works:
     async def open(self) -> None:
         """A replica that takes documents."""
         (self.home / "static").mkdir()
-        (replica,) = await self.world.start("daphne", PARLEY_HOME=str(self.home))
+        (replica,) = await self.world.start("daphne", **self._own)
         self.address = replica.address
 
     def worker(self, *, concurrency: int = 1, hurried: bool = False) -> subprocess.Popen[str]:
@@ -69,10 +71,15 @@ class Works:
     def _spawn(self, command: list[str], *, hurried: bool) -> subprocess.Popen[str]:
         app = HURRIED if hurried or not self.world.full else SHIPPED
         command = [app if part == SHIPPED else part for part in command]
-        environment = {**os.environ, **self.world.stores.environment, "PARLEY_HOME": str(self.home)}
+        environment = {**os.environ, **self.world.stores.environment, **self._own}
         process = spawn(command, log=self.home / f"{len(self.processes)}.log", env=environment)
         self.processes.append(process)
         return process
+
+    @property
+    def _own(self) -> dict[str, str]:
+        """What its processes' environment has beside others'."""
+        return {"PARLEY_HOME": str(self.home), **({"CELERY_BROKER_URL": self.broker} if self.broker else {})}
 
     def log(self, process: subprocess.Popen[str]) -> str:
         return (self.home / f"{self.processes.index(process)}.log").read_text(encoding="utf-8")

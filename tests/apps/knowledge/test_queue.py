@@ -27,6 +27,7 @@ from apps.knowledge.ingest import add_document
 from apps.knowledge.models import LARGE_BYTES, MOST_AHEAD, Collection, Document
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope, unit
+from apps.usage.limit_models import DOCUMENTS_AT_ONCE
 from tests.environment import Backends
 from tests.factories import make_tenant
 
@@ -136,14 +137,14 @@ def test_a_document_that_is_taken_lets_the_next_one_go(
     acme: Tenant, manuals: Collection, broker: redis_client.Redis
 ) -> None:
     """Up to the tenant's share: other workers are for others."""
-    many = [add(acme, manuals, number) for number in range(queue.TENANT_SHARE + 2)]
-    for document in many[: queue.TENANT_SHARE]:
+    many = [add(acme, manuals, number) for number in range(DOCUMENTS_AT_ONCE + 2)]
+    for document in many[:DOCUMENTS_AT_ONCE]:
         async_to_sync(unit)(lease.claim, acme.pk, document.pk)
         queue.send_due(acme.pk)
-    assert [document for _, document in sent(broker)] == [str(document.pk) for document in many[: queue.TENANT_SHARE]]
+    assert [document for _, document in sent(broker)] == [str(document.pk) for document in many[:DOCUMENTS_AT_ONCE]]
     Document.objects.filter(pk=many[0].pk).update(status="ready")
     queue.send_due(acme.pk)
-    assert sent(broker)[-1] == (str(acme.pk), str(many[queue.TENANT_SHARE].pk))
+    assert sent(broker)[-1] == (str(acme.pk), str(many[DOCUMENTS_AT_ONCE].pk))
 
 
 def test_a_large_file_stands_before_no_small_one(acme: Tenant, manuals: Collection, broker: redis_client.Redis) -> None:
@@ -173,9 +174,9 @@ def send_and_close(tenant_id: uuid.UUID) -> None:
 def test_working_through_the_queue_leaves_none_behind(
     acme: Tenant, manuals: Collection, broker: redis_client.Redis
 ) -> None:
-    for number in range(2 * queue.TENANT_SHARE + 3):
+    for number in range(2 * DOCUMENTS_AT_ONCE + 3):
         add(acme, manuals, number)
-    assert len(taken(broker)) == 2 * queue.TENANT_SHARE + 3
+    assert len(taken(broker)) == 2 * DOCUMENTS_AT_ONCE + 3
     assert set(Document.objects.for_tenant(acme).values_list("status", flat=True)) == {"ready"}
 
 
@@ -217,7 +218,7 @@ def test_what_has_ended_is_not_sent(acme: Tenant, manuals: Collection, broker: r
 def test_backing_off_documents_do_not_use_up_the_share(
     acme: Tenant, manuals: Collection, broker: redis_client.Redis
 ) -> None:
-    for number in range(queue.TENANT_SHARE):
+    for number in range(DOCUMENTS_AT_ONCE):
         add(acme, manuals, number)
     soon = timezone.now() + datetime.timedelta(seconds=60)
     Document.objects.update(status="retrying", next_attempt_at=soon)

@@ -13,6 +13,7 @@ from apps.tenants.models import ApiKey, AuditEntry
 from apps.tenants.scoping import tenant_scope
 from apps.usage import limits
 from apps.usage.limit_models import Grant, Plan, Quota, TenantPlan
+from apps.usage.shares import Share, share_of
 from chatbot.quota import Account
 from tests import factories
 from tests.apps.admin_world import World, logged_in, make_world
@@ -26,6 +27,14 @@ LIMIT = {
     "amount": "1000",
     "burst": "",
     "note": "",
+}
+
+PLAN = {
+    "name": "Small",
+    "weight": "1",
+    "documents_at_once": "4",
+    "limits-TOTAL_FORMS": "0",
+    "limits-INITIAL_FORMS": "0",
 }
 
 
@@ -96,7 +105,7 @@ def test_a_plan_whose_parts_exceed_the_whole_is_refused(operator: Client) -> Non
         {"level": "user", "metric": "tokens", "window": "day", "amount": "500"},
         {"level": "tenant", "metric": "tokens", "window": "day", "amount": "100"},
     ]
-    form = {"name": "Small", "limits-TOTAL_FORMS": "2", "limits-INITIAL_FORMS": "0"}
+    form = {**PLAN, "limits-TOTAL_FORMS": "2"}
     for number, row in enumerate(rows):
         form |= {f"limits-{number}-{name}": value for name, value in row.items()} | {f"limits-{number}-hard": "on"}
     refused = operator.post(reverse("admin:usage_plan_add"), form)
@@ -104,6 +113,23 @@ def test_a_plan_whose_parts_exceed_the_whole_is_refused(operator: Client) -> Non
     form["limits-1-amount"] = "1000"
     assert operator.post(reverse("admin:usage_plan_add"), form).status_code == 302
     assert Plan.objects.get().limits.count() == 2
+
+
+@pytest.mark.parametrize("nonsense", [{"weight": "0"}, {"weight": "101"}, {"documents_at_once": "0"}, {"weight": ""}])
+def test_a_share_of_nothing_is_refused(operator: Client, nonsense: dict[str, str]) -> None:
+    assert said(operator.post(reverse("admin:usage_plan_add"), {**PLAN, **nonsense}))
+    assert not Plan.objects.exists()
+
+
+def test_a_plan_says_how_much_of_the_workers_its_tenants_get(world: World, operator: Client) -> None:
+    form = {**PLAN, "is_default": "on", "weight": "3", "documents_at_once": "9"}
+    assert operator.post(reverse("admin:usage_plan_add"), form).status_code == 302
+    with tenant_scope(world.acme):
+        assert share_of(world.acme.pk) == Share(3, 9)
+    TenantPlan.objects.filter(tenant=world.acme).update(plan=Plan.objects.create(name="Plain"))
+    factories.make_quota(tenant=world.globex)  # whose row of TenantPlan names no plan
+    with tenant_scope(world.globex):
+        assert share_of(world.globex.pk) == Share(3, 9)
 
 
 def test_each_change_of_a_plan_or_a_limit_is_another_version(world: World) -> None:
