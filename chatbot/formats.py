@@ -90,18 +90,24 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # \x1b stays: logs 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def detect(name: str, content: IO[bytes]) -> str:
-    """The media type, by the file's name and its content, which is read from its beginning.
-
-    Raises UnsupportedType for a name that says nothing we read, and for content that is not what the name says;
-    PayloadTooLarge for an archive that says it unpacks to too much.
-    """
+def media_type_of(name: str) -> str:
+    """The media type that a file's name says. Raises UnsupportedType for one that says nothing we read."""
     suffix = PurePath(name).suffix.lower()
     media_type = SUFFIXES.get(suffix)
     if media_type is None:
         if suffix in _OLD:
             raise UnsupportedType(f"Old {suffix} files cannot be read. Save it as {_OLD[suffix]} and upload that.")
         raise UnsupportedType(f"Files of this kind cannot be read. Readable are {', '.join(sorted(SUFFIXES))}.")
+    return media_type
+
+
+def detect(name: str, content: IO[bytes]) -> str:
+    """The media type, by the file's name and its content, which is read from its beginning.
+
+    Raises as media_type_of() does; UnsupportedType too for content that is not what the name says; PayloadTooLarge for
+    an archive that says it unpacks to too much.
+    """
+    media_type = media_type_of(name)
     content.seek(0)
     head = content.read(_HEAD)
     if media_type in _INNER:
@@ -110,7 +116,7 @@ def detect(name: str, content: IO[bytes]) -> str:
         if not _BEGINNINGS[media_type].match(head):
             raise UnsupportedType(f"The file is named as {LABELS[media_type]}, but is something else.")
     elif head.startswith(b"%PDF-") or _CONTROL.search(decoded(head)):
-        raise UnsupportedType(f"The file is named as text ({suffix}), but is something else.")
+        raise UnsupportedType(f"The file is named as text ({PurePath(name).suffix.lower()}), but is something else.")
     return media_type
 
 

@@ -12,7 +12,7 @@ from django.utils.text import slugify
 
 from apps.inference.models import Endpoint
 from apps.knowledge import forgetting, storage
-from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex
+from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex, Upload
 from apps.tenants.models import Tenant, slug_validator
 from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, ModelUnavailable, NotFound
@@ -82,5 +82,8 @@ def delete_collection(tenant: Tenant, collection: Collection) -> None:
             return
         documents: QuerySet[Document] = Document.objects.for_tenant(tenant).filter(collection=collection)
         forgetting.bury(tenant, documents.select_for_update().only("stored"))
+        uploads = Upload.objects.for_tenant(tenant).filter(collection=collection)
+        for parts in uploads.select_for_update().values_list("parts", flat=True):
+            forgetting.let_go(tenant, *parts)
         Chunk.objects.for_tenant(tenant).filter(collection=collection).discard()
         collection.delete()

@@ -17,6 +17,7 @@ from pgvector.django import HalfVectorField
 
 from apps.inference.models import Endpoint
 from apps.knowledge.source_models import Source, SourcePage, SourceRun
+from apps.knowledge.upload_models import Upload
 from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
@@ -35,6 +36,7 @@ __all__ = [
     "SourcePage",
     "SourceRun",
     "Tombstone",
+    "Upload",
 ]
 
 TITLE_CHARS = 300  # of a document, and of each heading above a passage

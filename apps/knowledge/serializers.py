@@ -9,8 +9,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.edge.fields import ModelSerializer, Number, Text
-from apps.knowledge.models import MOST_TAGS, TAG_CHARS, TITLE_CHARS, URL_CHARS, Collection, Document
-from chatbot.errors import InvalidRequest, ParleyError
+from apps.knowledge.models import MOST_TAGS, TAG_CHARS, TITLE_CHARS, URL_CHARS, Collection, Document, Upload
+from chatbot.errors import InvalidRequest
 from chatbot.formats import LABELS
 
 
@@ -109,10 +109,7 @@ class RefusalSerializer(serializers.Serializer[Any]):
     """Why a file was not taken."""
 
     code = serializers.CharField()
-    message = serializers.SerializerMethodField()
-
-    def get_message(self, error: ParleyError) -> str:
-        return " ".join(error.fields.values()) if error.fields else error.message
+    message = serializers.CharField(source="sentence")
 
 
 class ArrivalSerializer(serializers.Serializer[Any]):
@@ -128,6 +125,33 @@ class ArrivalsSerializer(serializers.Serializer[Any]):
     """Of a request with several files or a ZIP."""
 
     results = ArrivalSerializer(many=True)
+
+
+class RememberedRefusalSerializer(serializers.Serializer[Any]):
+    """Why a file was not taken."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class OutcomeSerializer(serializers.Serializer[Any]):
+    """What became of a file of an upload that is whole."""
+
+    file_name = serializers.CharField()
+    added = serializers.BooleanField(help_text="False where the same bytes were there already, and where refused.")
+    document = serializers.UUIDField(allow_null=True)
+    refusal = RememberedRefusalSerializer(allow_null=True)
+
+
+class ResumableSerializer(serializers.ModelSerializer[Upload]):
+    """An upload in pieces, and how far it has come."""
+
+    collection = serializers.SlugRelatedField[Collection](slug_field="slug", read_only=True)
+    results = OutcomeSerializer(many=True, help_text="Empty until all bytes have come; of a ZIP one for each file.")
+
+    class Meta:
+        model = Upload
+        fields = ("id", "collection", "file_name", "title", "size", "offset", "results", "created", "expires")
 
 
 FILE = f"{', '.join(LABELS.values())}; in a multipart form. Several such parts, or a ZIP, are answered by a list."

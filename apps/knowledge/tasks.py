@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from apps.knowledge import forgetting, queue, waiting
+from apps.knowledge import forgetting, queue, uploads, waiting
 from apps.knowledge import ingest as documents
 
 
@@ -25,5 +25,6 @@ def resend_documents() -> None:
 
 @shared_task(name="knowledge.forget_deleted")
 def forget_deleted() -> None:
-    """Delete the bytes of deleted documents whose deletion was cut short."""
+    """Delete the bytes of deleted documents whose deletion was cut short, and uploads that nobody goes on with."""
+    uploads.forget_expired()
     forgetting.forget_all()
