@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import cast
+from typing import Any, cast
 
 from django.urls import path
 from drf_spectacular.types import OpenApiTypes
@@ -31,7 +31,10 @@ _REFUSED = {
 }
 
 
-def _header(name: str, description: str, *, required: bool = True, kind: type = str) -> OpenApiParameter:
+_BYTES = {"type": "integer", "minimum": 0, "maximum": 2**40}
+
+
+def _header(name: str, description: str, *, required: bool = True, kind: Any = str) -> OpenApiParameter:
     return OpenApiParameter(name, kind, OpenApiParameter.HEADER, required=required, description=description)
 
 
@@ -44,7 +47,7 @@ class Uploads(TenantView):
     @extend_schema(
         request=None,
         parameters=[
-            _header("Upload-Length", "Bytes of the whole file.", kind=int),
+            _header("Upload-Length", "Bytes of the whole file.", kind=_BYTES),
             _header(
                 "Upload-Metadata",
                 "Pairs of a name and a value in base64, separated by commas: `collection` (slug or id), `filename`,"
@@ -77,7 +80,7 @@ class OneUpload(TenantView):
 
     @extend_schema(
         request={tus.MEDIA_TYPE: OpenApiTypes.BINARY},
-        parameters=[_header("Upload-Offset", "The byte with which this piece begins.", kind=int), _RESUMABLE],
+        parameters=[_header("Upload-Offset", "The byte with which this piece begins.", kind=_BYTES), _RESUMABLE],
         responses={
             204: OpenApiResponse(description="`Upload-Offset` says how far it is now."),
             409: OpenApiResponse(ErrorSerializer, "The upload has come to another byte: ask for its offset."),

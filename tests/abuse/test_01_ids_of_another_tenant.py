@@ -17,7 +17,7 @@ from apps.conversations.consumers import ChatConsumer
 from apps.conversations.models import Attachment, Conversation, Turn
 from apps.knowledge.crawl.running import run_slice
 from apps.knowledge.ingest import ingest
-from apps.knowledge.models import Chunk, Collection, Document, Source, SourceRun
+from apps.knowledge.models import Chunk, Collection, Document, Source, SourceRun, Upload
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
 from apps.webhooks.models import Delivery, Event, Webhook
@@ -62,6 +62,9 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "api/v1/sources/<uuid:source_id>/run": [("POST", "sources/{source}/run", "")],
     "api/v1/sources/<uuid:source_id>/stop": [("POST", "sources/{source}/stop", "")],
     "api/v1/sources/<uuid:source_id>/runs": [("GET", "sources/{source}/runs", "")],
+    # The collection stands in a header: test_uploads.py
+    "api/v1/uploads": [],
+    "api/v1/uploads/<uuid:upload_id>": [(method, "uploads/{upload}", "") for method in ("GET", "PATCH", "DELETE")],
     "api/v1/search": [("POST", "search", '{"collection": "{collection}", "query": "pump"}')],
     "api/v1/conversations": [("POST", "conversations", '{"assistant": "{assistant}"}')],
     "api/v1/conversations/<uuid:conversation_id>": [
@@ -136,14 +139,16 @@ def ids_of(world: World) -> dict[str, str]:
         "message": str(turn.question_id),
         "attachment": str(factories.make_attachment(conversation=world.conversation).pk),
         "source": str(Source.objects.for_tenant(world.tenant).get().pk),
+        "upload": str(Upload.objects.for_tenant(world.tenant).get().pk),
         "webhook": str(Webhook.objects.for_tenant(world.tenant).get().pk),
     }
 
 
-def a_source(world: World) -> None:
+def a_source_and_an_upload(world: World) -> None:
     document = Document.objects.for_tenant(world.tenant).select_related("collection").get()
     source = factories.make_source(tenant=world.tenant, collection=document.collection)
     SourceRun.objects.create(tenant=world.tenant, source=source)
+    factories.make_upload(tenant=world.tenant, collection=document.collection)
 
 
 def filled(text: str, ids: dict[str, str]) -> str:
@@ -158,7 +163,7 @@ def filled_out(text: str, ids: dict[str, str]) -> str:
 @pytest.fixture
 async def asked(world: World) -> dict[str, str]:
     """Ids of acme's rows, its turn still running."""
-    await platform_unit(a_source, world)
+    await platform_unit(a_source_and_an_upload, world)
     await platform_unit(register, world.tenant, name="x", url="https://r.example/", events=[Event.DOCUMENT_READY])
     world.script(*["word "] * 50, delay=0.05)
     socket = Socket(Authorization=f"Bearer {world.key}")
