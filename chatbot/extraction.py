@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 
 from chatbot import markdown
+from chatbot.charsets import decoded, load_encodings
 from chatbot.errors import ExtractionFailed
 from chatbot.formats import (
     CSV,
@@ -39,8 +40,6 @@ from chatbot.formats import (
     TSV,
     WEBP,
     XLSX,
-    decoded,
-    load_encodings,
 )
 from chatbot.readers import TooMuch, Unreadable
 from chatbot.supervising import MARK, Limits, Tell, TooLarge, keep_to_oneself, supervise, too_much

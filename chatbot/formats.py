@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import re
-from contextlib import suppress
-from encodings.aliases import aliases
 from pathlib import PurePath
 from typing import IO
 
+from chatbot.charsets import decoded
 from chatbot.errors import PayloadTooLarge, UnsupportedType
 from chatbot.readers import TooMuch, Unreadable, archive
 
@@ -87,7 +85,6 @@ _PAGE = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNO
 _OLE = bytes.fromhex("D0CF11E0A1B11AE1")  # of the formats before 2007, and of newer ones with a password
 _OLD = {".doc": ".docx", ".dot": ".docx", ".xls": ".xlsx", ".ppt": ".pptx", ".pps": ".pptx", ".rtf": ".docx"}
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # \x1b stays: logs are coloured
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def media_type_of(name: str) -> str:
@@ -159,35 +156,3 @@ def _sniffed(head: bytes) -> str:
     if head.startswith(b"%PDF-"):
         return ".pdf"
     return ".html" if _PAGE.match(head) else ""
-
-
-def decoded(data: bytes, declared: str = "") -> str:
-    """UTF-8 or UTF-16 by its mark, else UTF-8, else `declared`, else Windows-1252 as browsers read unmarked text."""
-    if data.startswith(_UTF16):
-        return data.decode("utf-16", errors="replace")
-    data = data.removeprefix(codecs.BOM_UTF8)
-    try:
-        # Not final: the head of a file may end within a character.
-        return codecs.getincrementaldecoder("utf-8")().decode(data, final=False)
-    except UnicodeDecodeError:
-        return data.decode(known_charset(declared) or "cp1252", errors="replace")
-
-
-def known_charset(name: str) -> str:
-    """Python's name of an encoding of text; empty for what is none. Web pages say Latin-1 and mean Windows-1252."""
-    try:
-        found = codecs.lookup(name).name
-        # Not all that Python calls an encoding is one of text: "idna", "undefined".
-        is_text = b"a".decode(found, "replace") == "a" and "escape" not in found
-    except (LookupError, ValueError):
-        return ""
-    if not is_text:
-        return ""
-    return "cp1252" if found in {"iso8859-1", "ascii"} else found
-
-
-def load_encodings() -> None:
-    """Python imports each when it first meets it, which a process that gave up its rights cannot do any more."""
-    for name in set(aliases.values()):
-        with suppress(LookupError):  # those of other operating systems
-            codecs.lookup(name)

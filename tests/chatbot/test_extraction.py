@@ -353,3 +353,17 @@ def test_the_child_gives_up_its_rights_before_it_reads() -> None:
     with Path(os.devnull).open("rb") as nothing:
         said = supervise([sys.executable, "-c", program], nothing, Limits(), "/nonexistent")
     assert said.decode().strip() == "65534 65534 [] (0, 0) ['1'] 9"
+
+
+def test_a_long_pdf_tells_how_far_it_is(tmp_path: Path) -> None:
+    path, told = tmp_path / "file", []
+    canvas: Any = Canvas(str(path))
+    canvas.setTitle("Log of pumps")
+    for number in range(1, 131):
+        canvas.drawString(72, 700, f"Pump {number} was looked at.")
+        canvas.showPage()
+    canvas.save()
+    extracted = extract(path, PDF, tell=lambda done, total: told.append((done, total)))
+    assert told == [(0, 130), (50, 130), (100, 130), (130, 130)]
+    assert extracted.title == "Log of pumps"
+    assert extracted.pages == [Page(n, f"Pump {n} was looked at.") for n in range(1, 131)]
