@@ -19,6 +19,7 @@ from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_byte
 from chatbot import markdown
 from chatbot.readers import Pages, Unreadable, portions, worthy_title
 from chatbot.readers.furniture import is_contents, key, label_offset, without_furniture
+from chatbot.readers.leftward import Restore, is_leftward, restorers
 
 # Structure takes 10 to 15 ms a page, text 4: beyond this many pages a document goes without headings rather than
 # beyond the time it is given.
@@ -67,13 +68,15 @@ def read(data: bytes, tell: Callable[[int, int], None]) -> tuple[Pages, str | No
     Raises Unreadable.
     """
     pages, title = _plain(data, tell)
+    restore = restorers(data, (number for number, lines in pages.items() if any(map(is_leftward, lines))))
+    pages |= {number: [*map(restored, pages[number])] for number, restored in restore.items()}
     scanned = {number for number, lines in pages.items() if not lines}
     headings: list[_Heading] = []
     if len(scanned) < len(pages) <= STRUCTURED_PAGES:
         structured = ExtractionConfig(
             use_cache=False, pages=_PAGED, output_format="markdown", include_document_structure=True
         )
-        headings = list(_headings(_parsed(data, structured).document["nodes"], label_offset(pages)))
+        headings = list(_headings(_restored(_parsed(data, structured).document["nodes"], restore), label_offset(pages)))
     by_page: dict[int, list[_Heading]] = {number: [] for number in pages}
     for heading in headings:
         by_page.setdefault(heading.page, []).append(heading)
@@ -172,6 +175,13 @@ def _height(node: dict[str, Any]) -> float:
 
 def _breaks(text: str) -> int:
     return text.strip().count("\n")
+
+
+def _restored(nodes: Sequence[dict[str, Any]], restore: dict[int, Restore]) -> Sequence[dict[str, Any]]:
+    for node in nodes:
+        if (restored := restore.get(node.get("page", 0))) and "text" in node["content"]:
+            node["content"]["text"] = "\n".join(map(restored, node["content"]["text"].split("\n")))
+    return nodes
 
 
 def _body_size(nodes: Sequence[dict[str, Any]]) -> float:

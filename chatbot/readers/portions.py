@@ -35,7 +35,7 @@ def warm_up() -> None:
 
 def about(data: bytes) -> tuple[str, int]:
     """The title that it gives itself, and its pages. Raises Indivisible, also where it is short."""
-    with _opened(data) as document:
+    with opened(data) as document:
         if len(document) <= PAGES:
             raise Indivisible
         return document.get_metadata_value("Title"), len(document)
@@ -43,13 +43,14 @@ def about(data: bytes) -> tuple[str, int]:
 
 def of(data: bytes) -> Iterator[tuple[int, bytes]]:
     """How many pages come before each portion, and the portion as a PDF. Raises Indivisible."""
-    with _opened(data) as document:
+    with opened(data) as document:
         for begin in range(0, len(document), PAGES):
             yield begin, _part(document, range(begin, min(begin + PAGES, len(document))))
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Any]:
+def opened(data: bytes) -> Iterator[Any]:
+    """The document, as what draws it has it. Raises Indivisible."""
     if not pypdfium2:
         raise Indivisible
     try:
