@@ -114,13 +114,13 @@ def extract(
 
 
 def _read(
-    path: Path, media_type: str, limits: Limits, tell: Tell = keep_to_oneself, scans: Sequence[str | int] = ()
+    path: Path, media_type: str, limits: Limits, tell: Tell = keep_to_oneself, scans: Sequence[str] = ()
 ) -> Extracted:
     """What the child reads of the file: all of it, or as `scans` names an engine, its languages and then pages, the
     text of those as they look."""
     with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="parley-extract-") as scratch:
         command = [sys.executable, "-m", "chatbot.extraction", media_type, str(limits.output_chars)]
-        return _answer(supervise([*command, *map(str, scans)], file, limits, scratch, tell), limits)
+        return _answer(supervise([*command, *scans], file, limits, scratch, tell), limits)
 
 
 def _with_scans(path: Path, media_type: str, limits: Limits, tell: Tell, recognition: Recognition) -> Extracted:
@@ -138,7 +138,7 @@ def _with_scans(path: Path, media_type: str, limits: Limits, tell: Tell, recogni
         seconds = limits.seconds + limits.scan_seconds * len(scanned)
         more = replace(limits, seconds=seconds, memory_mb=max(limits.memory_mb, limits.scan_memory_mb))
         known, total = len(pages), len(read.pages)
-        scans = [engine, "+".join(recognition.languages), *scanned]
+        scans = [engine, "+".join(recognition.languages), *map(str, scanned)]
         recognised = _read(path, media_type, more, lambda done, _: tell(known + done, total), scans)
         pages += [page for page in recognised.pages if page.text]
         pages.sort(key=lambda page: page.number or 0)

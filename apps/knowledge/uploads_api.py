@@ -21,6 +21,7 @@ from apps.knowledge.collections import find_collection
 from apps.knowledge.serializers import ResumableSerializer
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
+from chatbot.errors import InvalidRequest
 
 WRITE = "knowledge:write"
 _REFUSED = {
@@ -61,7 +62,10 @@ class Uploads(TenantView):
         """Begin an upload in pieces. `Location` says where they go; the size counts as kept from now on."""
         tus.check_version(request._request)
         tenant = _tenant_of(request)
-        collection = find_collection(tenant, tus.metadata_of(request._request).get("collection", ""))
+        named = tus.metadata_of(request._request).get("collection")
+        if not named:
+            raise InvalidRequest(fields={"Upload-Metadata": "Name the collection."})
+        collection = find_collection(tenant, named)
         upload = tus.begun(request._request, tenant, collection)
         headers = {**tus.headers_of(upload), "Location": f"{request.path}/{upload.pk}"}
         return Response(ResumableSerializer(upload).data, status.HTTP_201_CREATED, headers=headers)

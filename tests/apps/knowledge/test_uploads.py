@@ -300,6 +300,7 @@ def test_what_cannot_be_begun(client: Client, settings: Any) -> None:
         refused(client.post("/api/v1/uploads", headers={**announced(1), "Upload-Length": length}), 400, "Upload-Length")
     wrong = {**announced(1), "Upload-Metadata": "collection !!!"}
     refused(client.post("/api/v1/uploads", headers=wrong), 400, "Upload-Metadata")
+    refused(client.post("/api/v1/uploads", headers={"Upload-Length": "5"}), 400, "Upload-Metadata")
     other = client.post("/api/v1/uploads", headers={**announced(1), "Tus-Resumable": "0.2.2"})
     assert refused(other, 412)["code"] == "version_not_supported"
     assert other["Tus-Version"] == "1.0.0"
@@ -327,12 +328,13 @@ def test_there_are_not_endlessly_many(client: Client, monkeypatch: pytest.Monkey
     assert send(client, where, 3, b"x" * 7).status_code == 204
 
 
-def test_outsiders_see_404(acme: Tenant, globex: Tenant, client: Client) -> None:
+def test_outsiders_see_404(globex: Tenant, manuals: Collection, client: Client) -> None:
     where = begun(client, len(FILE))
     charlie = client_of(globex)
     for method in ("get", "head", "delete"):
         assert getattr(charlie, method)(where).status_code == 404
     refused(send(charlie, where, 0, FILE), 404)
+    refused(begin(charlie, 10, collection=str(manuals.pk)), 404)
     assert offset_of(client, where) == 0
 
 
