@@ -27,6 +27,8 @@ _FEW = 3  # signs, of which less tell nothing
 _NO_SIGN = re.compile(r"[\x00-\x7f\u3000-\u3020\uff00-\uff60]+")  # ASCII, punctuation and full-width letters
 _FOREIGN_WORD = re.compile(rb"(?<![A-Za-z\x80-\xff])[\x80-\xff]{3,}(?![A-Za-z])")
 _HIGH = re.compile(rb"[\x80-\xff]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_STRANGE = re.compile("[\udc80-\udcff]+")  # as which Python keeps bytes that are no UTF-8
 _ALPHABETS = ["cp1256", "cp1251", "koi8_r", "cp1253"]  # Arabic, Cyrillic twice, Greek
 
 
@@ -39,6 +41,8 @@ def decoded(data: bytes, declared: str = "") -> str:
     if wide := _utf16_without_mark(data[:_SAMPLE]):
         return data.decode(wide, errors="replace")
     text = _strictly(data, "utf-8")
+    if text is None and not known_charset(declared):
+        text = _mended(data)
     return data.decode(known_charset(declared) or _guessed(data[:_SAMPLE]), errors="replace") if text is None else text
 
 
@@ -68,6 +72,15 @@ def _strictly(data: bytes, name: str) -> str | None:
         return codecs.getincrementaldecoder(name)().decode(data, final=False)
     except UnicodeDecodeError:
         return None
+
+
+def _mended(data: bytes) -> str | None:
+    """UTF-8 into which something else was pasted, which is read as browsers do; None where there is much of that."""
+    text = data.decode("utf-8", "surrogateescape")
+    strange = sum(map(len, _STRANGE.findall(text)))
+    if 2 * strange > len(_NOT_ASCII.findall(text)):
+        return None
+    return _STRANGE.sub(lambda found: found[0].encode("utf-8", "surrogateescape").decode(_WESTERN, "replace"), text)
 
 
 def _utf16_without_mark(data: bytes) -> str:

@@ -48,6 +48,12 @@ def test_western_words_are_no_others(text: str) -> None:
     assert decoded(text.encode("cp1252")) == text
 
 
+def test_what_was_pasted_into_utf8_spoils_nothing_else() -> None:
+    assert decoded("Die größere Öl-Pumpe: ".encode() + "süß".encode("cp1252")) == "Die größere Öl-Pumpe: süß"
+    text = "水泵的维护。" * 20
+    assert decoded(text.encode() + b"\xff\xfe" + text.encode()) == f"{text}ÿþ{text}"
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_some_text(data: bytes) -> None:
     assert isinstance(decoded(data), str)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from django.db import connections
 from django.test import Client
 from django.urls import reverse
@@ -266,7 +267,7 @@ def test_a_full_disk_keeps_what_has_come(client: Client, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage.default_storage, "save", full)
+        patch.setattr(default_storage, "save", full)
         for piece in (FILE[PIECE : 2 * PIECE], FILE[PIECE:]):
             assert refused(send(client, where, PIECE, piece), 507)["code"] == "storage_full"
     assert offset_of(client, where) == PIECE
