@@ -119,8 +119,8 @@ PARLEY_MAX_ATTACHMENT_CHARS = number(
 PARLEY_MAX_QUESTION_CHARS = number(
     "PARLEY_MAX_QUESTION_CHARS", 16_000, "The longest question, and the longest search query.", least=100
 )
-PARLEY_OCR = choice(
-    "PARLEY_OCR",
+PARLEY_OCR_ENGINE = choice(
+    "PARLEY_OCR_ENGINE",
     "auto",
     "What recognises text in images and scanned pages: `tesseract`, `rapidocr`, or `auto`, which is Tesseract where its"
     " library is installed.",

@@ -25,7 +25,7 @@ TELL_EVERY = 1.0  # seconds
 
 def recognition() -> Recognition:
     """What operators chose to recognise text by."""
-    return Recognition(settings.PARLEY_OCR, tuple(settings.PARLEY_OCR_LANGUAGES))
+    return Recognition(settings.PARLEY_OCR_ENGINE, tuple(settings.PARLEY_OCR_LANGUAGES))
 
 
 class BytesGoneError(ExtractionFailed):
