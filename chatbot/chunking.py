@@ -30,6 +30,8 @@ _BLOCK = re.compile(
     r"|^[ \t]*+\|.*+\n(?=.*-)[ \t:|-]+(?:\n|\Z)(?:[ \t]*+\|.*+(?:\n|\Z))*",  # a table: head, rule, rows
     re.MULTILINE,
 )
+# Where a window may end, the best first; Chinese and Japanese have no spaces, and stops of their own.
+_BREAKS = ("\n\n", "\n", "\u3002", "\uff01", "\uff1f", ". ", "? ", "! ", "\u061f ", " ")
 _FENCE = re.compile(r"^ {0,3}(?:`{3,}|~{3,}).*$", re.MULTILINE)
 _WORD = re.compile(r"[^\W_]")
 
@@ -189,7 +191,7 @@ def _blocks(text: str) -> Iterator[tuple[int, int, bool]]:
 def _windows(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     """Prose in pieces of about WINDOW characters: the splitter's time grows with the square of an unbroken text."""
     while end - start > WINDOW:
-        breaks = (text.rfind(mark, start + WINDOW // 2, start + WINDOW) + len(mark) for mark in ("\n\n", "\n", " "))
+        breaks = (text.rfind(mark, start + WINDOW // 2, start + WINDOW) + len(mark) for mark in _BREAKS)
         cut = next((at for at in breaks if at > start + WINDOW // 2), start + WINDOW)
         yield start, cut, False
         start = cut
@@ -224,7 +226,7 @@ def _halved(text: str, start: int, end: int, max_tokens: int) -> list[tuple[int,
     """The span, in halves where it is too long: the splitter misjudges some, since estimates do not add up."""
     if end - start <= 1 or estimate(_trimmed(text[start:end])) <= max_tokens:
         return [(start, end)]
-    breaks = (text.rfind(mark, start, (start + end) // 2) + 1 for mark in "\n ")
+    breaks = (text.rfind(mark, start, (start + end) // 2) + 1 for mark in "\n\u3002 ")
     middle = next((at for at in breaks if at - start > (end - start) // 4), (start + end) // 2)
     return _halved(text, start, middle, max_tokens) + _halved(text, middle, end, max_tokens)
 

@@ -3,7 +3,7 @@
 ParleyError (internal)
 ├── InvalidRequest · PromptTooLong · PayloadTooLarge · UnsupportedType
 ├── NotAuthenticated · NotPermitted · NotFound
-├── TurnInProgress · IdempotencyConflict
+├── TurnInProgress · IdempotencyConflict · OffsetConflict
 ├── QuotaExceeded · RateLimited
 ├── ModelError
 │   ├── ModelFailed
@@ -50,6 +50,11 @@ class ParleyError(Exception):
         self.standing = standing
         super().__init__(self.message)
 
+    @property
+    def sentence(self) -> str:
+        """For whoever has no form with these fields."""
+        return " ".join(self.fields.values()) if self.fields else self.message
+
 
 class InvalidRequest(ParleyError):
     code = "invalid_request"
@@ -95,6 +100,11 @@ class TurnInProgress(ParleyError):
 class IdempotencyConflict(ParleyError):
     code = "idempotency_conflict"
     default_message = "This idempotency key was already used for a different request."
+
+
+class OffsetConflict(ParleyError):
+    code = "offset_conflict"
+    default_message = "This piece does not begin where the upload has come to. Ask how far it is, and go on from there."
 
 
 class QuotaExceeded(ParleyError):

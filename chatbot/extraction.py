@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.util
 import os
 import resource
 import signal
@@ -23,6 +22,7 @@ from typing import Any
 import orjson
 
 from chatbot import markdown
+from chatbot.charsets import decoded, load_encodings
 from chatbot.errors import ExtractionFailed
 from chatbot.formats import (
     CSV,
@@ -39,10 +39,9 @@ from chatbot.formats import (
     TSV,
     WEBP,
     XLSX,
-    decoded,
-    load_encodings,
 )
 from chatbot.readers import TooMuch, Unreadable
+from chatbot.recognition import NotInstalled, Recognition
 from chatbot.supervising import MARK, Limits, Tell, TooLarge, keep_to_oneself, supervise, too_much
 
 # The module and function that read each format, in the child only.
@@ -63,7 +62,7 @@ _READERS = {
 }
 # What recognises the text of pages that turned out to have none.
 _SCANS = dict.fromkeys((PNG, JPEG, WEBP, TIFF), "read_image") | {PDF: "read_pdf"}
-_USUAL = Limits()
+_USUAL, _ANY = Limits(), Recognition()
 _NOBODY = 65534
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
@@ -88,13 +87,19 @@ class Extracted:
     title: str | None
 
 
-def extract(path: Path, media_type: str, limits: Limits = _USUAL, tell: Tell = keep_to_oneself) -> Extracted:
+def extract(
+    path: Path,
+    media_type: str,
+    limits: Limits = _USUAL,
+    tell: Tell = keep_to_oneself,
+    recognition: Recognition = _ANY,
+) -> Extracted:
     """The file's text, without NUL. Blocks until it is there. Raises ExtractionFailed with a sentence that says why.
 
     tell: called where the format has pages, and must not wait for anything: the child is being watched.
     """
     if media_type in _SCANS:
-        return _with_scans(path, media_type, limits, tell)
+        return _with_scans(path, media_type, limits, tell, recognition)
     if media_type in _READERS:
         return _read(path, media_type, limits)
     # Decoding parses nothing, so it needs no walls.
@@ -109,26 +114,23 @@ def extract(path: Path, media_type: str, limits: Limits = _USUAL, tell: Tell = k
 
 
 def _read(
-    path: Path, media_type: str, limits: Limits, tell: Tell = keep_to_oneself, scanned: Sequence[int] = ()
+    path: Path, media_type: str, limits: Limits, tell: Tell = keep_to_oneself, scans: Sequence[str] = ()
 ) -> Extracted:
-    """What the child reads of the file: all of it, or the text of the `scanned` pages as they look."""
+    """What the child reads of the file: all of it, or as `scans` names an engine, its languages and then pages, the
+    text of those as they look."""
     with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="parley-extract-") as scratch:
         command = [sys.executable, "-m", "chatbot.extraction", media_type, str(limits.output_chars)]
-        return _answer(supervise([*command, *map(str, scanned)], file, limits, scratch, tell), limits)
+        return _answer(supervise([*command, *scans], file, limits, scratch, tell), limits)
 
 
-def can_read_scans() -> bool:
-    """Whether what recognises text is installed, which is looked for and not loaded."""
-    return all(importlib.util.find_spec(name) for name in ("rapidocr", "onnxruntime", "pypdfium2", "PIL"))
-
-
-def _with_scans(path: Path, media_type: str, limits: Limits, tell: Tell) -> Extracted:
-    if media_type != PDF and not can_read_scans():
-        raise ExtractionFailed("Reading an image needs text recognition (OCR), which is not installed here.")
+def _with_scans(path: Path, media_type: str, limits: Limits, tell: Tell, recognition: Recognition) -> Extracted:
+    engine = recognition.found()
+    if media_type != PDF and not engine:
+        raise NotInstalled
     read = _read(path, media_type, limits, tell)
     pages = [page for page in read.pages if page.text]
     scanned = [page.number for page in read.pages if page.number and not page.text]
-    if scanned and can_read_scans():
+    if scanned and engine:
         if len(scanned) > limits.scans:
             raise TooLarge(
                 f"The file holds {len(scanned):,} scanned pages. At most {limits.scans:,} can be read: split it."
@@ -136,13 +138,12 @@ def _with_scans(path: Path, media_type: str, limits: Limits, tell: Tell) -> Extr
         seconds = limits.seconds + limits.scan_seconds * len(scanned)
         more = replace(limits, seconds=seconds, memory_mb=max(limits.memory_mb, limits.scan_memory_mb))
         known, total = len(pages), len(read.pages)
-        recognised = _read(path, media_type, more, lambda done, _: tell(known + done, total), scanned)
+        scans = [engine, "+".join(recognition.languages), *map(str, scanned)]
+        recognised = _read(path, media_type, more, lambda done, _: tell(known + done, total), scans)
         pages += [page for page in recognised.pages if page.text]
         pages.sort(key=lambda page: page.number or 0)
     elif scanned and not pages:
-        raise ExtractionFailed(
-            "This PDF holds no text. Scanned pages need text recognition (OCR), which is not installed."
-        )
+        raise NotInstalled
     if not pages:
         raise NoTextFound
     return Extracted(pages, read.title)
@@ -173,16 +174,16 @@ def _main() -> None:
     # No network of its own. Refused in many containers, which is why it is not the only wall.
     libc.unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)
     media_type, limit = sys.argv[1], int(sys.argv[2])
-    scanned = [int(number) for number in sys.argv[3:]]
+    scans, scanned = sys.argv[3:5], [int(number) for number in sys.argv[5:]]
     name, function = ("scans", _SCANS[media_type]) if scanned else _READERS[media_type]
     reader = importlib.import_module(f"chatbot.readers.{name}")
-    if media_type in _SCANS:
-        reader.warm_up()
-    else:
-        load_encodings()
-    _confine(libc)
     answer: dict[str, Any]
     try:
+        if media_type in _SCANS:
+            reader.warm_up(*scans)
+        else:
+            load_encodings()
+        _confine(libc)
         data = sys.stdin.buffer.read()
         more = [scanned, _tell] if scanned else [_tell] if media_type == PDF else []
         pages, title = getattr(reader, function)(data, *more)

@@ -18,8 +18,9 @@ import aiohttp
 from yarl import URL
 
 from chatbot.addresses import REFUSED, check_url, connector
+from chatbot.charsets import known_charset
 from chatbot.errors import ExtractionFailed, InvalidRequest
-from chatbot.formats import guess_suffix, known_charset
+from chatbot.formats import guess_suffix
 
 MAX_REDIRECTS = 5
 CONNECT_SECONDS, TOTAL_SECONDS = 10.0, 30.0  # the latter of all hops together

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import re
-from contextlib import suppress
-from encodings.aliases import aliases
 from pathlib import PurePath
 from typing import IO
 
+from chatbot.charsets import decoded
 from chatbot.errors import PayloadTooLarge, UnsupportedType
 from chatbot.readers import TooMuch, Unreadable, archive
 
@@ -87,21 +85,26 @@ _PAGE = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNO
 _OLE = bytes.fromhex("D0CF11E0A1B11AE1")  # of the formats before 2007, and of newer ones with a password
 _OLD = {".doc": ".docx", ".dot": ".docx", ".xls": ".xlsx", ".ppt": ".pptx", ".pps": ".pptx", ".rtf": ".docx"}
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")  # \x1b stays: logs are coloured
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def detect(name: str, content: IO[bytes]) -> str:
-    """The media type, by the file's name and its content, which is read from its beginning.
-
-    Raises UnsupportedType for a name that says nothing we read, and for content that is not what the name says;
-    PayloadTooLarge for an archive that says it unpacks to too much.
-    """
+def media_type_of(name: str) -> str:
+    """The media type that a file's name says. Raises UnsupportedType for one that says nothing we read."""
     suffix = PurePath(name).suffix.lower()
     media_type = SUFFIXES.get(suffix)
     if media_type is None:
         if suffix in _OLD:
             raise UnsupportedType(f"Old {suffix} files cannot be read. Save it as {_OLD[suffix]} and upload that.")
         raise UnsupportedType(f"Files of this kind cannot be read. Readable are {', '.join(sorted(SUFFIXES))}.")
+    return media_type
+
+
+def detect(name: str, content: IO[bytes]) -> str:
+    """The media type, by the file's name and its content, which is read from its beginning.
+
+    Raises as media_type_of() does; UnsupportedType too for content that is not what the name says; PayloadTooLarge for
+    an archive that says it unpacks to too much.
+    """
+    media_type = media_type_of(name)
     content.seek(0)
     head = content.read(_HEAD)
     if media_type in _INNER:
@@ -110,7 +113,7 @@ def detect(name: str, content: IO[bytes]) -> str:
         if not _BEGINNINGS[media_type].match(head):
             raise UnsupportedType(f"The file is named as {LABELS[media_type]}, but is something else.")
     elif head.startswith(b"%PDF-") or _CONTROL.search(decoded(head)):
-        raise UnsupportedType(f"The file is named as text ({suffix}), but is something else.")
+        raise UnsupportedType(f"The file is named as text ({PurePath(name).suffix.lower()}), but is something else.")
     return media_type
 
 
@@ -153,35 +156,3 @@ def _sniffed(head: bytes) -> str:
     if head.startswith(b"%PDF-"):
         return ".pdf"
     return ".html" if _PAGE.match(head) else ""
-
-
-def decoded(data: bytes, declared: str = "") -> str:
-    """UTF-8 or UTF-16 by its mark, else UTF-8, else `declared`, else Windows-1252 as browsers read unmarked text."""
-    if data.startswith(_UTF16):
-        return data.decode("utf-16", errors="replace")
-    data = data.removeprefix(codecs.BOM_UTF8)
-    try:
-        # Not final: the head of a file may end within a character.
-        return codecs.getincrementaldecoder("utf-8")().decode(data, final=False)
-    except UnicodeDecodeError:
-        return data.decode(known_charset(declared) or "cp1252", errors="replace")
-
-
-def known_charset(name: str) -> str:
-    """Python's name of an encoding of text; empty for what is none. Web pages say Latin-1 and mean Windows-1252."""
-    try:
-        found = codecs.lookup(name).name
-        # Not all that Python calls an encoding is one of text: "idna", "undefined".
-        is_text = b"a".decode(found, "replace") == "a" and "escape" not in found
-    except (LookupError, ValueError):
-        return ""
-    if not is_text:
-        return ""
-    return "cp1252" if found in {"iso8859-1", "ascii"} else found
-
-
-def load_encodings() -> None:
-    """Python imports each when it first meets it, which a process that gave up its rights cannot do any more."""
-    for name in set(aliases.values()):
-        with suppress(LookupError):  # those of other operating systems
-            codecs.lookup(name)

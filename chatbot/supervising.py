@@ -68,6 +68,7 @@ def supervise(command: list[str], file: IO[bytes], limits: Limits, scratch: str,
         "TMPDIR": scratch,
         "RAYON_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
+        "OMP_THREAD_LIMIT": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
     child = subprocess.Popen(  # noqa: S603 - our own interpreter and module

@@ -120,6 +120,21 @@ PARLEY_MAX_ATTACHMENT_CHARS = number(
 PARLEY_MAX_QUESTION_CHARS = number(
     "PARLEY_MAX_QUESTION_CHARS", 16_000, "The longest question, and the longest search query.", least=100
 )
+PARLEY_OCR_ENGINE = choice(
+    "PARLEY_OCR_ENGINE",
+    "auto",
+    "What recognises text in images and scanned pages: `tesseract`, `rapidocr`, or `auto`, which is Tesseract where its"
+    " library is installed.",
+    "auto",
+    "tesseract",
+    "rapidocr",
+)
+PARLEY_OCR_LANGUAGES = names(
+    "PARLEY_OCR_LANGUAGES",
+    [],
+    "The languages that Tesseract looks for, as it names them, separated by commas: `eng,deu`. Each takes time.",
+    says="all that are installed",
+)
 PARLEY_RERANK_MILLISECONDS = number(
     "PARLEY_RERANK_MILLISECONDS",
     1000,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import itertools
 import uuid
 from typing import Any
 
+from django.utils import timezone
+
 from apps.assistants.models import Assistant, AssistantCollection, Prompt, PromptVersion
 from apps.conversations.models import Attachment, Conversation
 from apps.inference.models import Endpoint
-from apps.knowledge.models import Chunk, Collection, Document, Embedding, EmbeddingIndex, Source
+from apps.knowledge.models import Chunk, Collection, Document, Embedding, EmbeddingIndex, Source, Upload
 from apps.tenants import keys, rights
 from apps.tenants.models import EndUser, Membership, Tenant, User
 from apps.tenants.scoping import tenant_scope
@@ -114,6 +117,13 @@ def make_source(*, tenant: Tenant, collection: Collection, **fields: Any) -> Sou
     number = next(_count)
     defaults = {"name": f"Source {number}", "kind": Source.Kind.SITE, "location": f"https://site-{number}.example/"}
     return Source.objects.create(**{"tenant": tenant, "collection": collection, **defaults, **fields})
+
+
+def make_upload(*, tenant: Tenant, collection: Collection, **fields: Any) -> Upload:
+    """Of which no byte has come."""
+    expires = timezone.now() + datetime.timedelta(hours=1)
+    defaults: dict[str, Any] = {"file_name": "guide.md", "size": 10, "promised": 10, "expires": expires}
+    return Upload.objects.create(**{"tenant": tenant, "collection": collection, **defaults, **fields})
 
 
 def make_passage(

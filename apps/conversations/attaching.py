@@ -28,7 +28,7 @@ from apps.conversations.models import Attached, Attachment, Conversation
 from apps.conversations.parties import conversation_of
 from apps.edge.errors import ServiceUnavailable
 from apps.inference import gateway
-from apps.knowledge import storage
+from apps.knowledge import reading, storage
 from apps.knowledge.metering import pages_of
 from apps.tenants import lookups
 from apps.tenants.models import Tenant
@@ -174,7 +174,7 @@ def _read(tenant: Tenant, content: File[bytes], media_type: str) -> Extracted:
         content.seek(0)
         shutil.copyfileobj(content, copy)
         copy.flush()
-        return extract(Path(copy.name), media_type, LIMITS)
+        return extract(Path(copy.name), media_type, LIMITS, recognition=reading.recognition())
 
 
 @contextmanager

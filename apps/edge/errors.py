@@ -20,6 +20,8 @@ from chatbot import errors
 
 log = structlog.get_logger(__name__)
 
+TUS_VERSION = "1.0.0"  # of the protocol of resumable uploads
+
 STATUS: dict[type[errors.ParleyError], int] = {
     errors.InvalidRequest: 400,
     errors.PromptTooLong: 400,
@@ -27,6 +29,7 @@ STATUS: dict[type[errors.ParleyError], int] = {
     errors.NotPermitted: 403,
     errors.NotFound: 404,
     errors.TurnInProgress: 409,
+    errors.OffsetConflict: 409,
     errors.PayloadTooLarge: 413,
     errors.UnsupportedType: 415,
     errors.IdempotencyConflict: 422,
@@ -65,7 +68,12 @@ class NotAcceptable(errors.ParleyError):
     default_message = "This address answers application/json, and text/event-stream where it streams."
 
 
-STATUS |= {ServiceUnavailable: 503, MethodNotAllowed: 405, NotAcceptable: 406}
+class VersionNotSupported(errors.ParleyError):
+    code = "version_not_supported"
+    default_message = f"Resumable uploads speak version {TUS_VERSION} of tus here, and no other."
+
+
+STATUS |= {ServiceUnavailable: 503, MethodNotAllowed: 405, NotAcceptable: 406, VersionNotSupported: 412}
 # What nginx obeys, by the name of a location in deploy/nginx/server.conf. Sent only where that nginx asks for it
 # (front_door): another one has no such location, and would make a 500 of it.
 ELSEWHERE = "X-Accel-Redirect"
@@ -104,6 +112,8 @@ def headers_of(error: errors.ParleyError) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if isinstance(error, errors.NotAuthenticated):
         headers["WWW-Authenticate"] = _CHALLENGE
+    if isinstance(error, VersionNotSupported):
+        headers["Tus-Version"] = TUS_VERSION
     if isinstance(error, ServiceUnavailable) and error.elsewhere:
         headers[ELSEWHERE] = "@elsewhere"
     return headers

@@ -21,8 +21,8 @@ from unfold.decorators import display
 
 from apps.inference.models import Endpoint
 from apps.knowledge import admin_layouts as admin_layouts  # noqa: PLC0414 - registers the layouts
+from apps.knowledge import admin_pieces, ingest
 from apps.knowledge import admin_sources as admin_sources  # noqa: PLC0414 - registers the sources
-from apps.knowledge import ingest
 from apps.knowledge.admin_index import index_page
 from apps.knowledge.admin_search import search_page
 from apps.knowledge.admin_status import is_finished, status_html
@@ -142,8 +142,12 @@ class CollectionAdmin(TenantAdmin):
         upload = self.admin_site.admin_view(csrf_exempt(enters_alone(partial(upload_page, self))))
         search = self.admin_site.admin_view(enters_alone(partial(search_page, self)))
         index = partial(index_page, self)
+        pieces = self.admin_site.admin_view(enters_alone(partial(admin_pieces.begin, self)))
+        piece = self.admin_site.admin_view(enters_alone(partial(admin_pieces.go_on, self)))
         own = [
             path("<uuid:object_id>/upload/", upload, name="knowledge_collection_upload"),
+            path("<uuid:object_id>/upload/pieces/", pieces, name="knowledge_collection_pieces"),
+            path("<uuid:object_id>/upload/pieces/<uuid:upload_id>/", piece, name="knowledge_collection_piece"),
             path("<uuid:object_id>/search/", search, name="knowledge_collection_search"),
             path("<uuid:object_id>/index/", self.admin_site.admin_view(index), name="knowledge_collection_index"),
         ]

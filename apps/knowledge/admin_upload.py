@@ -26,7 +26,6 @@ from apps.knowledge import ingest, sources, storage
 from apps.knowledge.admin_status import status_json
 from apps.knowledge.models import Collection, Document
 from apps.knowledge.queue import count_ahead
-from apps.knowledge.serializers import RefusalSerializer
 from apps.knowledge.several import Arrival, add_several, is_several
 from apps.tenants import audit
 from apps.tenants.admin_acting import acting_of, note
@@ -69,6 +68,7 @@ def _shown(admin: TenantAdmin, request: HttpRequest, collection: Any) -> HttpRes
         "title": f"Add documents to {collection.name}",
         "original": collection,
         "limit": settings.PARLEY_MAX_UPLOAD_BYTES,
+        "pieces_url": reverse("admin:knowledge_collection_pieces", args=[collection.pk]),
         "formats": FORMATS,
         "accept": ACCEPT,
         "documents_url": f"{documents}?collection__id__exact={collection.pk}",
@@ -94,20 +94,22 @@ def _add(request: HttpRequest, collection: Collection | None) -> HttpResponse:
         if isinstance(file, File) and is_several([file]):
             user = cast("User", request.user)  # admin_view lets nobody else in
             arrivals = add_several(collection.tenant, collection, [file], created_by=user)
-            return JsonResponse({"results": [_arrived(request, arrival) for arrival in arrivals]}, status=202)
+            return JsonResponse({"results": [arrived(request, arrival) for arrival in arrivals]}, status=202)
         document, created = _added(request, collection, file)
-        return JsonResponse(_told(request, document, created=created), status=202 if created else 200)
+        return JsonResponse(told(request, document, created=created), status=202 if created else 200)
     except ParleyError as error:
         return json_error(error)
 
 
-def _arrived(request: HttpRequest, arrival: Arrival) -> dict[str, Any]:
+def arrived(request: HttpRequest, arrival: Arrival) -> dict[str, Any]:
+    """What became of one file of several."""
     if arrival.document:
-        return {"name": arrival.name, **_told(request, arrival.document, created=arrival.added)}
-    return {"name": arrival.name, "message": RefusalSerializer(arrival.refusal).data["message"]}
+        return {"name": arrival.name, **told(request, arrival.document, created=arrival.added)}
+    return {"name": arrival.name, "message": arrival.refusal and arrival.refusal.sentence}
 
 
-def _told(request: HttpRequest, document: Document, *, created: bool) -> dict[str, Any]:
+def told(request: HttpRequest, document: Document, *, created: bool) -> dict[str, Any]:
+    """A document that came, which is entered in the audit log."""
     if created:
         audit.record(document, "document.added", audit.actor_of(request), document)
     url = reverse("admin:knowledge_document_change", args=[document.pk])

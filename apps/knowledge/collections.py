@@ -13,7 +13,7 @@ from django.utils.text import slugify
 
 from apps.inference.models import Endpoint
 from apps.knowledge import forgetting, storage
-from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex, SecondIndex
+from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex, SecondIndex, Upload
 from apps.tenants.models import Tenant, slug_validator
 from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, ModelUnavailable, NotFound
@@ -89,5 +89,8 @@ def delete_collection(tenant: Tenant, collection: Collection) -> None:
         SecondIndex.objects.for_tenant(tenant).filter(collection=collection).delete()
         documents: QuerySet[Document] = Document.objects.for_tenant(tenant).filter(collection=collection)
         forgetting.bury(tenant, documents.select_for_update().only("stored"))
+        uploads = Upload.objects.for_tenant(tenant).filter(collection=collection)
+        for parts in uploads.select_for_update().values_list("parts", flat=True):
+            forgetting.let_go(tenant, *parts)
         Chunk.objects.for_tenant(tenant).filter(collection=collection).discard()
         collection.delete()

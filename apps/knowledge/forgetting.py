@@ -31,10 +31,9 @@ def bury(tenant: Tenant, documents: Iterable[Document]) -> None:
     )
 
 
-def let_go(tenant: Tenant, stored: str) -> None:
+def let_go(tenant: Tenant, *stored: str) -> None:
     """In the transaction after which a row names these bytes no more, storage.in_turn()."""
-    if stored:
-        _after_commit(tenant, [Tombstone(tenant=tenant, stored=stored)])
+    _after_commit(tenant, [Tombstone(tenant=tenant, stored=name) for name in stored if name])
 
 
 def _after_commit(tenant: Tenant, tombstones: list[Tombstone]) -> None:

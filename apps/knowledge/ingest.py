@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -36,11 +36,13 @@ def add_document(
     language: str = "",
     created_by: User | None = None,
     origin: Mapping[str, Any] = UPLOADED,
+    fulfil: Callable[[], None] | None = None,
 ) -> tuple[Document, bool]:
     """Store a document and queue its ingestion; False with the one that has the same bytes already, retried if failed.
 
     name: the file's name, which tells its type; empty for a text without a file. language: one of LANGUAGES, or empty
-    to have it found out. origin: where the bytes come from.
+    to have it found out. origin: where the bytes come from. fulfil: of a document that counts as kept already; lets
+    that go in the transaction that counts anew.
     Raises UnsupportedType, PayloadTooLarge, StorageFull, InvalidRequest (with fields), NotFound for a lost collection,
     QuotaExceeded where the tenant may keep no more.
     """
@@ -52,11 +54,14 @@ def add_document(
         with suppress(NotFound):  # deleted at this moment, so what we hold is new
             retry_document(tenant, known)
             return known, False
-    with tenant_scope(tenant):  # before anything is stored
-        keeping.refuse_beyond(tenant, collection.pk, exactly=False, documents=1, bytes=measured.size)
+    if not fulfil:
+        with tenant_scope(tenant):  # before anything is stored
+            keeping.refuse_beyond(tenant, collection.pk, exactly=False, documents=1, bytes=measured.size)
     try:
         with storage.keeping(tenant, content, measured.sha256) as own, tenant_scope(tenant):
             storage.in_turn(tenant)
+            if fulfil:
+                fulfil()
             keeping.refuse_beyond(tenant, collection.pk, exactly=True, documents=1, bytes=measured.size)
             stored = storage.known_as(tenant, measured.sha256, own)
             document = Document.objects.create(

@@ -19,6 +19,7 @@ from apps.inference.models import Endpoint
 from apps.knowledge.layout_models import EFS, Layout
 from apps.knowledge.second_models import SecondIndex
 from apps.knowledge.source_models import Source, SourcePage, SourceRun
+from apps.knowledge.upload_models import Upload
 from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
 from chatbot import languages
@@ -41,6 +42,7 @@ __all__ = [
     "SourcePage",
     "SourceRun",
     "Tombstone",
+    "Upload",
 ]
 
 TITLE_CHARS = 300  # of a document, and of each heading above a passage

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import DatabaseError
 from django.utils import timezone
@@ -17,8 +18,14 @@ from apps.knowledge.models import Document
 from apps.tenants.scoping import unit
 from chatbot.errors import ExtractionFailed
 from chatbot.extraction import Extracted, extract
+from chatbot.recognition import Recognition
 
 TELL_EVERY = 1.0  # seconds
+
+
+def recognition() -> Recognition:
+    """What operators chose to recognise text by."""
+    return Recognition(settings.PARLEY_OCR_ENGINE, tuple(settings.PARLEY_OCR_LANGUAGES))
 
 
 class BytesGoneError(ExtractionFailed):
@@ -53,7 +60,7 @@ def _extract(document: Document, seen: _Seen) -> Extracted:
         with default_storage.open(document.stored) as source, tempfile.NamedTemporaryFile(prefix="parley-") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
-            return extract(Path(copy.name), document.media_type, tell=seen.tell)
+            return extract(Path(copy.name), document.media_type, tell=seen.tell, recognition=recognition())
     except FileNotFoundError as error:
         raise BytesGoneError from error
 

@@ -19,9 +19,10 @@ from apps.knowledge.models import (
     Document,
     EmbeddingIndex,
     SecondIndex,
+    Upload,
 )
 from apps.tenants.models import Tenant
-from chatbot.errors import InvalidRequest, ParleyError
+from chatbot.errors import InvalidRequest
 from chatbot.formats import LABELS
 from chatbot.languages import LANGUAGES
 
@@ -185,10 +186,7 @@ class RefusalSerializer(serializers.Serializer[Any]):
     """Why a file was not taken."""
 
     code = serializers.CharField()
-    message = serializers.SerializerMethodField()
-
-    def get_message(self, error: ParleyError) -> str:
-        return " ".join(error.fields.values()) if error.fields else error.message
+    message = serializers.CharField(source="sentence")
 
 
 class ArrivalSerializer(serializers.Serializer[Any]):
@@ -204,6 +202,33 @@ class ArrivalsSerializer(serializers.Serializer[Any]):
     """Of a request with several files or a ZIP."""
 
     results = ArrivalSerializer(many=True)
+
+
+class RememberedRefusalSerializer(serializers.Serializer[Any]):
+    """Why a file was not taken."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class OutcomeSerializer(serializers.Serializer[Any]):
+    """What became of a file of an upload that is whole."""
+
+    file_name = serializers.CharField()
+    added = serializers.BooleanField(help_text="False where the same bytes were there already, and where refused.")
+    document = serializers.UUIDField(allow_null=True)
+    refusal = RememberedRefusalSerializer(allow_null=True)
+
+
+class ResumableSerializer(serializers.ModelSerializer[Upload]):
+    """An upload in pieces, and how far it has come."""
+
+    collection = serializers.SlugRelatedField[Collection](slug_field="slug", read_only=True)
+    results = OutcomeSerializer(many=True, help_text="Empty until all bytes have come; of a ZIP one for each file.")
+
+    class Meta:
+        model = Upload
+        fields = ("id", "collection", "file_name", "title", "size", "offset", "results", "created", "expires")
 
 
 FILE = f"{', '.join(LABELS.values())}; in a multipart form. Several such parts, or a ZIP, are answered by a list."

@@ -139,13 +139,18 @@ def in_turn(tenant: Tenant) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(1431519562, hashtext(%s))", [str(tenant.pk)])
 
 
-def known_as(tenant: Tenant, sha256: str, stored: str) -> str:
-    """The name that a row is to have for bytes that were just stored: the one of the same bytes, where the tenant has
-    them already. Call it in_turn(). Raises ServiceUnavailable where they were stored so long ago that they may be
-    gone."""
+def claim(tenant: Tenant, stored: str) -> None:
+    """In the transaction in which a row names bytes that were just stored. Raises ServiceUnavailable where that was so
+    long ago that they may be gone."""
     good_until = timezone.now() + LAST_MINUTE
     if not Tombstone.objects.for_tenant(tenant).filter(stored=stored, created__gt=good_until).delete()[0]:
         raise ServiceUnavailable(retry_after=1)
+
+
+def known_as(tenant: Tenant, sha256: str, stored: str) -> str:
+    """The name that a row is to have for bytes that were just stored: the one of the same bytes, where the tenant has
+    them already. Call it in_turn(). Raises as claim() does."""
+    claim(tenant, stored)
     rows = Document.objects.for_tenant(tenant).filter(sha256=sha256).exclude(stored="")
     same: str | None = rows.values_list("stored", flat=True).first()
     return stored if same is None else same

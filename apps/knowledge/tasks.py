@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
-from apps.knowledge import forgetting, queue, waiting
+from apps.knowledge import forgetting, queue, uploads, waiting
 from apps.knowledge import ingest as documents
 
 
@@ -28,5 +28,6 @@ def resend_documents() -> None:
 
 @shared_task(name="knowledge.forget_deleted")
 def forget_deleted() -> None:
-    """Delete the bytes of deleted documents whose deletion was cut short."""
+    """Delete the bytes of deleted documents whose deletion was cut short, and uploads that nobody goes on with."""
+    uploads.forget_expired()
     forgetting.forget_all()

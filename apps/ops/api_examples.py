@@ -222,6 +222,19 @@ KNOWLEDGE_SOURCE = {
     "created": "2026-03-31T18:58:04.806111Z",
 }
 
+RESUMABLE = {
+    "id": "6b0c3f2e-2f4b-4c7e-9a35-0b7d5a1f4c18",
+    "collection": "manuals",
+    "file_name": "pump.pdf",
+    "title": "",
+    "size": 482113,
+    "offset": 0,
+    "results": [],
+    "created": "2026-03-02T08:20:11.120417Z",
+    "expires": "2026-03-03T08:20:11.120417Z",
+}
+OUTCOME = {"file_name": "pump.pdf", "added": True, "document": DOCUMENT["id"], "refusal": None}
+
 # By the component that describes the body; each example has a name.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Assistant": {"guide": ASSISTANT},
@@ -236,6 +249,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "text": "# Opening hours\n\nMonday to Friday, 8 to 17.",
         }
     },
+    "Resumable": {"begun": RESUMABLE, "whole": {**RESUMABLE, "offset": 482113, "results": [OUTCOME]}},
     "ReplaceRequest": {"text": {"text": "# Opening hours\n\nMonday to Saturday, 8 to 17."}},
     "KnowledgeSource": {"docs": KNOWLEDGE_SOURCE},
     "SourceCreationRequest": {

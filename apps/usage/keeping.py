@@ -1,4 +1,5 @@
-"""How much a tenant keeps: its documents, and their bytes and those of attachments. PostgreSQL counts, under a lock
+"""How much a tenant keeps: its documents, their bytes and those of attachments, and uploads that are not whole yet, as
+what they are to become. PostgreSQL counts, under a lock
 where it has to be exact."""
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ class Kept:
 
 def kept(tenant: Tenant, collection_id: uuid.UUID | None = None) -> Kept:
     """What the tenant keeps, or one collection of it. Call it in the tenant's scope."""
-    rows = _documents(tenant)
+    rows, uploads = _documents(tenant), _rows("knowledge.Upload", tenant).filter(promised__gt=0)
     if collection_id:
-        rows = rows.filter(collection=collection_id)
+        rows, uploads = rows.filter(collection=collection_id), uploads.filter(collection=collection_id)
     found = rows.aggregate(documents=Count("pk"), bytes=Sum("size", default=0))
+    coming = uploads.aggregate(documents=Count("pk"), bytes=Sum("promised", default=0))
     attached = 0 if collection_id else _attachments(tenant).aggregate(bytes=Sum("kept", default=0))["bytes"]
-    return Kept(found["documents"], int(found["bytes"] + attached))
+    return Kept(found["documents"] + coming["documents"], int(found["bytes"] + coming["bytes"] + attached))
 
 
 def refuse_beyond(

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 
 from kreuzberg import ExtractionConfig, KreuzbergError, extract_bytes_sync
 
-from chatbot import formats, markdown
+from chatbot import charsets, formats, markdown
 from chatbot.readers import Pages, Unreadable, worthy_title
 
 _CONFIG = ExtractionConfig(
@@ -48,7 +48,7 @@ _FENCE = re.compile(r"\s*(?:[-*+>]\s+)*(`{3,}|~{3,})")
 def read(data: bytes) -> tuple[Pages, str | None]:
     head = data[:_HEAD_BYTES]
     declared = _CHARSET.search(head) or _XML_CHARSET.search(head)
-    text, title = convert(formats.decoded(data, declared[1].decode() if declared else ""))
+    text, title = convert(charsets.decoded(data, declared[1].decode() if declared else ""))
     return [(None, text)], title
 
 

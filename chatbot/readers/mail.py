@@ -7,7 +7,7 @@ from email.errors import MessageError
 from email.message import EmailMessage
 from email.parser import BytesParser
 
-from chatbot import formats, markdown
+from chatbot import charsets, formats, markdown
 from chatbot.readers import Pages, Unreadable, hypertext
 
 _HEADERS = ("Subject", "From", "To", "Cc", "Date")
@@ -49,8 +49,8 @@ def _body(message: EmailMessage) -> str:
 
 
 def _decoded(content: bytes, charset: str) -> str:
-    known = formats.known_charset(charset)
-    return content.decode(known, "replace") if known else formats.decoded(content)
+    known = charsets.known_charset(charset)
+    return content.decode(known, "replace") if known else charsets.decoded(content)
 
 
 def _name(part: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -16,13 +17,16 @@ from typing import Any
 from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_bytes_sync
 
 from chatbot import markdown
-from chatbot.readers import Pages, Unreadable, worthy_title
+from chatbot.readers import Pages, Unreadable, portions, worthy_title
 from chatbot.readers.furniture import is_contents, key, label_offset, without_furniture
+from chatbot.readers.leftward import Restore, is_leftward, restorers
 
 # Structure takes 10 to 15 ms a page, text 4: beyond this many pages a document goes without headings rather than
 # beyond the time it is given.
 STRUCTURED_PAGES = 1000
 
+_PAGED = PageConfig(extract_pages=True)
+_PLAIN = ExtractionConfig(use_cache=False, pages=_PAGED)
 _LARGER = 1.08  # times the body's type size; headings differ by a tenth or more, measuring errors stay below
 _LEADING = 1.2  # distance of lines, in type sizes; the usual one, and that of headings
 _LEADINGS = [_LEADING, *(1 + step / 20 for step in range(21))]  # of the body's text
@@ -53,10 +57,9 @@ class _Heading:
 
 def warm_up() -> None:
     """Load the native PDF library, which kreuzberg unpacks on first use: afterwards no file needs to be written."""
-    try:
+    with suppress(Unreadable):
         _parsed(b"%PDF-1.4", ExtractionConfig(use_cache=False))
-    except Unreadable:
-        return
+    portions.warm_up()
 
 
 def read(data: bytes, tell: Callable[[int, int], None]) -> tuple[Pages, str | None]:
@@ -64,17 +67,16 @@ def read(data: bytes, tell: Callable[[int, int], None]) -> tuple[Pages, str | No
 
     Raises Unreadable.
     """
-    paged = PageConfig(extract_pages=True)
-    plain = _parsed(data, ExtractionConfig(use_cache=False, pages=paged))
-    pages = {page["page_number"]: _lines(page["content"]) for page in plain.pages}
-    tell(0, len(pages))
+    pages, title = _plain(data, tell)
+    restore = restorers(data, (number for number, lines in pages.items() if any(map(is_leftward, lines))))
+    pages |= {number: [*map(restored, pages[number])] for number, restored in restore.items()}
     scanned = {number for number, lines in pages.items() if not lines}
     headings: list[_Heading] = []
     if len(scanned) < len(pages) <= STRUCTURED_PAGES:
         structured = ExtractionConfig(
-            use_cache=False, pages=paged, output_format="markdown", include_document_structure=True
+            use_cache=False, pages=_PAGED, output_format="markdown", include_document_structure=True
         )
-        headings = list(_headings(_parsed(data, structured).document["nodes"], label_offset(pages)))
+        headings = list(_headings(_restored(_parsed(data, structured).document["nodes"], restore), label_offset(pages)))
     by_page: dict[int, list[_Heading]] = {number: [] for number in pages}
     for heading in headings:
         by_page.setdefault(heading.page, []).append(heading)
@@ -85,8 +87,33 @@ def read(data: bytes, tell: Callable[[int, int], None]) -> tuple[Pages, str | No
     marked = [(number, _markdown(lines)) for number, lines in _marked_pages(pages, by_page)]
     return (
         [(number, content) for number, content in marked if content or number in scanned],
-        worthy_title(plain.metadata.get("title")),
+        worthy_title(title),
     )
+
+
+def _plain(data: bytes, tell: Callable[[int, int], None]) -> tuple[dict[int, list[str]], object]:
+    """The lines of each page by its number, and the title that the document gives itself."""
+    with suppress(portions.Indivisible):
+        title, total = portions.about(data)
+        pages: dict[int, list[str]] = {}
+        for before, portion in portions.of(data):
+            tell(_with_text(pages), total)
+            pages |= _lines_of(_parsed(portion, _PLAIN), before)
+        tell(_with_text(pages), total)
+        return pages, title
+    plain = _parsed(data, _PLAIN)
+    pages = _lines_of(plain, 0)
+    tell(_with_text(pages), len(pages))
+    return pages, plain.metadata.get("title")
+
+
+def _with_text(pages: dict[int, list[str]]) -> int:
+    """How many are read; the others are yet to be looked at as pictures."""
+    return sum(map(bool, pages.values()))
+
+
+def _lines_of(plain: Any, before: int) -> dict[int, list[str]]:
+    return {before + page["page_number"]: _lines(page["content"]) for page in plain.pages}
 
 
 def _parsed(data: bytes, config: ExtractionConfig) -> Any:
@@ -148,6 +175,13 @@ def _height(node: dict[str, Any]) -> float:
 
 def _breaks(text: str) -> int:
     return text.strip().count("\n")
+
+
+def _restored(nodes: Sequence[dict[str, Any]], restore: dict[int, Restore]) -> Sequence[dict[str, Any]]:
+    for node in nodes:
+        if (restored := restore.get(node.get("page", 0))) and "text" in node["content"]:
+            node["content"]["text"] = "\n".join(map(restored, node["content"]["text"].split("\n")))
+    return nodes
 
 
 def _body_size(nodes: Sequence[dict[str, Any]]) -> float:

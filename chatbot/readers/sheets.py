@@ -11,7 +11,7 @@ from itertools import islice
 
 from kreuzberg import ExtractionConfig, KreuzbergError, extract_bytes_sync
 
-from chatbot import formats, markdown
+from chatbot import charsets, formats, markdown
 from chatbot.readers import Pages, Unreadable, archive, office
 
 # A table is written with its head, which the passages cut from it repeat. Where head and row would fill a passage by
@@ -61,12 +61,12 @@ def _hidden(parts: dict[str, bytes]) -> Iterator[str]:
 
 
 def read_csv(data: bytes) -> tuple[Pages, str | None]:
-    text = formats.decoded(data).replace("\x00", "")
+    text = charsets.decoded(data).replace("\x00", "")
     return [(None, tabulated(_rows(text, _delimiter(text))))], None
 
 
 def read_tsv(data: bytes) -> tuple[Pages, str | None]:
-    return [(None, tabulated(_rows(formats.decoded(data).replace("\x00", ""), "\t")))], None
+    return [(None, tabulated(_rows(charsets.decoded(data).replace("\x00", ""), "\t")))], None
 
 
 def _rows(text: str, delimiter: str) -> Iterator[list[str]]:

@@ -17,7 +17,7 @@ from apps.conversations.consumers import ChatConsumer
 from apps.conversations.models import Attachment, Conversation, Turn
 from apps.knowledge.crawl.running import run_slice
 from apps.knowledge.ingest import ingest
-from apps.knowledge.models import Chunk, Collection, Document, SecondIndex, Source, SourceRun
+from apps.knowledge.models import Chunk, Collection, Document, SecondIndex, Source, SourceRun, Upload
 from apps.knowledge.second.building import run_slice as build_slice
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
@@ -68,6 +68,9 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "api/v1/sources/<uuid:source_id>/run": [("POST", "sources/{source}/run", "")],
     "api/v1/sources/<uuid:source_id>/stop": [("POST", "sources/{source}/stop", "")],
     "api/v1/sources/<uuid:source_id>/runs": [("GET", "sources/{source}/runs", "")],
+    # The collection stands in a header: test_uploads.py
+    "api/v1/uploads": [],
+    "api/v1/uploads/<uuid:upload_id>": [(method, "uploads/{upload}", "") for method in ("GET", "PATCH", "DELETE")],
     "api/v1/search": [("POST", "search", '{"collection": "{collection}", "query": "pump"}')],
     "api/v1/conversations": [("POST", "conversations", '{"assistant": "{assistant}"}')],
     "api/v1/conversations/<uuid:conversation_id>": [
@@ -142,17 +145,19 @@ def ids_of(world: World) -> dict[str, str]:
         "message": str(turn.question_id),
         "attachment": str(factories.make_attachment(conversation=world.conversation).pk),
         "source": str(Source.objects.for_tenant(world.tenant).get().pk),
+        "upload": str(Upload.objects.for_tenant(world.tenant).get().pk),
         "webhook": str(Webhook.objects.for_tenant(world.tenant).get().pk),
     }
 
 
-def a_source_and_index(world: World) -> None:
+def more_rows(world: World) -> None:
     document = Document.objects.for_tenant(world.tenant).select_related("collection").get()
     source = factories.make_source(tenant=world.tenant, collection=document.collection)
     SourceRun.objects.create(tenant=world.tenant, source=source)
     SecondIndex.objects.create(
         tenant=world.tenant, collection=document.collection, index=factories.make_index(tenant=world.tenant)
     )
+    factories.make_upload(tenant=world.tenant, collection=document.collection)
 
 
 def filled(text: str, ids: dict[str, str]) -> str:
@@ -167,7 +172,7 @@ def filled_out(text: str, ids: dict[str, str]) -> str:
 @pytest.fixture
 async def asked(world: World) -> dict[str, str]:
     """Ids of acme's rows, its turn still running."""
-    await platform_unit(a_source_and_index, world)
+    await platform_unit(more_rows, world)
     await platform_unit(register, world.tenant, name="x", url="https://r.example/", events=[Event.DOCUMENT_READY])
     world.script(*["word "] * 50, delay=0.05)
     socket = Socket(Authorization=f"Bearer {world.key}")

@@ -86,6 +86,7 @@ async def test_no_route_answers_without_credentials(database: None, route: str) 
         "<uuid:attachment_id>",
         "<uuid:webhook_id>",
         "<uuid:source_id>",
+        "<uuid:upload_id>",
     ):
         path = path.replace(kind, str(uuid.uuid4()))
     for kind in ("<str:key>", "<str:tenant>", "<str:assistant>", "<path:model>", "<path:rest>"):

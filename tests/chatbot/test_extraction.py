@@ -17,6 +17,7 @@ from chatbot.chunking import split
 from chatbot.errors import ExtractionFailed
 from chatbot.extraction import Extracted, Page, extract
 from chatbot.formats import MARKDOWN, PDF, TEXT
+from chatbot.readers import pdf
 from chatbot.supervising import Limits, TooLarge, supervise
 from tests.environment import ROOT
 
@@ -353,3 +354,24 @@ def test_the_child_gives_up_its_rights_before_it_reads() -> None:
     with Path(os.devnull).open("rb") as nothing:
         said = supervise([sys.executable, "-c", program], nothing, Limits(), "/nonexistent")
     assert said.decode().strip() == "65534 65534 [] (0, 0) ['1'] 9"
+
+
+def test_a_long_pdf_tells_how_far_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    told: list[tuple[int, int]] = []
+    canvas: Any = Canvas(str(path))  # type: ignore[no-untyped-call]
+    canvas.setTitle("Log of pumps")
+    for number in range(1, 131):
+        canvas.drawString(72, 700, f"Pump {number} was looked at.")
+        canvas.showPage()
+    canvas.save()
+    extracted = extract(path, PDF, tell=lambda done, total: told.append((done, total)))
+    # What comes at once is told as one, as far as it has come.
+    assert told == sorted(told)
+    assert set(told) <= {(0, 130), (50, 130), (100, 130), (130, 130)}
+    assert told[-1] == (130, 130)
+    assert extracted.title == "Log of pumps"
+    assert extracted.pages == [Page(n, f"Pump {n} was looked at.") for n in range(1, 131)]
+    told.clear()
+    pdf.read(path.read_bytes(), lambda done, total: told.append((done, total)))
+    assert told == [(0, 130), (50, 130), (100, 130), (130, 130)]

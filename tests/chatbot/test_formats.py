@@ -24,10 +24,8 @@ from chatbot.formats import (
     TEXT,
     TSV,
     XLSX,
-    decoded,
     detect,
     guess_suffix,
-    known_charset,
 )
 from chatbot.readers import archive
 
@@ -172,22 +170,3 @@ def test_detect_knows_or_refuses(name: str, content: bytes) -> None:
 )
 def test_what_a_server_sent(name: str, media_type: str, content: bytes, suffix: str) -> None:
     assert guess_suffix(name, media_type, io.BytesIO(content)) == suffix
-
-
-@pytest.mark.parametrize(
-    ("data", "declared", "text"),
-    [
-        ("Grüße".encode(), "latin-1", "Grüße"),  # what is valid UTF-8 is no accident
-        ("“Grüße”".encode("cp1252"), "ISO-8859-1", "“Grüße”"),
-        ("Привет".encode("koi8-r"), "koi8-r", "Привет"),
-        ("“Grüße”".encode("cp1252"), "no such thing", "“Grüße”"),
-        ("Grüße".encode("utf-16"), "utf-8", "Grüße"),
-    ],
-)
-def test_encodings(data: bytes, declared: str, text: str) -> None:
-    assert decoded(data, declared) == text
-
-
-@pytest.mark.parametrize("name", ["", "zip", "rot13", "hex", "idna", "undefined", "unicode_escape", "x\0y", "\ud800"])
-def test_what_is_no_encoding_of_text(name: str) -> None:
-    assert known_charset(name) == ""

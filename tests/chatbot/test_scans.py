@@ -6,6 +6,7 @@ import io
 import struct
 import sys
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from PIL import Image, ImageDraw, ImageFont
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
+from chatbot import extraction, recognition
 from chatbot.errors import ExtractionFailed
-from chatbot.extraction import Page, extract
+from chatbot.extraction import NoTextFound, Page
 from chatbot.formats import JPEG, PDF, PNG, TIFF, WEBP
+from chatbot.recognition import RAPIDOCR, TESSERACT, Recognition
 from chatbot.supervising import Limits, TooLarge
 
+extract = partial(extraction.extract, recognition=Recognition(RAPIDOCR))  # whatever else is installed
 GERMAN = "Die größere Pumpe jährlich prüfen."
 new_canvas: Any = Canvas
 reader: Any = ImageReader
@@ -62,7 +66,7 @@ def test_pages_are_told_as_they_are_read(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     path = scan(tmp_path / "file", [picture("One."), "Text.", picture("Three.")])
     assert len(extract(path, PDF, tell=lambda done, total: told.append((done, total))).pages) == 3
-    assert told[0] == (0, 3)
+    assert told[0] == (1, 3)
     assert told[-1] == (3, 3)
     assert told == sorted(told)
 
@@ -143,14 +147,56 @@ class TestWithoutRecognition:
     @pytest.fixture(autouse=True)
     def missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "rapidocr", None)
+        monkeypatch.setattr(recognition, "tesseract_library", lambda: None)
 
     def test_an_image_says_what_it_needs(self, tmp_path: Path) -> None:
         with pytest.raises(ExtractionFailed, match="not installed"):
-            extract(saved(tmp_path / "file", picture(GERMAN), "PNG"), PNG)
+            extraction.extract(saved(tmp_path / "file", picture(GERMAN), "PNG"), PNG)
 
     def test_a_scan_says_what_it_needs(self, tmp_path: Path) -> None:
         with pytest.raises(ExtractionFailed, match="not installed"):
-            extract(scan(tmp_path / "file", [picture(GERMAN)]), PDF)
+            extraction.extract(scan(tmp_path / "file", [picture(GERMAN)]), PDF)
 
     def test_a_mixed_pdf_keeps_its_text(self, tmp_path: Path) -> None:
-        assert extract(scan(tmp_path / "file", ["Typed.", picture(GERMAN)]), PDF).pages == [Page(1, "Typed.")]
+        mixed = scan(tmp_path / "file", ["Typed.", picture(GERMAN)])
+        assert extraction.extract(mixed, PDF).pages == [Page(1, "Typed.")]
+
+
+needs_tesseract = pytest.mark.skipif(
+    not recognition.tesseract_library(), reason="Tesseract is not installed: apt-get install tesseract-ocr"
+)
+
+
+@needs_tesseract
+class TestByTesseract:
+    """The same within the same walls; English is what every installation knows."""
+
+    def test_it_is_taken_where_it_is_installed(self) -> None:
+        assert Recognition().found() == TESSERACT
+        assert Recognition(RAPIDOCR).found() == RAPIDOCR
+
+    def test_images_and_scans_are_read(self, tmp_path: Path) -> None:
+        path = saved(tmp_path / "file", picture("Replace the seal.", "Close valve 27."), "PNG")
+        read = extraction.extract(path, PNG, recognition=Recognition(TESSERACT, ("eng",)))
+        assert read.pages == [Page(1, "Replace the seal.\nClose valve 27.")]
+        told: list[tuple[int, int]] = []
+        mixed = scan(tmp_path / "mixed", ["Typed.", picture("Close valve 27.")])
+        read = extraction.extract(mixed, PDF, tell=lambda done, total: told.append((done, total)))
+        assert read.pages == [Page(1, "Typed."), Page(2, "Close valve 27.")]
+        assert told[-1] == (2, 2)
+
+    def test_a_picture_of_nothing_is_empty(self, tmp_path: Path) -> None:
+        with pytest.raises(NoTextFound):
+            extraction.extract(saved(tmp_path / "file", picture(), "PNG"), PNG)
+
+    def test_its_time_and_memory_are_watched(self, tmp_path: Path) -> None:
+        path = scan(tmp_path / "file", [picture(*["Close valve 27."] * 7)] * 60)
+        with pytest.raises(TooLarge, match="longer than"):
+            extraction.extract(path, PDF, Limits(seconds=2, scan_seconds=0.01))
+        with pytest.raises(TooLarge, match="more than 60 MB"):
+            extraction.extract(path, PDF, Limits(memory_mb=60, scan_memory_mb=60))
+
+    def test_a_language_that_is_not_installed_is_named(self, tmp_path: Path) -> None:
+        path = saved(tmp_path / "file", picture("Text"), "PNG")
+        with pytest.raises(ExtractionFailed, match="xyz"):
+            extraction.extract(path, PNG, recognition=Recognition(TESSERACT, ("xyz",)))

@@ -6,6 +6,7 @@ what the schema forbids must be refused, and what it allows accepted.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -82,6 +83,8 @@ def ids_of(address: str, key: str) -> dict[str, str]:
         text = {"collection": collection["slug"], "title": "Pump", "text": "Prime the pump."}
         document = http.post("/documents", json=text).raise_for_status().json()
         site = {"collection": collection["slug"], "kind": "site", "location": "https://site.example/"}
+        where = base64.b64encode(collection["slug"].encode()).decode()
+        announced = {"Upload-Length": "10", "Upload-Metadata": f"collection {where},filename eC5tZA=="}
         hook = {"name": "x", "url": "https://r.example/", "events": ["turn.finished"]}
         return {
             "conversation_id": conversation,
@@ -90,6 +93,7 @@ def ids_of(address: str, key: str) -> dict[str, str]:
             "key": collection["id"],
             "document_id": document["id"],
             "source_id": http.post("/sources", json=site).raise_for_status().json()["id"],
+            "upload_id": http.post("/uploads", headers=announced).raise_for_status().json()["id"],
             "webhook_id": http.post("/webhooks", json=hook).raise_for_status().json()["id"],
         }
 
@@ -99,6 +103,6 @@ def ids_still_there(address: str, key: str, ids: dict[str, str]) -> bool:
     with httpx.Client(base_url=f"{address}/api/v1", headers={"Authorization": f"Bearer {key}"}, timeout=30) as http:
         found = [
             http.get("/" + path.format(**ids)).status_code
-            for path in (*paths, "webhooks/{webhook_id}", "sources/{source_id}")
+            for path in (*paths, "webhooks/{webhook_id}", "sources/{source_id}", "uploads/{upload_id}")
         ]
-    return found == [200] * 6
+    return found == [200] * 7

@@ -21,9 +21,10 @@ from apps.knowledge.crawl.manners import Manners
 from apps.knowledge.models import Source, SourcePage, SourceRun
 from apps.tenants.scoping import unit
 from chatbot import links, sitemaps
+from chatbot.charsets import decoded
 from chatbot.errors import ExtractionFailed, UnsupportedType
 from chatbot.fetching import MAX_REDIRECTS, Fetched, FetchFailed, Moved, read, visit
-from chatbot.formats import HTML, SUFFIXES, decoded
+from chatbot.formats import HTML, SUFFIXES
 
 T = TypeVar("T")
 GONE = {404, 410}

@@ -12,7 +12,7 @@ from apps.tenants.row_security import DefinerFunction
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("knowledge", "0025_hybrid_by_language"), ("usage", "0014_shares")]
+    dependencies = [("knowledge", "0028_uploads"), ("usage", "0014_shares")]
 
     operations = [
         AddIndexConcurrently(

@@ -4,6 +4,7 @@
 (() => {
   const POLL_MS = 1500;
   const AT_ONCE = 2;
+  const PIECES_FROM = 8 * 1024 * 1024; // bytes; a smaller file is soon sent again
   const SESSION_ENDED = "Your session has ended. Log in again in another tab, then retry.";
 
   // --- Live status: every element with data-unfinished is asked for, in one request ---
@@ -80,6 +81,19 @@
     });
   }
 
+  // The same for a large file.
+  async function sendLarge(form, item, file) {
+    const bar = item.querySelector(".p-progress > span");
+    const words = item.querySelector(".p-status p");
+    const tell = (bytes, broken) => {
+      if (broken) { words.textContent = "The connection broke. It goes on as soon as it is back."; return; }
+      bar.style.width = `${Math.round(100 * bytes / file.size)}%`;
+      words.textContent = bytes < file.size ? `Uploading: ${size(bytes)} of ${size(file.size)}` : "Checking…";
+    };
+    const token = form.elements.csrfmiddlewaretoken.value;
+    return arrived(item, SAME_BYTES, await window.sendInPieces(form.dataset.piecesAddress, token, file, tell));
+  }
+
   // Whether the server took it.
   function arrived(item, known, request) {
     let body;
@@ -154,7 +168,8 @@
       while (running < AT_ONCE && queue.length) {
         const [item, file] = queue.shift();
         running += 1;
-        send(form, item, { file }, SAME_BYTES).finally(() => { running -= 1; next(); });
+        const sent = file.size > PIECES_FROM ? sendLarge(form, item, file) : send(form, item, { file }, SAME_BYTES);
+        sent.finally(() => { running -= 1; next(); });
       }
     };
     const enqueue = (files) => {

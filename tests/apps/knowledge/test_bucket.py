@@ -16,11 +16,13 @@ from django.urls import reverse
 from moto.server import ThreadedMotoServer
 
 from apps.edge.errors import ServiceUnavailable
+from apps.knowledge import uploads
 from apps.knowledge.ingest import add_document, delete_document, replace_document
 from apps.knowledge.models import Collection, Document
 from apps.knowledge.several import add_several
 from apps.ops import doctor
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
 from chatbot.errors import StorageFull
 from config import storage
 from local.home import free_port
@@ -69,6 +71,21 @@ def test_a_document_is_kept_read_replaced_and_deleted(acme: Tenant, manuals: Col
     assert second != name
     delete_document(acme, document)
     assert names(bucket) == []
+
+
+def test_a_file_comes_in_pieces_and_goes_on(acme: Tenant, manuals: Collection, bucket: Any) -> None:
+    content = manual(3)
+    with tenant_scope(acme):
+        upload = uploads.begin(acme, manuals, name="manual.md", size=len(content))
+    for begin in (0, 500, 1000):
+        with tenant_scope(acme):
+            upload = uploads.find_upload(acme, upload.pk)
+        end = begin + 500 if begin < 1000 else len(content)
+        uploads.append(acme, upload, begin, ContentFile(content[begin:end]))
+        assert len(names(bucket)) == (begin + 500) // 500 if end < len(content) else 1
+    [name] = names(bucket)
+    assert bucket.Object(name).get()["Body"].read() == content
+    assert Document.objects.get().stored in name
 
 
 def test_the_doctor_tries_the_bucket_and_leaves_nothing_there(bucket: Any) -> None:
