@@ -228,7 +228,18 @@ class ResumableSerializer(serializers.ModelSerializer[Upload]):
 
     class Meta:
         model = Upload
-        fields = ("id", "collection", "file_name", "title", "size", "offset", "results", "created", "expires")
+        fields = (
+            "id",
+            "collection",
+            "file_name",
+            "title",
+            "language",
+            "size",
+            "offset",
+            "results",
+            "created",
+            "expires",
+        )
 
 
 FILE = f"{', '.join(LABELS.values())}; in a multipart form. Several such parts, or a ZIP, are answered by a list."

@@ -41,6 +41,7 @@ def begun(request: HttpRequest, tenant: Tenant, collection: Collection, user: Us
         name=said.get("filename", ""),
         size=_number(request, "Upload-Length"),
         title=said.get("title", ""),
+        language=said.get("language", ""),
         sha256=said.get("sha256", ""),
         created_by=user,
     )

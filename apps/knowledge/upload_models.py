@@ -21,6 +21,7 @@ class Upload(TenantOwned):
     collection = models.ForeignKey("knowledge.Collection", on_delete=models.CASCADE, related_name="+")
     file_name = models.CharField(max_length=255)
     title = models.CharField(max_length=300, blank=True)
+    language = models.CharField(max_length=10, blank=True, default="", help_text="As somebody said it is in.")
     size = models.PositiveBigIntegerField(help_text="Bytes")
     sha256 = models.CharField(max_length=64, blank=True)
     offset = models.PositiveBigIntegerField(default=0)

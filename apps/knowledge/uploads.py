@@ -41,6 +41,7 @@ from chatbot.errors import (
     UnsupportedType,
 )
 from chatbot.formats import media_type_of
+from chatbot.languages import LANGUAGES
 
 log = structlog.get_logger(__name__)
 
@@ -57,11 +58,12 @@ def begin(
     name: str,
     size: int,
     title: str = "",
+    language: str = "",
     sha256: str = "",
     created_by: User | None = None,
 ) -> Upload:
     """An upload without a byte yet, which counts as kept from now on. sha256: in hex, of the whole file; empty if not
-    known. Call it in the tenant's scope.
+    known. language: as in ingest.add_document(). Call it in the tenant's scope.
 
     Raises InvalidRequest (with fields), UnsupportedType, PayloadTooLarge, and QuotaExceeded where the tenant may keep
     no more.
@@ -71,6 +73,8 @@ def begin(
         media_type_of(name)
     elif title:
         raise InvalidRequest(fields={"title": "Several files cannot have one title. Leave it out."})
+    if language not in ("", *LANGUAGES):
+        raise InvalidRequest(fields={"language": f"Use one of {', '.join(LANGUAGES)}, or leave it out."})
     if not size:
         raise InvalidRequest(fields={"file": "The file is empty."})
     if size > settings.PARLEY_MAX_UPLOAD_BYTES:
@@ -85,6 +89,7 @@ def begin(
         collection=collection,
         file_name=name,
         title=title,
+        language=language,
         size=size,
         promised=size,
         sha256=sha256,
@@ -197,7 +202,7 @@ def _become_documents(tenant: Tenant, upload: Upload, whole: File[bytes]) -> lis
         # What it unpacks to is counted instead of the archive.
         with tenant_scope(tenant):
             _rows(tenant, upload.pk).update(promised=0)
-        arrivals = add_several(tenant, collection, [whole], created_by=user)
+        arrivals = add_several(tenant, collection, [whole], language=upload.language, created_by=user)
         with tenant_scope(tenant):
             _finish(tenant, upload)
     else:
@@ -207,6 +212,7 @@ def _become_documents(tenant: Tenant, upload: Upload, whole: File[bytes]) -> lis
             name=upload.file_name,
             content=whole,
             title=upload.title,
+            language=upload.language,
             created_by=user,
             fulfil=partial(_finish, tenant, upload),
         )

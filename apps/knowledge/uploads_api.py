@@ -52,7 +52,7 @@ class Uploads(TenantView):
             _header(
                 "Upload-Metadata",
                 "Pairs of a name and a value in base64, separated by commas: `collection` (slug or id), `filename`,"
-                " and optionally `title` and `sha256` (of the whole file, in hex).",
+                " and optionally `title`, `language` and `sha256` (of the whole file, in hex).",
             ),
             _RESUMABLE,
         ],

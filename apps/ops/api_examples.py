@@ -18,7 +18,18 @@ COLLECTION = {
     "description": "What comes with the pumps.",
     "fields": ["series"],
     "documents": 12,
+    "index": {"model": "bge-small-en-v1.5", "dimension": 384},
+    "second_index": None,
     "created": "2026-03-02T08:15:30.120417Z",
+}
+BUILDING = {
+    "model": "bge-m3",
+    "dimension": 1024,
+    "state": "building",
+    "switched": False,
+    "progress": {"done": 2400, "total": 5100},
+    "failure": None,
+    "created": "2026-05-11T18:02:14.120417Z",
 }
 DOCUMENT = {
     "id": "973bef4d-bd01-4a0f-9c36-a3c97faafc71",
@@ -227,6 +238,7 @@ RESUMABLE = {
     "collection": "manuals",
     "file_name": "pump.pdf",
     "title": "",
+    "language": "",
     "size": 482113,
     "offset": 0,
     "results": [],
@@ -238,7 +250,8 @@ OUTCOME = {"file_name": "pump.pdf", "added": True, "document": DOCUMENT["id"], "
 # By the component that describes the body; each example has a name.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Assistant": {"guide": ASSISTANT},
-    "Collection": {"manuals": COLLECTION},
+    "Collection": {"manuals": COLLECTION, "changing its model": {**COLLECTION, "second_index": BUILDING}},
+    "SecondIndexBuildRequest": {"multilingual": {"model": "bge-m3"}},
     "CollectionRequest": {"manuals": {"name": "Manuals", "description": "What comes with the pumps."}},
     "PatchedCollectionChangeRequest": {"rename": {"name": "Manuals of all pumps"}},
     "Document": {"queued": DOCUMENT, "ready": READY, "failed": FAILED},

@@ -25,6 +25,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('file_name', models.CharField(max_length=255)),
                 ('title', models.CharField(blank=True, max_length=300)),
+                ('language', models.CharField(blank=True, default='', help_text='As somebody said it is in.', max_length=10)),
                 ('size', models.PositiveBigIntegerField(help_text='Bytes')),
                 ('sha256', models.CharField(blank=True, max_length=64)),
                 ('offset', models.PositiveBigIntegerField(default=0)),

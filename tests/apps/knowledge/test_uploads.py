@@ -85,11 +85,12 @@ def kept(tenant: Tenant) -> keeping.Kept:
 
 
 def test_a_file_in_pieces_is_the_document_that_it_is_in_one(acme: Tenant, client: Client) -> None:
-    where = begun(client, len(FILE), title="Pumps", sha256=hashlib.sha256(FILE).hexdigest())
+    where = begun(client, len(FILE), title="Pumps", language="de", sha256=hashlib.sha256(FILE).hexdigest())
     last = sent(client, where, FILE)
     assert (last.status_code, last["Upload-Offset"], last["Tus-Resumable"]) == (204, str(len(FILE)), "1.0.0")
     document = Document.objects.get()
     assert (document.title, document.file_name, document.size) == ("Pumps", "pump.md", len(FILE))
+    assert document.language == "de"
     assert [path.read_bytes() for path in stored_files()] == [FILE]
     told = client.get(where).json()
     assert told["offset"] == told["size"] == len(FILE)
@@ -296,6 +297,7 @@ def test_what_cannot_be_begun(client: Client, settings: Any) -> None:
         assert refused(begin(client, 10, name), 415)["code"] == "unsupported_type"
     refused(begin(client, 10, sha256="abc"), 400, "sha256")
     refused(begin(client, 10, title="x" * 301), 400, "title")
+    refused(begin(client, 10, language="klingon"), 400, "language")
     refused(begin(client, 10, collection="nowhere"), 404)
     for length in ("", "-1", "1e3", "٣", "9" * 30):
         refused(client.post("/api/v1/uploads", headers={**announced(1), "Upload-Length": length}), 400, "Upload-Length")
