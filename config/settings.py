@@ -19,6 +19,7 @@ from config.env import (
     BASE_DIR,
     POSTGRES,
     REDIS,
+    address,
     choice,
     fernet_keys,
     flag,
@@ -557,6 +558,19 @@ if dsn := text(
     "SENTRY_DSN", "", "Where errors are reported. Local variables, request bodies and personal data are left out."
 ):
     report_errors(dsn, environment=PARLEY_ENV)
+
+PARLEY_METRICS_TENANTS = frozenset(
+    names(
+        "PARLEY_METRICS_TENANTS",
+        [],
+        "Short names of the tenants that `/metrics` names, separated by commas, 100 at most; all others are one."
+        " Whoever reads the metrics sees them.",
+    )
+)
+PARLEY_WORKER_METRICS_ADDRESS = address(
+    "PARLEY_WORKER_METRICS_ADDRESS",
+    "Where a worker tells at `/metrics` what its processes have counted, to anybody who reaches it: `127.0.0.1:9464`.",
+)
 
 PARLEY_OPERATOR_WEBHOOK_URL, PARLEY_OPERATOR_WEBHOOK_SECRET = operators.webhook()
 

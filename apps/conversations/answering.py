@@ -202,9 +202,12 @@ async def _stream(request: ChatRequest, running: Running) -> None:
     reported: Usage | None = None
     finish_reason: str | None = None
 
+    pieces = metrics.Pieces()
+
     def say(text: str) -> None:
         if not text:
             return
+        pieces.came()
         if outcome.timings.first_token_ms is None:
             outcome.timings = replace(outcome.timings, first_token_ms=_since(running.started))
             metrics.FIRST_TOKEN_SECONDS.observe(time.perf_counter() - running.started)

@@ -19,7 +19,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from apps.access import limiting
 from apps.access.authentication import Caller, authenticate, key_in, still_valid
 from apps.access.revocation import Watch
-from apps.conversations import asking, draining, following, stopping
+from apps.conversations import asking, draining, following, metrics, stopping
 from apps.conversations.again import Deed
 from apps.conversations.browsing import Browser, uuids
 from apps.edge import turnstile
@@ -65,6 +65,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         # Accepted before it may be closed: closed earlier, a browser sees 1006 and no reason.
         await self.accept()
         draining.SOCKETS.add(self.drained)
+        metrics.SOCKETS.set(len(draining.SOCKETS))
         self.watch: Watch | None = None
         self.late = asyncio.get_running_loop().call_later(AUTH_SECONDS, self._end)
         self.limits: list[Limit] = []
@@ -79,6 +80,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def disconnect(self, code: int) -> None:
         # The readers end; the turns do not.
         draining.SOCKETS.discard(self.drained)
+        metrics.SOCKETS.set(len(draining.SOCKETS))
         for task in self.following.values():
             task.cancel()
         self.late.cancel()

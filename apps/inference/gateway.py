@@ -115,7 +115,6 @@ def _reset(message: list[str]) -> None:
 def _note(change: Change) -> None:
     level = log.info if change.what in _GOOD else log.warning
     level(change.what, endpoint=change.name, address=change.address, why=change.why)
-    # /metrics has no login, so nobody learns there what endpoints are called.
     metrics.CHANGES.labels(change.endpoint, change.what).inc()
     kind, _, _ = change.what.partition(".")
     operators.announce(

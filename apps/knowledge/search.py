@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from apps.edge.metrics import looked_up
 from apps.knowledge import metrics, remembered, reranking, vectors
 from apps.knowledge.candidates import Candidate, Scope, candidates
 from apps.knowledge.filters import EVERYTHING, Filters
@@ -146,7 +147,9 @@ async def _scope(collections: Sequence[Collection], text: str) -> Scope:
     """Collections of one index."""
     index, ids = collections[0].index, [collection.pk for collection in collections]
     read = text[:EMBEDDED_CHARS]
-    if known := await remembered.vector_of(index, read):
+    known = await remembered.vector_of(index, read)
+    looked_up("question_vectors", hit=known is not None)
+    if known:
         return Scope(index, ids, known)
     started = time.perf_counter()
     try:

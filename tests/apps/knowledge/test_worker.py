@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from django.conf import settings as django_settings
@@ -20,9 +21,12 @@ from apps.knowledge.crawl import schedule
 from apps.knowledge.ingest import add_document
 from apps.knowledge.models import Collection, Document, SourceRun
 from apps.tenants.models import Tenant
+from local.home import free_port
 from tests.apps.knowledge.crawling import page, site_source
 from tests.apps.knowledge.ingesting import manual, until
 from tests.fakes.site import running_site
+
+METRICS_PORT = free_port()
 
 
 @pytest.fixture
@@ -31,7 +35,13 @@ def worker(database: None, tmp_path: Path) -> Iterator[Path]:
     log = tmp_path / "worker.log"
     command = [sys.executable, "-m", "celery", "-A", "config.celery", "worker", "--concurrency=2", "--loglevel=INFO"]
     crawling = {"PARLEY_PRIVATE_SOURCE_HOSTS": "localhost", "PARLEY_CRAWL_DELAY_MS": "0"}
-    environment = {**os.environ, **crawling, "PARLEY_HOME": str(django_settings.MEDIA_ROOT.parent)}
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    telling = {
+        "PROMETHEUS_MULTIPROC_DIR": str(counts),
+        "PARLEY_WORKER_METRICS_ADDRESS": f"127.0.0.1:{METRICS_PORT}",
+    }
+    environment = {**os.environ, **crawling, **telling, "PARLEY_HOME": str(django_settings.MEDIA_ROOT.parent)}
     with (
         log.open("w") as out,
         subprocess.Popen([*command, "--without-gossip", "--without-mingle"], env=environment, stderr=out) as process,
@@ -48,6 +58,8 @@ def test_a_worker_ingests_what_was_uploaded(acme: Tenant, manuals: Collection, w
     # It says so after the commit.
     until(lambda: worker.read_text().count('"event": "document.ready"') == len(documents), seconds=10)
     assert '"tenant": "acme"' in worker.read_text()
+    with urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics") as told:
+        assert f'parley_documents_ingested_total{{outcome="ready"}} {len(documents)}.0' in told.read().decode()
     old, _ = add_document(acme, manuals, name="old.md", content=b"Sent by a release that knew one queue.")
     with Redis.from_url(django_settings.CELERY_BROKER_URL) as redis:
         redis.delete(DOCUMENTS)
