@@ -23,7 +23,7 @@ OURS = ("web", *WORKERS, "beat", "migrate")
 MODEL_SERVERS = ("tgi", "vllm", "llamacpp", "tei")
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 # Set by the image, by compose itself, or of no use in a container.
-NOT_TAKEN_OVER = {"PARLEY_HOME", "PROMETHEUS_MULTIPROC_DIR", "PORT", "PARLEY_WORKER_METRICS_ADDRESS"}
+NOT_TAKEN_OVER = {"PARLEY_HOME", "PROMETHEUS_MULTIPROC_DIR", "PORT"}
 # https://github.com/compose-spec/compose-spec/blob/main/05-services.md: those in use here.
 KEYS = {
     *("build", "cap_add", "cap_drop", "command", "depends_on", "deploy", "environment", "healthcheck", "image", "init"),
