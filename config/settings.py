@@ -35,8 +35,9 @@ from config.env import (
     text,
     url,
 )
-from config.logging import configure_logging, report_errors
+from config.logging import configure_logging
 from config.mail import email
+from config.sentry import report_errors
 
 VERSION = "0.1.0"
 
@@ -555,9 +556,11 @@ configure_logging(
     level=choice("LOG_LEVEL", "INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`.", "DEBUG", "INFO", "WARNING", "ERROR")
 )
 if dsn := text(
-    "SENTRY_DSN", "", "Where errors are reported. Local variables, request bodies and personal data are left out."
+    "SENTRY_DSN",
+    "",
+    "Where errors are reported: their type and place, tenant and request, and nothing that anybody wrote.",
 ):
-    report_errors(dsn, environment=PARLEY_ENV)
+    report_errors(dsn, environment=PARLEY_ENV, release=VERSION)
 
 PARLEY_METRICS_TENANTS = frozenset(
     names(
