@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from apps.inference import gateway, standing
 from apps.tenants.scoping import platform_unit
 from apps.usage import limits
@@ -66,3 +68,23 @@ async def test_how_model_servers_stand_is_told_until_they_are_gone(world: World)
     assert told[sample("parley_model_servers", endpoint=endpoint, state="open")] == 0
     standing.tell([])
     assert (await scraped())[sample("parley_model_servers", endpoint=endpoint, state="closed")] == 0
+
+
+async def test_a_turn_has_one_line_of_the_log_with_all_that_matters(
+    world: World, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "apps.conversations.recording")
+    world.script("Prime ", "it [1].")
+    assert (await api.ask(world.turns, "canary?", **{"X-Request-Id": "request-1"})).status_code == 201
+    (line,) = [one.msg for one in caplog.records if one.name == "apps.conversations.recording"]
+    assert isinstance(line, dict)
+    turn = await world.turn(line["turn"])
+    assert line["event"] == "turn.finished"
+    assert (line["tenant"], line["assistant"], line["request_id"]) == ("acme", "guide", "request-1")
+    assert line["conversation"] == str(world.conversation.pk)
+    assert (line["state"], line["finish_reason"], line["error"], line["bill"]) == ("finished", "stop", None, "once")
+    assert (line["attempts"], line["epoch"], line["sources"], line["citations"]) == (1, 1, 1, 1)
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (turn.prompt_tokens, turn.completion_tokens)
+    assert {"endpoint", "model", "estimated", "queue_ms", "woken_ms"} <= set(line)
+    assert (line["search_ms"], line["ttft_ms"], line["ms"]) == (turn.search_ms, turn.first_token_ms, turn.total_ms)
+    assert "canary" not in str(line)
