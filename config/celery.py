@@ -10,12 +10,26 @@ os.environ.setdefault("PARLEY_SQL_TIMEOUT_MS", "30000")
 
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, Task, signals
 from django.conf import settings
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-app = Celery("parley")
+from apps.edge import tracing
+
+
+class TracedTask(Task):
+    """Goes on with the trace of whoever sent it."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        sent = {"traceparent": parent} if (parent := self.request.get("traceparent")) else None
+        with tracing.span(f"run {self.name}", "CONSUMER", of=sent, messaging__system="celery"):
+            return self.run(*args, **kwargs)
+
+
+app = Celery("parley", task_cls=TracedTask)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.autodiscover_tasks(["apps.knowledge.crawl"])
@@ -32,6 +46,7 @@ def tell_metrics(**_: Any) -> None:
 
 
 @signals.worker_process_shutdown.connect
-def forget_gauges(pid: int, **_: Any) -> None:
+def end(pid: int, **_: Any) -> None:
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    tracing.flush()

@@ -22,7 +22,7 @@ from apps.access.revocation import Watch
 from apps.conversations import asking, draining, following, metrics, stopping
 from apps.conversations.again import Deed
 from apps.conversations.browsing import Browser, uuids
-from apps.edge import turnstile
+from apps.edge import tracing, turnstile
 from apps.edge.errors import ServiceUnavailable, body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.inbound import Pace
@@ -112,7 +112,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if handler is None:
             await self._send_error(InvalidRequest(fields={"type": f"Frames are {', '.join(handlers)}."}))
             return
-        await self._guarded(partial(self._counted, handler), data, fatal=data["type"] == "auth")
+        with tracing.span(f"ws {data['type']}", "SERVER"):
+            await self._guarded(partial(self._counted, handler), data, fatal=data["type"] == "auth")
 
     async def send(self, *args: Any, **kwargs: Any) -> None:
         # What was under way when the socket was closed: uvicorn calls it an error, Daphne drops it.

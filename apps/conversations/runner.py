@@ -21,6 +21,7 @@ from apps.conversations.mirror import mirrors
 from apps.conversations.models import Turn
 from apps.conversations.recording import record
 from apps.conversations.running import Running
+from apps.edge import tracing
 from apps.edge.errors import ServiceUnavailable, translate
 from apps.edge.request_ids import current_request_id
 from apps.tenants.scoping import unit
@@ -91,7 +92,8 @@ async def _run(running: Running) -> None:
     opened = running.opened
     structlog.contextvars.bind_contextvars(tenant=opened.tenant.slug, turn=str(opened.turn_id))
     watch = Watch(opened.tenant.pk, opened.ends_with, on_end=partial(_refuse, running))
-    with metrics.RUNNING.track_inprogress(), closing(watch):
+    traced = tracing.span("turn", parley__tenant=opened.tenant.slug, parley__turn=str(opened.turn_id))
+    with traced, metrics.RUNNING.track_inprogress(), closing(watch):
         running.answering = asyncio.create_task(answering.answer(running))
         if running.stopping:  # whoever asked left before this task had its first step
             running.answering.cancel()

@@ -6,6 +6,8 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from apps.edge import tracing
+
 log = structlog.get_logger(__name__)
 
 # Sending needs the broker's address only; config.celery is the workers' application, with settings of theirs.
@@ -22,7 +24,15 @@ def send(task: str, *arguments: str | int, expires: float, queue: str | None = N
     """Send a task, forgotten after `expires` seconds; by its route where no queue is named. False where the broker
     does not take it: whoever sends has rows that say what is to be done, and a beat that looks for them."""
     try:
-        _sender.send_task(task, args=list(arguments), expires=expires, queue=queue, retry_policy=_RETRIES)
+        with tracing.span(f"send {task}", "PRODUCER", messaging__system="celery", messaging__destination__name=queue):
+            _sender.send_task(
+                task,
+                args=list(arguments),
+                expires=expires,
+                queue=queue,
+                retry_policy=_RETRIES,
+                headers=tracing.headers(),
+            )
     except OperationalError as error:
         log.warning("task.not_sent", task=task, error=type(error).__name__)
         return False

@@ -14,7 +14,7 @@ import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 
-from apps.edge import bus
+from apps.edge import bus, tracing
 from apps.inference import metrics
 from apps.inference.models import Endpoint as Row
 from apps.tenants.models import Tenant
@@ -39,7 +39,7 @@ class _Known(NamedTuple):
     tenants: frozenset[uuid.UUID]  # that may use it; empty for all
 
 
-_pool = Pool(Client(allowed=settings.PARLEY_PRIVATE_ENDPOINT_HOSTS))
+_pool = Pool(Client(allowed=settings.PARLEY_PRIVATE_ENDPOINT_HOSTS, beside=tracing.headers))
 _known: list[_Known] = []
 _fresh_until = 0.0
 
