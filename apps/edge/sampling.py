@@ -20,7 +20,7 @@ class _Entrances(Sampler):
     def __init__(self, share: float) -> None:
         self._share = TraceIdRatioBased(share)
 
-    def should_sample(
+    def should_sample(  # noqa: PLR0917 - as the SDK calls it
         self,
         parent_context: Context | None,
         trace_id: int,

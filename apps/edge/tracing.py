@@ -1,7 +1,7 @@
 """Spans of OpenTelemetry: where the time of a question or a document goes, through every process that has a part in it.
 
-Off unless OTEL_EXPORTER_OTLP_ENDPOINT is set: then nothing of it is imported, and a span costs a comparison. Spans say
-what was done, to what and how it ended, in the words of OpenTelemetry's conventions; never what anybody wrote.
+Off unless OTEL_EXPORTER_OTLP_ENDPOINT is set: then nothing of it is imported here, and a span costs a comparison. Spans
+say what was done, to what and how it ended, in the words of OpenTelemetry's conventions; never what anybody wrote.
 """
 
 from __future__ import annotations
