@@ -18,7 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from apps.edge import tracing
 
 
-class TracedTask(Task):
+class TracedTask(Task):  # type: ignore[type-arg]  # at run time it takes none
     """Goes on with the trace of whoever sent it."""
 
     abstract = True

@@ -57,7 +57,9 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _exception(value: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value[name] for name in ("type", "module", "stacktrace", "mechanism") if name in value}
+    kept: dict[str, Any] = {
+        name: value[name] for name in ("type", "module", "stacktrace", "mechanism") if name in value
+    }
     if mechanism := kept.get("mechanism"):
         kept["mechanism"] = {name: mechanism[name] for name in ("type", "handled") if name in mechanism}
     return kept

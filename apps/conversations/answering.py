@@ -200,7 +200,10 @@ def _request(opened: turn.Opened, packed: Packed, prefix: str = "") -> ChatReque
 async def _stream(request: ChatRequest, running: Running) -> None:
     """Pass the model's answer on, in a span by OpenTelemetry's conventions for generative AI, without what is said."""
     outcome = running.outcome
-    asked = {"gen_ai__request__max_tokens": request.max_tokens, "gen_ai__request__temperature": request.temperature}
+    asked: dict[str, Any] = {
+        "gen_ai__request__max_tokens": request.max_tokens,
+        "gen_ai__request__temperature": request.temperature,
+    }
     with span("chat", "CLIENT", gen_ai__operation__name="chat", **asked) as told:
         try:
             await _pass_on(request, running, told)
