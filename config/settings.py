@@ -562,11 +562,12 @@ if dsn := text(
 ):
     report_errors(dsn, environment=PARLEY_ENV, release=VERSION)
 
-OTEL_EXPORTER_OTLP_ENDPOINT = text(
+OTEL_EXPORTER_OTLP_ENDPOINT = url(
     "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "",
     "Where spans are sent by OpenTelemetry's protocol over HTTP: `http://collector:4318`. The SDK's own variables, such"
     " as `OTEL_EXPORTER_OTLP_HEADERS`, count as well.",
+    schemes=("http", "https"),
+    default="",
 )
 OTEL_SERVICE_NAME = text("OTEL_SERVICE_NAME", "parley", "What spans call the process.")
 PARLEY_TRACED_PERCENT = number(

@@ -45,6 +45,7 @@ def front_door(
             response = handler400(request, ValueError()) if _bears_nul(request) else await get_response(request)
             span.set_attribute("http.response.status_code", response.status_code)
             if match := request.resolver_match:
+                span.update_name(f"{method} {match.route}")
                 span.set_attribute("http.route", match.route)
         response["X-Request-Id"] = request_id
         if "X-Parley-Elsewhere" not in request.headers:

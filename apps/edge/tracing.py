@@ -20,6 +20,9 @@ class _Nothing:
     def set_attribute(self, _name: str, _value: object) -> None:
         pass
 
+    def update_name(self, _name: str) -> None:
+        pass
+
 
 NOTHING = _Nothing()
 _OFF = nullcontext(NOTHING)

@@ -10,7 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+from django.db import connections
+from django.db.backends.signals import connection_created
+from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from apps.edge import traced_sql, tracing
 
 
 @dataclass(frozen=True)
@@ -81,3 +86,18 @@ def running_otlp() -> Iterator[Otlp]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def tracing_here() -> Iterator[None]:
+    """This process traces, to where the environment says."""
+    connections.close_all()
+    tracing.begin(service="parley", version="1.2.3", share=1.0)
+    traced_sql.begin()
+    try:
+        yield
+    finally:
+        connection_created.disconnect(dispatch_uid="traced_sql")
+        RedisInstrumentor().uninstrument()
+        tracing._provider.shutdown()
+        tracing._provider = tracing._tracer = None

@@ -8,30 +8,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connections
-from django.db.backends.signals import connection_created
-from opentelemetry.instrumentation.redis import RedisInstrumentor
 
 from apps.conversations import runner
-from apps.edge import broker, traced_sql, tracing
+from apps.edge import broker, tracing
 from tests.apps.conversations.conftest import Api, World, read_sse
 from tests.environment import ROOT
-from tests.fakes.otlp import Otlp, Span, running_otlp
+from tests.fakes.otlp import Otlp, Span, running_otlp, tracing_here
 
 
 @pytest.fixture
 def otlp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Otlp]:
-    """Where this process's spans go, as long as the test runs."""
     with running_otlp() as server:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
-        connections.close_all()
-        tracing.begin(service="parley", version="1.2.3", share=1.0)
-        traced_sql.begin()
-        yield server
-        connection_created.disconnect(dispatch_uid="traced_sql")
-        RedisInstrumentor().uninstrument()
-        tracing._provider.shutdown()
-        tracing._provider = tracing._tracer = None
+        with tracing_here():
+            yield server
+
+
+DOOR = "POST api/v1/conversations/<uuid:conversation_id>/turns"
 
 
 def spans_of(otlp: Otlp) -> dict[str, Span]:
@@ -45,7 +38,7 @@ async def test_a_question_is_one_trace_from_its_door_to_the_model_server(otlp: O
     events = [one async for one in read_sse(await api.ask(world.turns, "canaryquestion", Accept="text/event-stream"))]
     await runner.drain(30)
     spans = spans_of(otlp)
-    door, turn, search, chat = (spans[name] for name in ("POST", "turn", "search", "chat"))
+    door, turn, search, chat = (spans[name] for name in (DOOR, "turn", "search", "chat"))
     assert door.parent == ""
     assert (turn.parent, search.parent, chat.parent) == (door.id, turn.id, turn.id)
     assert {span.trace for span in spans.values()} == {door.trace}
