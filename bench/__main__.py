@@ -1,9 +1,9 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
 `ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `telemetry`, `idle`, `scope`, `authenticate`,
-`limits`, `choosing`, `failover`, `quota`, `refusing`, `ingest`, `usage` or `overload` (bench/gpu.md says how to run that one
-against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes ten million rows, runs
-only where it is asked for.
+`limits`, `choosing`, `failover`, `quota`, `refusing`, `ingest`, `usage` or `overload` (bench/gpu.md says how to run
+that one against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes ten million
+rows, runs only where it is asked for.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
