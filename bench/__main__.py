@@ -1,9 +1,9 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `idle`, `scope`, `authenticate`, `limits`,
-`choosing`, `failover`, `quota`, `refusing`, `ingest`, `usage` or `overload` (bench/gpu.md says how to run that one
-against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes ten million rows, runs
-only where it is asked for.
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `telemetry`, `idle`, `scope`, `authenticate`,
+`limits`, `choosing`, `failover`, `quota`, `refusing`, `ingest`, `usage` or `overload` (bench/gpu.md says how to run
+that one against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes ten million
+rows, runs only where it is asked for.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -26,6 +26,7 @@ import uvloop
 
 from tests import all_tenants
 from tests.environment import HOME, ROOT, Backends
+from tests.fakes.otlp import running_otlp
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
@@ -44,6 +45,7 @@ from bench import (
     report,
     retrieval,
     scope,
+    telemetry,
     usage,
 )
 from bench.client import Connection, Door, Profile, Tally, drive, post, text_frame, upgrade
@@ -58,6 +60,8 @@ PROFILES = (
 WARM_UP = Profile("warm-up", streams=4, interval_us=1_000, tokens=5, rounds=3)
 # The flood with the journal and without, in turns, since machines get faster and slower.
 JOURNAL = tuple(replace(PROFILES[3], name=f"journal {number}") for number in (1, 2, 3))
+# The flood without log, with it, and with traces beside it, in turns.
+TELEMETRY = tuple(replace(PROFILES[3], name=f"telemetry {number}") for number in (1, 2, 3))
 IDLE_SOCKETS = 1_000
 SETTLE_SECONDS = 1.0
 HEARTBEAT_SECONDS = 30.0  # within which each idle socket has been pinged, and has answered
@@ -167,7 +171,8 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
     upstream = machine.start_upstream(HOME)
     started.append(upstream)
     journal = JOURNAL if not only or "journal" in only else ()
-    needed = sum(2 * (profile.questions + WARM_UP.questions) for profile in (*profiles, *journal))
+    looking = TELEMETRY if not only or "telemetry" in only else ()
+    needed = sum(3 * (profile.questions + WARM_UP.questions) for profile in (*profiles, *journal, *looking))
     data = fixture.load(servers, upstream.url, conversations=needed)
     bare = machine.start_web(HOME, "bench.bare:application", core, {"BENCH_UPSTREAM": upstream.url})
     started.append(bare)
@@ -183,10 +188,30 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         started.append(without)
         both = {"parley ws": ways["parley ws"], "unjournaled ws": replace(ways["parley ws"], port=without.port)}
         rows += uvloop.run(measure(journal, both, {**processes, "unjournaled": without}))
+    if looking:
+        telemetry.tell_scrape()
+        rows += look(looking, ways["parley ws"], parley, core, started)
     sockets = {}
     if not only or "idle" in only:
         sockets = {name: uvloop.run(idle(ways[f"{name} ws"], processes[name])) for name in ("bare", "parley")}
     tell(rows, sockets, at_rest)
+
+
+def look(
+    profiles: Sequence[Profile], door: Door, parley: machine.Process, core: int, started: list[machine.Process]
+) -> list[report.Row]:
+    """The same questions to a process that logs errors alone, to the usual one, and to one that traces."""
+    with running_otlp() as receiver:
+        silent = machine.start_web(HOME, "config.asgi:application", core, {"LOG_LEVEL": "ERROR"})
+        started.append(silent)
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        traced = machine.start_web(HOME, "config.asgi:application", core, endpoint)
+        started.append(traced)
+        processes = {"silent": silent, "parley": parley, "traced": traced}
+        doors = {f"{name} ws": replace(door, port=process.port) for name, process in processes.items()}
+        rows = uvloop.run(measure(profiles, doors, processes))
+    telemetry.tell_ratios(rows)
+    return rows
 
 
 def tell(rows: Sequence[report.Row], sockets: Mapping[str, Mapping[str, float]], at_rest: float) -> None:
@@ -229,6 +254,7 @@ def main(only: Sequence[str]) -> None:
         "retrieval",
         "usage",
         "overload",
+        "telemetry",
     }
     if unknown := set(only) - {*(profile.name for profile in PROFILES), *others}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")

@@ -30,6 +30,7 @@ from apps.conversations.draining import serve
 from apps.edge.backpressure import BackPressure
 from apps.edge.inbound import bound_sockets
 from apps.edge.proxies import Proxies
+from apps.ops.looking import look
 
 
 class Handler(ASGIHandler):
@@ -64,11 +65,12 @@ def allow_many_sockets() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-_serving: list[asyncio.Task[None]] = []  # the loop itself holds tasks weakly
+_serving: list[asyncio.Task[Any]] = []  # the loop itself holds tasks weakly
 
 
 def serve_from_now_on() -> None:
-    _serving.append(asyncio.get_running_loop().create_task(serve()))
+    loop = asyncio.get_running_loop()
+    _serving.extend((loop.create_task(serve()), loop.create_task(look())))
 
 
 async def lifespan(_scope: Any, receive: Any, send: Any) -> None:

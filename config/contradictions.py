@@ -6,7 +6,7 @@ import base64
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -64,6 +64,14 @@ def proxies(trusted: Sequence[Any], *, behind: bool) -> None:
         refuse("PARLEY_TRUSTED_PROXIES names proxies, but PARLEY_BEHIND_PROXY is off, so that nobody is believed.")
 
 
+MOST_NAMED_TENANTS = 100  # each adds some twenty lines to every scrape
+
+
+def named_tenants(named: Collection[str]) -> None:
+    if len(named) > MOST_NAMED_TENANTS:
+        refuse(f"PARLEY_METRICS_TENANTS names {len(named)} tenants, but {MOST_NAMED_TENANTS} is the most.")
+
+
 def broker(*, url: str, redis_url: str) -> None:
     """kombu has its own word for a socket file."""
     if url == redis_url and urlsplit(url).scheme == "unix":
@@ -100,6 +108,7 @@ def refuse_contradictions(settings: Mapping[str, Any], *, base: SplitResult) -> 
     )
     databases(settings["DATABASES"])
     proxies(settings["PARLEY_TRUSTED_PROXIES"], behind=settings["PARLEY_BEHIND_PROXY"])
+    named_tenants(settings["PARLEY_METRICS_TENANTS"])
     broker(url=settings["CELERY_BROKER_URL"], redis_url=settings["REDIS_URL"])
     if not settings["LOCAL"]:
         secrets = {name: settings[name] for name in ("SECRET_KEY", "PARLEY_KEY_PEPPER")}

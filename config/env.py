@@ -204,6 +204,17 @@ def origin(name: str, default: str, meaning: str, *, says: str = "") -> SplitRes
     return parts
 
 
+def address(name: str, meaning: str) -> tuple[str, int] | None:
+    """The host and port to listen on; None where nothing is set."""
+    value = text(name, "", meaning)
+    host, _, port = value.rpartition(":")
+    if not value:
+        return None
+    if not host or not port.isdecimal() or not 0 < int(port[:6]) < 2**16:
+        refuse(f"{name} must be a host and a port such as 127.0.0.1:9464, but is {value!r}.")
+    return host.strip("[]"), int(port)
+
+
 def fernet_keys(name: str, meaning: str) -> list[str]:
     """A keyring, newest key first: from the file that `<name>_FILE` names, or else from `name` itself."""
     declare(name, meaning, None)

@@ -1,14 +1,11 @@
-"""One JSON object a line on stderr, each with what is bound to its context: request id, tenant, turn. And Sentry."""
+"""One JSON object a line on stderr, each with what is bound to its context: request id, tenant, turn."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
 
 import structlog
-
-from config.env import refuse
 
 # They tell of each request or task, which is in our own log.
 CHATTY = ("daphne", "uvicorn", "uvicorn.access", "httpx", "httpx2", "aiohttp.access", "axes", "celery.app.trace")
@@ -53,27 +50,3 @@ def configure_logging(*, level: str) -> None:
         logging.getLogger(telling).setLevel(logging.INFO)
     # Scanners send made-up Host headers all day; the 400 that they get is in the request log.
     logging.getLogger("django.security.DisallowedHost").setLevel(logging.CRITICAL)
-
-
-def report_errors(dsn: str, *, environment: str) -> None:
-    """Send errors to Sentry, without what holds questions, answers and keys: local variables and bodies."""
-    import sentry_sdk  # noqa: PLC0415 - a quarter of a second that most processes need not spend
-    from sentry_sdk.utils import BadDsn  # noqa: PLC0415
-
-    try:
-        sentry_sdk.init(
-            dsn=dsn,
-            environment=environment,
-            send_default_pii=False,
-            include_local_variables=False,
-            max_request_body_size="never",
-            before_send=_without_query,
-        )
-    except BadDsn:
-        refuse("SENTRY_DSN is not an address that Sentry gave: https://key@host/project.")
-
-
-def _without_query(event: Any, _hint: Any) -> Any:
-    """What people typed, and tokens that somebody put into an address against all advice."""
-    event.get("request", {}).pop("query_string", None)
-    return event

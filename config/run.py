@@ -110,6 +110,8 @@ def main() -> None:
     """Become the process: its signals and its exit code are this one's."""
     read_files()
     command = command_line(sys.argv[1:])
+    if os.environ.get("PARLEY_WORKER_METRICS_ADDRESS") and "worker" in command:
+        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="parley-metrics-"))
     _forget_counts()
     os.execv(command[0], command)  # noqa: S606 - a command of ours
 

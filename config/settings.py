@@ -20,6 +20,7 @@ from config.env import (
     BASE_DIR,
     POSTGRES,
     REDIS,
+    address,
     choice,
     fernet_keys,
     flag,
@@ -35,8 +36,9 @@ from config.env import (
     text,
     url,
 )
-from config.logging import configure_logging, report_errors
+from config.logging import configure_logging
 from config.mail import email
+from config.sentry import report_errors
 
 VERSION = "0.1.0"
 
@@ -597,9 +599,35 @@ configure_logging(
     level=choice("LOG_LEVEL", "INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`.", "DEBUG", "INFO", "WARNING", "ERROR")
 )
 if dsn := text(
-    "SENTRY_DSN", "", "Where errors are reported. Local variables, request bodies and personal data are left out."
+    "SENTRY_DSN",
+    "",
+    "Where errors are reported: their type and place, tenant and request, and nothing that anybody wrote.",
 ):
-    report_errors(dsn, environment=PARLEY_ENV)
+    report_errors(dsn, environment=PARLEY_ENV, release=VERSION)
+
+OTEL_EXPORTER_OTLP_ENDPOINT = url(
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "Where spans are sent by OpenTelemetry's protocol over HTTP: `http://collector:4318`. The SDK's own variables, such"
+    " as `OTEL_EXPORTER_OTLP_HEADERS`, count as well.",
+    schemes=("http", "https"),
+    default="",
+)
+OTEL_SERVICE_NAME = text("OTEL_SERVICE_NAME", "parley", "What spans call the process.")
+PARLEY_TRACED_PERCENT = number(
+    "PARLEY_TRACED_PERCENT", 10, "How many of a hundred requests and tasks are traced.", most=100
+)
+PARLEY_METRICS_TENANTS = frozenset(
+    names(
+        "PARLEY_METRICS_TENANTS",
+        [],
+        "Short names of the tenants that `/metrics` names, separated by commas, 100 at most; all others are one."
+        " Whoever reads the metrics sees them.",
+    )
+)
+PARLEY_WORKER_METRICS_ADDRESS = address(
+    "PARLEY_WORKER_METRICS_ADDRESS",
+    "Where a worker tells at `/metrics` what its processes have counted, to anybody who reaches it: `127.0.0.1:9464`.",
+)
 
 PARLEY_OPERATOR_WEBHOOK_URL, PARLEY_OPERATOR_WEBHOOK_SECRET = operators.webhook()
 

@@ -19,6 +19,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from apps.edge.errors import ServiceUnavailable
+from apps.edge.metrics import looked_up
 from apps.edge.origins import origin_of
 from apps.tenants import addresses, keys, lookups
 from apps.tenants.models import ApiKey, Tenant
@@ -184,7 +185,9 @@ async def authenticate(text: str, *, origin: str = "", address: str | None = "")
         known = await look_up(text)
     else:
         parts = _parts(text)
-        known = _remembered(parts) or await platform_unit(_look_up, parts)
+        known = _remembered(parts)
+        looked_up("keys", hit=known is not None)
+        known = known or await platform_unit(_look_up, parts)
     return _let_in(known, origin, address)
 
 

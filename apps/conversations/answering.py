@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import structlog
 from django.db import InterfaceError, OperationalError
@@ -18,6 +19,7 @@ from apps.conversations.models import Turn
 from apps.conversations.rewriting import rewritten
 from apps.conversations.running import Running
 from apps.edge.errors import ServiceUnavailable
+from apps.edge.tracing import span
 from apps.inference import gateway
 from apps.knowledge.search import Passages, passages
 from apps.tenants.scoping import no_connection
@@ -46,7 +48,8 @@ async def answer(running: Running) -> None:
     if running.opened.unmetered:
         raise ServiceUnavailable(retry_after=5)
     begun = running.opened.begun
-    searched = Passages(list(begun.sources)) if begun else await _searched(running)
+    with span("search"):
+        searched = Passages(list(begun.sources)) if begun else await _searched(running)
     found = searched.sources
     running.outcome.timings = Timings(search_ms=_since(running.started), degraded=searched.degraded)
     # A question is answered once it would survive this process.
@@ -196,6 +199,22 @@ def _request(opened: turn.Opened, packed: Packed, prefix: str = "") -> ChatReque
 
 
 async def _stream(request: ChatRequest, running: Running) -> None:
+    """Pass the model's answer on, in a span by OpenTelemetry's conventions for generative AI, without what is said."""
+    outcome = running.outcome
+    asked: dict[str, Any] = {
+        "gen_ai__request__max_tokens": request.max_tokens,
+        "gen_ai__request__temperature": request.temperature,
+    }
+    with span("chat", "CLIENT", gen_ai__operation__name="chat", **asked) as told:
+        try:
+            await _pass_on(request, running, told)
+        finally:
+            told.set_attribute("gen_ai.response.finish_reasons", [outcome.finish_reason])
+            told.set_attribute("gen_ai.usage.input_tokens", outcome.usage.prompt_tokens)
+            told.set_attribute("gen_ai.usage.output_tokens", outcome.usage.completion_tokens)
+
+
+async def _pass_on(request: ChatRequest, running: Running, told: Any) -> None:
     outcome, log = running.outcome, running.log
     ids = [endpoint.id for endpoint in running.opened.endpoints]
     markers = MarkerFilter(source.n for source in outcome.sources)
@@ -203,9 +222,12 @@ async def _stream(request: ChatRequest, running: Running) -> None:
     reported: Usage | None = None
     finish_reason: str | None = None
 
+    pieces = metrics.Pieces()
+
     def say(text: str) -> None:
         if not text:
             return
+        pieces.came()
         if outcome.timings.first_token_ms is None:
             outcome.timings = replace(outcome.timings, first_token_ms=_since(running.started))
             metrics.FIRST_TOKEN_SECONDS.observe(time.perf_counter() - running.started)
@@ -216,6 +238,8 @@ async def _stream(request: ChatRequest, running: Running) -> None:
     pool = await gateway.pool()
     try:
         async with pool.chat(ids, request, _asker(running), story=outcome.story) as stream:
+            told.set_attribute("gen_ai.provider.name", stream.endpoint.protocol)
+            told.set_attribute("gen_ai.request.model", stream.endpoint.model)
             outcome.endpoint_id = uuid.UUID(stream.endpoint.id)
             async for delta in stream:
                 say(markers.feed(delta.text))

@@ -19,10 +19,10 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from apps.access import limiting
 from apps.access.authentication import Caller, authenticate, key_in, still_valid
 from apps.access.revocation import Watch
-from apps.conversations import asking, draining, following, stopping
+from apps.conversations import asking, draining, following, metrics, stopping
 from apps.conversations.again import Deed
 from apps.conversations.browsing import Browser, uuids
-from apps.edge import turnstile
+from apps.edge import tracing, turnstile
 from apps.edge.errors import ServiceUnavailable, body_of, close_code_of, translate
 from apps.edge.frames import frame
 from apps.edge.inbound import Pace
@@ -65,6 +65,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         # Accepted before it may be closed: closed earlier, a browser sees 1006 and no reason.
         await self.accept()
         draining.SOCKETS.add(self.drained)
+        metrics.SOCKETS.set(len(draining.SOCKETS))
         self.watch: Watch | None = None
         self.late = asyncio.get_running_loop().call_later(AUTH_SECONDS, self._end)
         self.limits: list[Limit] = []
@@ -79,6 +80,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def disconnect(self, code: int) -> None:
         # The readers end; the turns do not.
         draining.SOCKETS.discard(self.drained)
+        metrics.SOCKETS.set(len(draining.SOCKETS))
         for task in self.following.values():
             task.cancel()
         self.late.cancel()
@@ -110,7 +112,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if handler is None:
             await self._send_error(InvalidRequest(fields={"type": f"Frames are {', '.join(handlers)}."}))
             return
-        await self._guarded(partial(self._counted, handler), data, fatal=data["type"] == "auth")
+        with tracing.span(f"ws {data['type']}", "SERVER"):
+            await self._guarded(partial(self._counted, handler), data, fatal=data["type"] == "auth")
 
     async def send(self, *args: Any, **kwargs: Any) -> None:
         # What was under way when the socket was closed: uvicorn calls it an error, Daphne drops it.

@@ -19,7 +19,9 @@ from apps.conversations.journal import Kept, journal, key_of
 from apps.conversations.log import Log
 from apps.conversations.mirror import mirrors
 from apps.conversations.models import Turn
+from apps.conversations.recording import record
 from apps.conversations.running import Running
+from apps.edge import tracing
 from apps.edge.errors import ServiceUnavailable, translate
 from apps.edge.request_ids import current_request_id
 from apps.tenants.scoping import unit
@@ -88,9 +90,10 @@ def _refuse(running: Running) -> None:
 
 async def _run(running: Running) -> None:
     opened = running.opened
-    structlog.contextvars.bind_contextvars(turn=str(opened.turn_id))
+    structlog.contextvars.bind_contextvars(tenant=opened.tenant.slug, turn=str(opened.turn_id))
     watch = Watch(opened.tenant.pk, opened.ends_with, on_end=partial(_refuse, running))
-    with metrics.RUNNING.track_inprogress(), closing(watch):
+    traced = tracing.span("turn", parley__tenant=opened.tenant.slug, parley__turn=str(opened.turn_id))
+    with traced, metrics.RUNNING.track_inprogress(), closing(watch):
         running.answering = asyncio.create_task(answering.answer(running))
         if running.stopping:  # whoever asked left before this task had its first step
             running.answering.cancel()
@@ -226,21 +229,7 @@ def _tell(running: Running, answer_id: uuid.UUID) -> None:
             )
         )
     running.journal.hurry()
-    reason = outcome.error.code if outcome.error else outcome.finish_reason
-    metrics.TURNS.labels(str(outcome.state), reason).inc()
-    metrics.TOKENS.labels("prompt").inc(outcome.usage.prompt_tokens)
-    metrics.TOKENS.labels("completion").inc(outcome.usage.completion_tokens)
-    log.info(
-        "turn.finished",
-        state=str(outcome.state),
-        finish_reason=outcome.finish_reason,
-        error=outcome.error.code if outcome.error else None,
-        tokens=outcome.usage.total_tokens,
-        sources=len(outcome.sources),
-        degraded=outcome.timings.degraded,
-        ttft_ms=outcome.timings.first_token_ms,
-        ms=outcome.timings.total_ms,
-    )
+    record(running)
 
 
 async def drain(timeout: float) -> None:

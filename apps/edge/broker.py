@@ -10,6 +10,8 @@ from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from apps.edge import tracing
+
 log = structlog.get_logger(__name__)
 
 # Sending needs the broker's address only; config.celery is the workers' application, with settings of theirs.
@@ -45,9 +47,10 @@ def send(
 
     headers: the task finds them in its request; a worker of the release before does not look for them.
     """
-    how: Any = {"expires": expires, "queue": queue, "headers": headers, "retry_policy": _RETRIES}
+    how: Any = {"expires": expires, "queue": queue, "retry_policy": _RETRIES}
     try:
-        _sender.send_task(task, args=list(arguments), **how)
+        with tracing.span(f"send {task}", "PRODUCER", messaging__system="celery", messaging__destination__name=queue):
+            _sender.send_task(task, args=list(arguments), headers={**tracing.headers(), **(headers or {})}, **how)
     except (OperationalError, AMQPError) as error:  # the latter where RabbitMQ does not let us in
         log.warning("task.not_sent", task=task, error=type(error).__name__)
         return False

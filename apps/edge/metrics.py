@@ -11,3 +11,17 @@ REQUEST_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 TOO_MANY = Counter("parley_rate_limited_total", "Requests and frames refused by a rate of the edge.", ["limit"])
+CACHE_LOOKUPS = Counter(
+    "parley_cache_lookups_total",
+    "Lookups in what is remembered, by what it is (keys, question_vectors) and result: hit, miss.",
+    ["cache", "result"],
+)
+LOOP_LAG_SECONDS = Histogram(
+    "parley_event_loop_lag_seconds",
+    "Seconds that the event loop was late, looked at each second.",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)
+
+
+def looked_up(cache: str, *, hit: bool) -> None:
+    CACHE_LOOKUPS.labels(cache, "hit" if hit else "miss").inc()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import structlog
@@ -12,7 +13,7 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 from django.utils.decorators import async_only_middleware
 
-from apps.edge import metrics
+from apps.edge import metrics, tracing
 from apps.edge.errors import ELSEWHERE, handler400, json_error
 from apps.edge.request_ids import accept_request_id
 
@@ -39,13 +40,18 @@ def front_door(
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         started = time.perf_counter()
         request_id = accept_request_id(request.headers.get("X-Request-Id"))
-        response = handler400(request, ValueError()) if _bears_nul(request) else await get_response(request)
+        method = request.method if request.method in METHODS else "other"
+        with _span(request, method) as span:
+            response = handler400(request, ValueError()) if _bears_nul(request) else await get_response(request)
+            span.set_attribute("http.response.status_code", response.status_code)
+            if match := request.resolver_match:
+                span.update_name(f"{method} {match.route}")
+                span.set_attribute("http.route", match.route)
         response["X-Request-Id"] = request_id
         if "X-Parley-Elsewhere" not in request.headers:
             response.headers.pop(ELSEWHERE, None)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         elapsed = time.perf_counter() - started
-        method = request.method if request.method in METHODS else "other"
         metrics.REQUESTS.labels(method, str(response.status_code)).inc()
         metrics.REQUEST_SECONDS.observe(elapsed)
         if not request.path.startswith(QUIET):
@@ -80,6 +86,13 @@ def short_way(
         return response
 
     return middleware
+
+
+def _span(request: HttpRequest, method: str) -> AbstractContextManager[Any]:
+    """The request's, which begins a trace: clients are not asked for theirs, or anybody could have all of them kept."""
+    if request.path.startswith(QUIET):
+        return nullcontext(tracing.NOTHING)
+    return tracing.span(method, "SERVER", http__request__method=method)
 
 
 def _bears_nul(request: HttpRequest) -> bool:

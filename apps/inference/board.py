@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from apps.edge.bus import ME
 from apps.edge.shared_state import redis, was_cancelled
-from apps.inference import gateway
+from apps.inference import gateway, standing
 
 EVERY_SECONDS = 1.0
 FORGOTTEN_SECONDS = 5  # after which a process that tells nothing more is left out
@@ -69,7 +69,9 @@ async def _tell() -> None:
         try:
             pool = await gateway.pool()  # so that it knows of changes also while nobody asks
             pool.attend()
-            states = orjson.dumps([asdict(state) for state in pool.states()])
+            seen_here = pool.states()
+            standing.tell(seen_here)
+            states = orjson.dumps([asdict(state) for state in seen_here])
             client = await redis()
             async with client.pipeline(transaction=False) as pipe:
                 now = time.time()

@@ -14,7 +14,7 @@ import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 
-from apps.edge import bus
+from apps.edge import bus, tracing
 from apps.inference import metrics
 from apps.inference.models import Endpoint as Row
 from apps.tenants.models import Tenant
@@ -39,7 +39,7 @@ class _Known(NamedTuple):
     tenants: frozenset[uuid.UUID]  # that may use it; empty for all
 
 
-_pool = Pool(Client(allowed=settings.PARLEY_PRIVATE_ENDPOINT_HOSTS))
+_pool = Pool(Client(allowed=settings.PARLEY_PRIVATE_ENDPOINT_HOSTS, beside=tracing.headers))
 _known: list[_Known] = []
 _fresh_until = 0.0
 
@@ -115,7 +115,6 @@ def _reset(message: list[str]) -> None:
 def _note(change: Change) -> None:
     level = log.info if change.what in _GOOD else log.warning
     level(change.what, endpoint=change.name, address=change.address, why=change.why)
-    # /metrics has no login, so nobody learns there what endpoints are called.
     metrics.CHANGES.labels(change.endpoint, change.what).inc()
     kind, _, _ = change.what.partition(".")
     operators.announce(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from prometheus_client import Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from apps.tenants import lookups
 
@@ -32,23 +29,15 @@ SEARCH_SECONDS = Histogram(
 SEARCH_DEGRADED = Counter("parley_search_degraded_total", "Searches without the question's vector, or not reranked.")
 
 
-RECALL = "parley_retrieval_recall_at_10"
-
-
-class Recall(Collector):
+def recall() -> Metric:
     """What was last measured of all HNSW indexes together, as the database knows it: a worker of any host measures."""
-
-    def __init__(self) -> None:
-        [(lowest, mean)] = lookups.call("recall_of_layouts")
-        self.values = {"lowest": lowest, "mean": mean}
-
-    def collect(self) -> Iterator[Metric]:
-        gauge = GaugeMetricFamily(
-            RECALL,
-            "Of the nearest ten passages, the share that searches by HNSW indexes find: the lowest, and the mean.",
-            labels=["of"],
-        )
-        for of, value in self.values.items():
-            if value is not None:
-                gauge.add_metric([of], value)
-        yield gauge
+    [(lowest, mean)] = lookups.call("recall_of_layouts")
+    gauge = GaugeMetricFamily(
+        "parley_retrieval_recall_at_10",
+        "Of the nearest ten passages, the share that searches by HNSW indexes find: the lowest, and the mean.",
+        labels=["of"],
+    )
+    for of, value in (("lowest", lowest), ("mean", mean)):
+        if value is not None:
+            gauge.add_metric([of], value)
+    return gauge

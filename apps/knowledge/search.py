@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from apps.edge.metrics import looked_up
 from apps.knowledge import metrics, remembered, reranking, vectors
 from apps.knowledge.candidates import Candidate, Scope, candidates
 from apps.knowledge.filters import EVERYTHING, Filters
@@ -157,7 +158,9 @@ async def scope_of(collections: Sequence[Collection], text: str) -> Scope:
     """Of collections that share an index and come with `index__endpoint`: what a search of them asks the database."""
     index, ids = collections[0].index, [collection.pk for collection in collections]
     read = text[:EMBEDDED_CHARS]
-    if known := await remembered.vector_of(index, read):
+    known = await remembered.vector_of(index, read)
+    looked_up("question_vectors", hit=known is not None)
+    if known:
         return Scope(index, ids, known)
     started = time.perf_counter()
     try:

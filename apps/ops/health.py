@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from contextlib import suppress
 
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
@@ -13,8 +13,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from apps.conversations import draining
 from apps.edge.middleware import ahead_of_middleware
-from apps.knowledge.metrics import Recall
 from apps.ops import roles
+from apps.ops.gathering import Shared, shared
 from apps.tenants.scoping import platform_unit
 
 _prepared = False
@@ -58,19 +58,18 @@ async def ready(request: HttpRequest) -> HttpResponse:
 
 @ahead_of_middleware
 async def metrics(request: HttpRequest) -> HttpResponse:
-    """What this process has counted; of all processes of the host where PROMETHEUS_MULTIPROC_DIR joins them. And what
-    the database knows, unless it is away."""
-    registry = REGISTRY
+    """What this process has counted, and what all share; of all processes of the host where PROMETHEUS_MULTIPROC_DIR
+    joins them."""
+    told = await shared()
+    # In a thread: joining what several processes counted takes milliseconds, in which tokens go on.
+    return HttpResponse(await asyncio.to_thread(_exposition, told), content_type=CONTENT_TYPE_LATEST)
+
+
+def _exposition(told: Shared) -> bytes:
+    counted = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    counted = generate_latest(registry)
-    with suppress(DatabaseError):
-        counted += await platform_unit(_known)
-    return HttpResponse(counted, content_type=CONTENT_TYPE_LATEST)
-
-
-def _known() -> bytes:
-    registry = CollectorRegistry()
-    registry.register(Recall())
-    return generate_latest(registry)
+        counted = CollectorRegistry()
+        MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+    beside = CollectorRegistry()
+    beside.register(told)
+    return generate_latest(counted) + generate_latest(beside)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -16,6 +17,8 @@ import orjson
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import set_json_dumps, set_json_loads
+
+from apps.tenants.metrics import DATABASE_WAIT_SECONDS
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -36,7 +39,9 @@ class Pool:
         first: statements that begin it with the same round trip. Raises psycopg.OperationalError where no connection is
         to be had in time.
         """
+        began = time.perf_counter()
         connection = await self._take()
+        DATABASE_WAIT_SECONDS.observe(time.perf_counter() - began)
         try:
             await connection.execute(f"BEGIN; {first}".encode())
             yield connection

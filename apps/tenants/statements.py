@@ -20,6 +20,7 @@ from django.db import connections, models
 from django.db.utils import DatabaseErrorWrapper
 from psycopg.types.json import Jsonb
 
+from apps.edge.tracing import span
 from apps.tenants.pool import Connection, Pool
 from apps.tenants.scoping import Whose, tenant_id_of
 
@@ -51,7 +52,7 @@ async def transaction(whose: Whose) -> AsyncGenerator[Connection]:
     Raises the exceptions of django.db, as the ORM does: OperationalError also where no connection gets free in
     WAIT_SECONDS.
     """
-    with _translated:
+    with _translated, span("transaction", "CLIENT", db__system__name="postgresql"):
         async with (await _pool()).transaction(_ENTER.format(uuid.UUID(tenant_id_of(whose)))) as connection:
             yield connection
 

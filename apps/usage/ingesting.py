@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from apps.inference.models import Endpoint
 from apps.tenants.models import Tenant
-from apps.usage import ledger, limits
+from apps.usage import ledger, limits, metrics
 from apps.usage.models import UsageRecord
 from apps.usage.refusals import words
 from chatbot.events import Usage
@@ -196,4 +196,5 @@ def _clock() -> dt.datetime:
 
 def _refuse(tenant: Tenant, free: Sequence[Room], need: int) -> None:
     if short := [room for room in free if need > room.left]:
+        metrics.refused(tenant, short[0].limit)
         raise QuotaUsedUp(tenant, short, need)

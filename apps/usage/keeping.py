@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.models import Count, QuerySet, Sum
 
 from apps.tenants.models import Tenant
-from apps.usage import limits
+from apps.usage import limits, metrics
 from apps.usage.refusals import full
 from chatbot.quota import KEPT, Account
 
@@ -72,6 +72,7 @@ def refuse_beyond(
             standing[level] = kept(tenant, None if level == "tenant" else collection_id)
         left = limit.amount - getattr(standing[level], limit.metric)
         if 0 < asked[limit.metric] > left:
+            metrics.refused(tenant, limit)
             raise full(limit, left=left)
 
 

@@ -23,7 +23,7 @@ from apps.edge.errors import ServiceUnavailable
 from apps.edge.ratelimit_headers import Limit as Told
 from apps.edge.shared_state import reachable, redis
 from apps.tenants.models import Tenant
-from apps.usage import rebuilding, remembering, scripts
+from apps.usage import metrics, rebuilding, remembering, scripts
 from apps.usage.counters import Book, Counter
 from apps.usage.limits import Accounts, limits_of
 from apps.usage.refusals import refusal
@@ -74,7 +74,7 @@ async def reserve(
                     return Reserved(asked, at, told(counters, "".join(answer[2:]), levels))
                 case "no":
                     remembering.remember(tenant, accounts, limits[answer[2] - 1])
-                    raise _refusal(counters, asked, answer, levels)
+                    raise _refusal(tenant, counters, asked, answer, levels)
                 case "clock":
                     _clock.learn(float(answer[1]))
                 case "missing":
@@ -99,7 +99,7 @@ async def look(tenant: Tenant, accounts: Accounts, *, levels: Container[str] = E
     except (RedisError, OSError):
         return
     if answer[0] == "no":
-        raise _refusal(counters, LEAST, answer, levels)
+        raise _refusal(tenant, counters, LEAST, answer, levels)
 
 
 async def _ask(client: Redis, book: Book, counters: Sequence[Counter], asked: Amounts, reservation: str = "") -> Any:
@@ -108,9 +108,12 @@ async def _ask(client: Redis, book: Book, counters: Sequence[Counter], asked: Am
         return await scripts.RESERVE(client, book.prefix, reservation, str(book.tenant.pk), *said)
 
 
-def _refusal(counters: Sequence[Counter], asked: Amounts, answer: Any, levels: Container[str]) -> ParleyError:
+def _refusal(
+    tenant: Tenant, counters: Sequence[Counter], asked: Amounts, answer: Any, levels: Container[str]
+) -> ParleyError:
     _, _, index, left, wait, standing = answer
     reached = counters[index - 1].limit
+    metrics.refused(tenant, reached)
     raised = refusal(reached, asked, left=int(left), wait=float(wait), named=reached.account.level in levels)
     raised.standing = told(counters, standing, levels)
     return raised

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from typing import Final
 
 from chatbot.errors import ModelError, ModelFailed, OtherModel
@@ -31,11 +31,17 @@ class Client:
     """Speaks every protocol, over connections shared by all who ask on one event loop.
 
     allowed: hosts that may be asked although their addresses are not public. tls: whose certificates to trust; by
-    default those that this machine trusts.
+    default those that this machine trusts. beside: headers that go with a request, asked for in its context.
     """
 
-    def __init__(self, *, allowed: Collection[str] = (), tls: ssl.SSLContext | None = None) -> None:
-        self._sessions = Sessions(allowed=allowed, tls=tls)
+    def __init__(
+        self,
+        *,
+        allowed: Collection[str] = (),
+        tls: ssl.SSLContext | None = None,
+        beside: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._sessions = Sessions(allowed=allowed, tls=tls, beside=beside)
 
     async def chat(
         self, endpoint: Endpoint, request: ChatRequest, *, address: str = "", pulse: Pulse | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -66,6 +66,7 @@ class Exchange:
         until: float,
         allowed: Collection[str],
         address: str = "",
+        beside: Mapping[str, str],
     ) -> None:
         self.until = until
         self.refused: int | None = None
@@ -76,7 +77,7 @@ class Exchange:
         self._connect = endpoint.deadlines.connect
         self._allowed = allowed
         # Compression would hold tokens back.
-        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        self._headers = {**beside, "Content-Type": "application/json", "Accept-Encoding": "identity"}
         if endpoint.api_key:
             self._headers["Authorization"] = f"Bearer {endpoint.api_key}"
         self._responses: list[aiohttp.ClientResponse] = []
@@ -231,18 +232,29 @@ def _unreached(error: Exception) -> str:
 class Sessions:
     """One aiohttp session for each event loop that asks; it ends with its loop under asyncio.run, or with close().
 
-    allowed: hosts that may be asked although their addresses are not public. tls: as for addresses.connector().
+    allowed: hosts that may be asked although their addresses are not public. tls: as for addresses.connector(). beside:
+    headers that go with a request, asked for in its context.
     """
 
-    def __init__(self, *, allowed: Collection[str] = (), tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        allowed: Collection[str] = (),
+        tls: ssl.SSLContext | None = None,
+        beside: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self._allowed = frozenset(allowed)
+        self._beside = beside
         self._tls = tls
         self._sessions: dict[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, _Holder]] = {}
 
     @asynccontextmanager
     async def exchange(self, endpoint: Endpoint, *, until: float, address: str = "") -> AsyncGenerator[Exchange]:
         session = await self._session()
-        async with Exchange(session, endpoint, until=until, allowed=self._allowed, address=address) as exchange:
+        beside = self._beside()
+        async with Exchange(
+            session, endpoint, until=until, allowed=self._allowed, address=address, beside=beside
+        ) as exchange:
             yield exchange
 
     async def close(self) -> None:

@@ -60,6 +60,11 @@ TOLD = {
 # In a production that is otherwise fine: the variable that the sentence names, and what is set.
 WRONG: list[tuple[str, dict[str, str]]] = [
     ("PARLEY_ENV", {"PARLEY_ENV": "staging"}),
+    ("PARLEY_METRICS_TENANTS", {"PARLEY_METRICS_TENANTS": ",".join(f"tenant-{n}" for n in range(101))}),
+    ("PARLEY_WORKER_METRICS_ADDRESS", {"PARLEY_WORKER_METRICS_ADDRESS": "9464"}),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}),
+    ("PARLEY_TRACED_PERCENT", {"PARLEY_TRACED_PERCENT": "101"}),
+    ("PARLEY_WORKER_METRICS_ADDRESS", {"PARLEY_WORKER_METRICS_ADDRESS": "127.0.0.1:99999"}),
     ("SECRET_KEY", {"SECRET_KEY": "tiny"}),
     ("SECRET_KEY", {"SECRET_KEY": "only-for-checks-" * 4}),
     ("SECRET_KEY", {"SECRET_KEY": "ab" * 30}),
