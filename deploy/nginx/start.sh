@@ -10,7 +10,8 @@ set -eu
 : "${NGINX_TLS_PORT:=8443}"                       # for HTTPS, where there is a certificate
 : "${NGINX_TLS_CERTIFICATE:=}" "${NGINX_TLS_KEY:=}"  # files: with them HTTP only redirects
 : "${NGINX_TRUSTED_PROXIES:=}"                    # addresses or networks whose X-Forwarded-* are believed
-: "${NGINX_STATUS_PORT:=8081}"                    # on the loopback interface: /healthz and /nginx_status
+: "${NGINX_STATUS_ADDRESS:=127.0.0.1}"             # the interface for /healthz and /nginx_status
+: "${NGINX_STATUS_PORT:=8081}"                    # and their port
 : "${NGINX_LOG:=/dev/stdout}"                      # where a line of JSON tells of each request
 : "${NGINX_ROOT:=/var/lib/parley}"                # the directory with static/ in it
 : "${PARLEY_MAX_UPLOAD_BYTES:=52428800}"          # as the web processes have it
@@ -44,7 +45,7 @@ lines '%s 1;' $NGINX_TRUSTED_PROXIES > "$conf/place/proxies.geo"
 echo "client_max_body_size $((PARLEY_MAX_UPLOAD_BYTES + 65536));" > "$conf/place/upload.conf"
 echo "access_log $NGINX_LOG parley;" > "$conf/place/log.conf"
 echo "root $NGINX_ROOT;" > "$conf/place/static.conf"
-echo "listen 127.0.0.1:$NGINX_STATUS_PORT;" > "$conf/place/status.conf"
+echo "listen $NGINX_STATUS_ADDRESS:$NGINX_STATUS_PORT;" > "$conf/place/status.conf"
 
 if [ -n "$NGINX_TLS_CERTIFICATE" ]; then
     cat > "$conf/place/servers.conf" <<END
