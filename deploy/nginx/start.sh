@@ -5,6 +5,7 @@ set -eu
 
 : "${NGINX_HOME:=/tmp/nginx}"                     # a writable directory: configuration, process id, temporary files
 : "${NGINX_WEB:=127.0.0.1:8000}"                  # the web processes, host:port, separated by spaces
+: "${NGINX_UPSTREAM_FILE:=}"                      # instead: a file of `server` lines, which deploy/bluegreen switches
 : "${NGINX_RESOLVER:=}"                           # a name server that NGINX_WEB is asked of again and again (nginx 1.27.3)
 : "${NGINX_PORT:=8080}"                           # for HTTP; with an address, if it shall not be every one
 : "${NGINX_TLS_PORT:=8443}"                       # for HTTPS, where there is a certificate
@@ -36,7 +37,13 @@ if [ -n "$NGINX_RESOLVER" ]; then
     resolve=resolve
 fi
 # shellcheck disable=SC2086 # lists are separated by spaces
-lines "server %s $resolve max_fails=2 fail_timeout=5s;" $NGINX_WEB >> "$conf/place/upstream.conf"
+servers=$(lines "server %s $resolve max_fails=2 fail_timeout=5s;" $NGINX_WEB)
+if [ -n "$NGINX_UPSTREAM_FILE" ]; then
+    # What was switched last stays so when nginx is started again.
+    [ -s "$NGINX_UPSTREAM_FILE" ] || echo "$servers" > "$NGINX_UPSTREAM_FILE"
+    servers="include $NGINX_UPSTREAM_FILE;"
+fi
+echo "$servers" >> "$conf/place/upstream.conf"
 # shellcheck disable=SC2086
 lines 'set_real_ip_from %s;' $NGINX_TRUSTED_PROXIES > "$conf/place/proxies.conf"
 # shellcheck disable=SC2086
