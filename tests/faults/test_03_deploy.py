@@ -110,6 +110,7 @@ class Colours:
             [replica.is_alive for replica in self.world.replicas]  # which takes leave of those that have ended
             await asyncio.sleep(0.05)
         assert ended.result() == 0
+        await self.world.ready(*(replica for replica in self.world.living if not replica.resident))
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx: apt-get install nginx")
