@@ -381,6 +381,9 @@ def test_other_sites_read_the_widget_and_no_other_file(client: httpx.Client) -> 
     assert app.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     assert app.headers["X-Content-Type-Options"] == "nosniff"
     assert "Access-Control-Allow-Origin" not in client.get("/static/tests/app.js").headers
+    # But for fonts, which browsers would not take from a CDN otherwise.
+    (HOME / "static" / "tests" / "inter.0123456789ab.woff2").write_text("a font")
+    assert client.get("/static/tests/inter.0123456789ab.woff2").headers["Access-Control-Allow-Origin"] == "*"
     for path in ("/widget.js", "/chat/acme/guide/", "/share/some"):
         assert client.get(path).text.startswith(f"GET {path} ")
 
