@@ -345,8 +345,11 @@ def test_the_gateway_is_told_what_start_sh_reads(things: list[Thing]) -> None:
     for one in gateway["env"]:
         assert f"${{{one['name']}:=" in START.read_text(), one["name"]
     web = named(things, "Service", "web")
-    [where] = [one["value"] for one in gateway["env"] if one["name"] == "NGINX_WEB"]
-    assert where == f"web.{web['metadata']['namespace']}.svc.cluster.local:{web['spec']['ports'][0]['port']}"
+    told = {one["name"]: one.get("value") for one in gateway["env"]}
+    assert told["NGINX_TRUSTED_PROXIES"] in ("10.42.0.0/16", "10.0.0.0/16"), "of k3s's pods, or of Terraform's network"
+    assert (
+        told["NGINX_WEB"] == f"web.{web['metadata']['namespace']}.svc.cluster.local:{web['spec']['ports'][0]['port']}"
+    )
     assert web["spec"]["clusterIP"] == "None", "nginx would see one address, and spread nothing"
 
 
