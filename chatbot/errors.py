@@ -6,7 +6,9 @@ ParleyError (internal)
 ├── TurnInProgress · IdempotencyConflict
 ├── QuotaExceeded · RateLimited
 ├── ModelError
-│   └── ModelFailed · ModelBusy · ModelUnavailable · ModelTimeout
+│   ├── ModelFailed
+│   │   └── OtherModel
+│   └── ModelBusy · ModelUnavailable · ModelTimeout
 ├── StorageFull
 └── ExtractionFailed
 
@@ -119,6 +121,10 @@ class ModelError(ParleyError):
 class ModelFailed(ModelError):
     code = "model_failed"
     default_message = "The model server failed while answering."
+
+
+class OtherModel(ModelFailed):
+    """An embedding server makes other vectors than are expected of it. Asking again does not help."""
 
 
 class ModelBusy(ModelError):

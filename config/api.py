@@ -37,5 +37,6 @@ SPECTACULAR: dict[str, Any] = {
         "MessageRoleEnum": "apps.conversations.models.Message.Role",
         "SourceKindEnum": "apps.knowledge.source_models.Source.Kind",
         "SourceRunStateEnum": "apps.knowledge.source_models.SourceRun.State",
+        "SecondIndexStateEnum": "apps.knowledge.second_models.SecondIndex.State",
     },
 }

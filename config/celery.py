@@ -13,4 +13,4 @@ from celery import Celery
 app = Celery("parley")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-app.autodiscover_tasks(["apps.knowledge.crawl"])
+app.autodiscover_tasks(["apps.knowledge.crawl", "apps.knowledge.second"])

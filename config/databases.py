@@ -44,7 +44,7 @@ def pooled(config: dict[str, Any], *, size: int, sql_timeout_ms: int, pgbouncer:
 
 
 def owning(config: dict[str, Any]) -> dict[str, Any]:
-    """Sessions of the tables' owner, which migrates, backs up and restores the rows of all tenants.
+    """Sessions of the tables' owner, which migrates, backs up, restores and indexes the rows of all tenants.
 
     The policy that lets it asks for `app.maintenance` (apps/tenants/row_security.py). A tenant must be named even so:
     PostgreSQL may ask either policy first, and the other's is an error without one.

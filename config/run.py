@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apps.edge.queues import QUEUES
-from config.env import read_files, refuse
+from config.env import BASE_DIR, read_files, refuse
 
 SERVERS = ("daphne", "uvicorn")
 
@@ -71,6 +71,11 @@ def beat(*, state: Path) -> list[str]:
     return [*_celery(), "beat", "--schedule", str(state / "beat"), "--pidfile", "", "--loglevel", "WARNING"]
 
 
+def layouts(*, every: float) -> list[str]:
+    """every: seconds between two looks."""
+    return [sys.executable, str(BASE_DIR / "manage.py"), "move_layouts", "--every", str(every)]
+
+
 def _celery() -> list[str]:
     return [sys.executable, "-m", "celery", "--quiet", "-A", "config.celery"]
 
@@ -90,6 +95,9 @@ def command_line(arguments: list[str]) -> list[str]:
     beating = deeds.add_parser("beat", help="sends again what got lost; exactly one")
     beating.set_defaults(command=beat)
     beating.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()), help="a writable directory")
+    moving = deeds.add_parser("layouts", help="builds and drops HNSW indexes, as the owner of the tables; exactly one")
+    moving.set_defaults(command=layouts)
+    moving.add_argument("--every", type=float, default=60.0, help="seconds between two looks")
     options = vars(parser.parse_args(arguments))
     try:
         command: list[str] = options.pop("command")(**options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from celery.schedules import crontab
 from kombu import Queue
 
 from apps.edge.queues import DOCUMENTS, QUEUES
@@ -125,6 +126,29 @@ PARLEY_RERANK_MILLISECONDS = number(
     "How long a search waits for a reranking endpoint, if there is one; after that it does without.",
     least=10,
     most=60_000,
+)
+PARLEY_INDEX_ABOVE = number(
+    "PARLEY_INDEX_ABOVE",
+    10_000,
+    "Passages of a tenant above which its vectors get an HNSW index of their own (retrieval.md); below half of them it"
+    " is dropped.",
+    least=100,
+    most=100_000_000,
+)
+PARLEY_MOST_INDEXES = number(
+    "PARLEY_MOST_INDEXES",
+    50,
+    "HNSW indexes that there may be, those of the largest tenants: every search and every new vector has all of them"
+    " looked at.",
+    most=1_000,
+)
+PARLEY_INDEX_MEMORY_MB = number(
+    "PARLEY_INDEX_MEMORY_MB",
+    256,
+    "Memory that PostgreSQL may take to build an HNSW index, in MiB; about 150 do for 100,000 passages of 384"
+    " dimensions. An index that does not fit is built more slowly.",
+    least=16,
+    most=65_536,
 )
 PARLEY_DRAIN_GRACE_SECONDS = number(
     "PARLEY_DRAIN_GRACE_SECONDS",
@@ -310,8 +334,8 @@ DATABASES = {
 }
 if owner_url := url(
     "OWNER_DATABASE_URL",
-    "PostgreSQL as the role that owns the tables. Only `setup_database`, `backup` and `restore` use it; web and worker"
-    " need not have it.",
+    "PostgreSQL as the role that owns the tables. Only `setup_database`, `backup`, `restore` and the process `layouts`"
+    " use it; web and worker need not have it.",
     schemes=POSTGRES,
     default="",
 ):
@@ -403,6 +427,7 @@ CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in QUEUES]
 CELERY_TASK_ROUTES = {  # large documents elsewhere: apps/knowledge/queue.py
     "knowledge.ingest": {"queue": DOCUMENTS},
     "knowledge.run_source": {"queue": DOCUMENTS},
+    "knowledge.build_index": {"queue": DOCUMENTS},
 }
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 900}
@@ -413,6 +438,7 @@ CELERY_BEAT_SCHEDULE = {
     "forget-quotations": {"task": "conversations.forget_quotations", "schedule": 20.0},
     "forget-unused-attachments": {"task": "conversations.forget_unused_attachments", "schedule": 3600.0},
     "resume-sources": {"task": "knowledge.resume_sources", "schedule": 30.0},
+    "resume-indexes": {"task": "knowledge.resume_indexes", "schedule": 30.0},
     "forget-deleted": {"task": "knowledge.forget_deleted", "schedule": 20.0},
     "sweep-reservations": {"task": "usage.sweep_reservations", "schedule": 20.0},
     "look-at-limits": {"task": "usage.look_at_limits", "schedule": 30.0},
@@ -423,6 +449,8 @@ CELERY_BEAT_SCHEDULE = {
     "prune-idempotency-keys": {"task": "access.prune_idempotency_keys", "schedule": 3600.0},
     "prune-oauth-tokens": {"task": "oauth.prune_tokens", "schedule": 3600.0},
     "roll-up-usage": {"task": "usage.roll_up", "schedule": 600.0},
+    # By the clock: beat forgets when it last did something where its container is made anew.
+    "guard-recall": {"task": "conversations.guard_recall", "schedule": crontab(hour="3", minute="20")},
 }
 
 # --- People -----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ urlpatterns = [
     path("api/v1/", include("apps.webhooks.api")),
     path("api/v1/", include("apps.knowledge.api")),
     path("api/v1/", include("apps.knowledge.sources_api")),
+    path("api/v1/", include("apps.knowledge.second_api")),
     path("api/v1/", include("apps.conversations.api")),
     path("api/v1/", include("apps.conversations.turns_api")),
     path("api/v1/", include("apps.conversations.again_api")),

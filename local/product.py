@@ -1,4 +1,4 @@
-"""The product's own processes, web, workers and beat, supervised by honcho."""
+"""The product's own processes, web, workers, beat and layouts, supervised by honcho."""
 
 # honcho has no type hints.
 # mypy: disable-error-code="no-untyped-call"
@@ -61,7 +61,7 @@ class Witness(Printer):
 
 
 class Supervisor(Manager):
-    """Starts web, workers and beat in its `loop()`, and ends all of them when one ends or a signal comes."""
+    """Starts web, workers, beat and layouts in its `loop()`, and ends all of them when one ends or a signal comes."""
 
     def __init__(self, home: Home, values: Mapping[str, str], port: int) -> None:
         self.witness = Witness()
@@ -92,6 +92,7 @@ def commands(home: Home, port: int) -> dict[str, list[str]]:
         "worker-large": run.worker(concurrency=1, queues=[queues.LARGE_DOCUMENTS]),
         "worker-rest": run.worker(concurrency=2, queues=[queues.REST]),
         "beat": run.beat(state=home.run),
+        "layouts": run.layouts(every=60.0),
     }
 
 

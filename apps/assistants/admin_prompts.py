@@ -63,7 +63,7 @@ class PromptAdmin(TenantAdmin):
 
     class Media:
         css = {"all": ["admin/parley/admin.css"]}
-        js = ["admin/parley/prompts.js"]
+        js = ["admin/parley/prompts.js", "admin/parley/dialogs.js"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Prompt]:
         rows: QuerySet[Prompt] = super().get_queryset(request)

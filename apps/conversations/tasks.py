@@ -11,7 +11,7 @@ from celery import shared_task
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from apps.conversations import attaching, forgetting, turn
+from apps.conversations import attaching, forgetting, recalling, turn
 from apps.conversations.models import Turn
 from apps.edge.errors import ServiceUnavailable
 from apps.tenants import lookups
@@ -68,3 +68,14 @@ def forget_quotations() -> None:
 def forget_unused_attachments() -> int:
     """Delete files that were sent for a question which never came."""
     return attaching.forget_unused()
+
+
+@shared_task(name="conversations.guard_recall")
+def guard_recall(tenant_id: str | None = None) -> None:
+    """See to it that searches by HNSW indexes find what is there: a tenant's, or each one's in a task of its own."""
+    if tenant_id is None:
+        for one in recalling.tenants():
+            guard_recall.delay(str(one))
+        return
+    for _ in recalling.each_layout(uuid.UUID(tenant_id)):
+        pass

@@ -20,8 +20,10 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from apps.inference.models import Endpoint
+from apps.knowledge import admin_layouts as admin_layouts  # noqa: PLC0414 - registers the layouts
 from apps.knowledge import admin_sources as admin_sources  # noqa: PLC0414 - registers the sources
 from apps.knowledge import ingest
+from apps.knowledge.admin_index import index_page
 from apps.knowledge.admin_search import search_page
 from apps.knowledge.admin_status import is_finished, status_html
 from apps.knowledge.admin_upload import FORMATS, download, statuses, upload_page
@@ -138,9 +140,11 @@ class CollectionAdmin(TenantAdmin):
         # Exempt, so that the size is checked before the CSRF check reads the body; upload_page then checks the token.
         upload = self.admin_site.admin_view(csrf_exempt(enters_alone(partial(upload_page, self))))
         search = self.admin_site.admin_view(enters_alone(partial(search_page, self)))
+        index = partial(index_page, self)
         own = [
             path("<uuid:object_id>/upload/", upload, name="knowledge_collection_upload"),
             path("<uuid:object_id>/search/", search, name="knowledge_collection_search"),
+            path("<uuid:object_id>/index/", self.admin_site.admin_view(index), name="knowledge_collection_index"),
         ]
         return [*own, *super().get_urls()]
 
@@ -166,6 +170,7 @@ class CollectionAdmin(TenantAdmin):
             documents = reverse("admin:knowledge_document_changelist")
             context |= {
                 "totals": collection.totals or NO_DOCUMENTS,
+                "index_url": reverse("admin:knowledge_collection_index", args=[collection.pk]),
                 "search_url": reverse("admin:knowledge_collection_search", args=[collection.pk]),
                 "upload_url": reverse("admin:knowledge_collection_upload", args=[collection.pk]),
                 "documents_url": f"{documents}?collection__id__exact={collection.pk}",

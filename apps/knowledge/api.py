@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from django.core.files.base import File
-from django.db.models import Count, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import path
 from drf_spectacular.utils import (
@@ -48,6 +48,7 @@ from apps.knowledge.serializers import (
     ResultsSerializer,
     SearchSerializer,
     UploadSerializer,
+    with_counts,
 )
 from apps.knowledge.several import add_several, is_several
 from apps.knowledge.sources import add_source, replace_source
@@ -175,11 +176,6 @@ class OneCollection(TenantView):
         delete_collection(tenant, copy(collection))  # a deleted row forgets its id
         acting.record(request, "collection.deleted", collection)
         return Response(status=status.HTTP_204_NO_CONTENT)
-
-
-def with_counts(tenant: Tenant) -> QuerySet[Collection]:
-    rows: QuerySet[Collection] = Collection.objects.for_tenant(tenant)
-    return rows.annotate(document_count=Count("documents"))
 
 
 class Documents(TenantView, generics.ListAPIView[Document]):

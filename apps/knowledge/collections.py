@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection
@@ -12,7 +13,7 @@ from django.utils.text import slugify
 
 from apps.inference.models import Endpoint
 from apps.knowledge import forgetting, storage
-from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex
+from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex, SecondIndex
 from apps.tenants.models import Tenant, slug_validator
 from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, ModelUnavailable, NotFound
@@ -41,20 +42,24 @@ def create_collection(
                 slug=slug,
                 description=description,
                 fields=list(fields),
-                index=_index(tenant),
+                index=index_of(tenant, _endpoint(tenant)),
             )
     except IntegrityError as error:
         raise InvalidRequest(fields={"slug": f"There is a collection {slug!r} already."}) from error
 
 
-def _index(tenant: Tenant) -> EmbeddingIndex:
+def _endpoint(tenant: Tenant) -> Endpoint:
     endpoint = Endpoint.objects.serving(tenant, Endpoint.Kind.EMBEDDING).first()
-    if endpoint is None or endpoint.dimension is None:
+    if endpoint is None:
         raise ModelUnavailable("No embedding endpoint serves this tenant: an operator has to add one first.")
+    return endpoint
+
+
+def index_of(tenant: Tenant, endpoint: Endpoint) -> EmbeddingIndex:
+    """The tenant's index of the model that an embedding endpoint serves now. Call it in the tenant's scope."""
     index: EmbeddingIndex
-    index, _ = EmbeddingIndex.objects.for_tenant(tenant).get_or_create(
-        endpoint=endpoint, model=endpoint.model, dimension=endpoint.dimension, defaults={"tenant": tenant}
-    )
+    made: dict[str, Any] = {"endpoint": endpoint, "model": endpoint.model, "dimension": endpoint.dimension}
+    index, _ = EmbeddingIndex.objects.for_tenant(tenant).get_or_create(**made, defaults={"tenant": tenant})
     return index
 
 
@@ -77,9 +82,11 @@ def delete_collection(tenant: Tenant, collection: Collection) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [DELETE_TIMEOUT])
         storage.in_turn(tenant)
-        # Locked, so that nobody adds a document or a passage between the deletions below.
+        # Locked, so that nobody adds a document or a passage between the deletions below; then the second index, in
+        # the order in which its worker locks.
         if not Collection.objects.for_tenant(tenant).select_for_update().filter(pk=collection.pk).first():
             return
+        SecondIndex.objects.for_tenant(tenant).filter(collection=collection).delete()
         documents: QuerySet[Document] = Document.objects.for_tenant(tenant).filter(collection=collection)
         forgetting.bury(tenant, documents.select_for_update().only("stored"))
         Chunk.objects.for_tenant(tenant).filter(collection=collection).discard()

@@ -1,4 +1,4 @@
-"""Gives a document's passages their vectors: in batches, several of which are under way at a time.
+"""Gives passages their vectors: in batches, several of which are under way at a time.
 
 Each batch is stored as soon as it is made. Both how large and how many they are follows from how the endpoint copes.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db.models import F
 
 from apps.knowledge import lease, metering, metrics, passages, vectors
 from apps.knowledge.metering import Batch
-from apps.knowledge.models import Chunk, Document, Embedding
+from apps.knowledge.models import Chunk, Document, Embedding, EmbeddingIndex, SecondIndex
 from apps.tenants.scoping import unit
 from chatbot.errors import ModelBusy
 
@@ -44,73 +46,90 @@ class Pace:
 
 
 @dataclass(slots=True)
-class _Work:
-    document: Document
-    pace: Pace
-    after: int = -1  # the last position that a batch was made of
+class Work:
+    """Passages of a document, or those that a second index lacks, that are to get vectors in an index.
+
+    reserve: the next ones of them, so many at most, with what they cost; None where there are no more. store: with
+    their vectors. Both get `held` and are called in its scope, each in a transaction of its own.
+    """
+
+    held: Document | SecondIndex
+    index: EmbeddingIndex
+    reserve: Callable[[Any, int], Batch | None]
+    store: Callable[[Any, Batch, list[list[float]]], None]
+    pace: Pace = field(init=False)
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
     failure: BaseException | None = None
 
-    async def begin(self) -> None:
+    def __post_init__(self) -> None:
+        self.pace = Pace(min(AT_ONCE, self.index.endpoint.limit))
+
+    async def run(self) -> None:
+        """What one batch fails for is raised once the others are stored."""
+        try:
+            await self._begin()
+            while self.under_way:
+                await self._one_ends()
+                await self._begin()
+        finally:
+            for task in self.under_way:
+                task.cancel()
+            await asyncio.gather(*self.under_way, return_exceptions=True)
+        if self.failure:
+            raise self.failure
+
+    async def _begin(self) -> None:
         """As many batches as there is room for; none any more once one has failed."""
         while self.failure is None and len(self.under_way) < self.pace.at_once:
             try:
-                batch = await unit(_reserved, self.document, self.after, self.pace.size)
+                batch = await unit(self.reserve, self.held, self.pace.size)
             except Exception as error:  # noqa: BLE001 - it is raised when what is under way has ended
                 self.failure = error
                 return
             if batch is None:
                 return
-            self.after = batch.chunks[-1].position
-            self.under_way.add(asyncio.create_task(_embed(batch, self.pace)))
+            self.under_way.add(asyncio.create_task(self._embed(batch)))
 
-    async def one_ends(self) -> None:
+    async def _one_ends(self) -> None:
         done, self.under_way = await asyncio.wait(self.under_way, return_when=asyncio.FIRST_COMPLETED)
         failures = [task.exception() for task in done]  # each is asked for, or asyncio complains that it was not
         self.failure = next(filter(None, [self.failure, *failures]), None)
 
-
-async def embed(document: Document) -> None:
-    """A vector for each passage that has none. What one batch fails for is raised once the others are stored."""
-    work = _Work(document, Pace(min(AT_ONCE, document.collection.index.endpoint.limit)))
-    try:
-        await work.begin()
-        while work.under_way:
-            await work.one_ends()
-            await work.begin()
-    finally:
-        for task in work.under_way:
-            task.cancel()
-        await asyncio.gather(*work.under_way, return_exceptions=True)
-    if work.failure:
-        raise work.failure
+    async def _embed(self, batch: Batch) -> None:
+        async with metering.given_back(batch):
+            started = time.perf_counter()
+            made = await _made(batch, self.pace)
+            await unit(self.store, self.held, batch, made)
+        self.pace.stored(len(batch.chunks), time.perf_counter() - started)
 
 
-async def _embed(batch: Batch, pace: Pace) -> None:
-    async with metering.given_back(batch):
-        started = time.perf_counter()
-        made = await _made(batch, pace)
-        await unit(_store, batch.document, batch, made)
-    pace.stored(len(batch.chunks), time.perf_counter() - started)
+async def embed(document: Document, index: EmbeddingIndex) -> None:
+    """A vector in the index for each passage of the document's next version that has none."""
+    after = -1  # the last position that a batch was made of
+
+    def reserve(document: Document, size: int) -> Batch | None:
+        nonlocal after
+        chunks = _next_batch(document, index, after, size)
+        if not chunks:
+            return None
+        batch = metering.reserve(document, index, chunks, [embedded_text(document, chunk) for chunk in chunks])
+        after = batch.chunks[-1].position
+        return batch
+
+    await Work(document, index, reserve, _store).run()
 
 
 async def _made(batch: Batch, pace: Pace) -> list[list[float]]:
     asked_again = 0
     while True:
         try:
-            return await vectors.embed(batch.document.collection.index, batch.texts, input_type="passage")
+            return await vectors.embed(batch.index, batch.texts, input_type="passage")
         except ModelBusy as error:
             pace.refused()
             if error.retry_after is None or error.retry_after > SOON or asked_again == ASKED_AGAIN:
                 raise
             asked_again += 1
             await asyncio.sleep(error.retry_after)
-
-
-def _reserved(document: Document, after: int, size: int) -> Batch | None:
-    chunks = _next_batch(document, after, size)
-    texts = [_embedded_text(document, chunk) for chunk in chunks]
-    return metering.reserve(document, chunks, texts) if chunks else None
 
 
 def next_size(size: int, seconds: float) -> int:
@@ -120,15 +139,15 @@ def next_size(size: int, seconds: float) -> int:
     return max(size // 2, 1) if seconds > SLOW else size
 
 
-def _embedded_text(document: Document, chunk: Chunk) -> str:
+def embedded_text(document: Document, chunk: Chunk) -> str:
     """A passage under its headings: without them, "Press it twice" is about nothing."""
     return "\n".join([" > ".join(dict.fromkeys([document.title, *chunk.heading])), chunk.text])
 
 
-def _next_batch(document: Document, after: int, size: int) -> list[Chunk]:
+def _next_batch(document: Document, index: EmbeddingIndex, after: int, size: int) -> list[Chunk]:
     """The next passages without a vector, behind position `after`."""
     # Two questions and not a join: its plan is quadratic while the statistics still say that the tables are empty.
-    known = Embedding.objects.for_tenant(document.tenant_id).filter(index=document.collection.index_id)
+    known = Embedding.objects.for_tenant(document.tenant_id).filter(index=index)
     rows = passages.pending(document).order_by("position").only("heading", "text", "position")
     while batch := list(rows.filter(position__gt=after)[:size]):
         made = set(known.filter(chunk__in=batch).values_list("chunk", flat=True))
@@ -139,7 +158,9 @@ def _next_batch(document: Document, after: int, size: int) -> list[Chunk]:
 
 
 def _store(document: Document, batch: Batch, made: list[list[float]]) -> None:
-    lease.write(document, attempts=0, progress_done=F("progress_done") + len(batch.chunks))
+    # Progress is that of the index in use: with it, the document can go live.
+    further = len(batch.chunks) if batch.index.pk == document.collection.index_id else 0
+    lease.write(document, attempts=0, progress_done=F("progress_done") + further)
     metering.settle(batch)
-    vectors.store(document, batch.chunks, made)
+    vectors.store(document, batch.index, batch.chunks, made)
     metrics.EMBEDDED.inc(len(batch.chunks))

@@ -1,5 +1,5 @@
-"""A worker's hold on a document, or on a run of a source: claimed by one, renewed while it works, and the condition of
-all that it writes."""
+"""A worker's hold on a document, a run of a source or a second index: claimed by one, renewed while it works, and the
+condition of all that it writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.db.models import F
 from django.utils import timezone
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
-from apps.knowledge.models import Document, SourceRun
+from apps.knowledge.models import Document, SecondIndex, SourceRun
 from apps.tenants.scoping import unit
 
 log = structlog.get_logger(__name__)
@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 # A killed worker's document is taken up when its lease and the beat's next round (30 s) are over: within two minutes.
 LEASE = datetime.timedelta(seconds=60)
 RENEW_EVERY = 15.0  # seconds
+
+Held = Document | SecondIndex | SourceRun
 
 
 class SupersededError(Exception):
@@ -44,18 +46,18 @@ def claim(tenant_id: uuid.UUID, document_id: uuid.UUID) -> Document | None:
     return ours
 
 
-def write(held: Document | SourceRun, /, **fields: Any) -> None:
+def write(held: Held, /, **fields: Any) -> None:
     """Set fields of what is ours. Raises SupersededError where it is no longer."""
     ours = type(held).objects.for_tenant(held.tenant_id).filter(pk=held.pk, lease_token=held.lease_token)
     if not ours.update(updated=timezone.now(), **fields):
         raise SupersededError
 
 
-def renew(held: Document | SourceRun) -> None:
+def renew(held: Held) -> None:
     write(held, lease_until=timezone.now() + LEASE)
 
 
-async def while_leased(held: Document | SourceRun, work: Coroutine[Any, Any, None]) -> None:
+async def while_leased(held: Held, work: Coroutine[Any, Any, None]) -> None:
     """Run `work`, renewing the lease; stops it and raises SupersededError when what it is about is no longer ours."""
 
     async def keep_renewing() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from apps.knowledge import lease
-from apps.knowledge.models import Chunk, Document
+from apps.knowledge.models import Chunk, Document, EmbeddingIndex, SecondIndex
 from apps.tenants.scoping import unit
 from apps.usage import ingesting
 from apps.usage.ingesting import QuotaUsedUp
@@ -24,9 +24,11 @@ PAGE_CHARS = 3_000  # of a format that has no pages of its own
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Passages to embed, as texts, and the tokens that are reserved for it."""
+    """Passages to embed into an index, as texts, and the tokens that are reserved for it. work: a document or a second
+    index, whose worker this is."""
 
-    document: Document
+    work: Document | SecondIndex
+    index: EmbeddingIndex
     chunks: list[Chunk]
     texts: list[str]
     reservation: uuid.UUID
@@ -60,18 +62,16 @@ def charge_read(document: Document, extracted: Extracted) -> None:
     ingesting.charge_pages(document.tenant, document.pk, pages_of(extracted))
 
 
-def reserve(document: Document, chunks: list[Chunk], texts: list[str]) -> Batch:
+def reserve(work: Document | SecondIndex, index: EmbeddingIndex, chunks: list[Chunk], texts: list[str]) -> Batch:
     """As many of these passages as there is room for. Raises QuotaUsedUp where there is none for the first."""
     tokens = [estimate(text) for text in texts]
-    endpoint = document.collection.index.endpoint
-    reservation, fit = ingesting.reserve_tokens(document.tenant, document.pk, tokens, endpoint)
-    return Batch(document, chunks[:fit], texts[:fit], reservation, sum(tokens[:fit]))
+    reservation, fit = ingesting.reserve_tokens(work.tenant, work.pk, tokens, index.endpoint)
+    return Batch(work, index, chunks[:fit], texts[:fit], reservation, sum(tokens[:fit]))
 
 
 def settle(batch: Batch) -> None:
     """In the transaction that stores the vectors."""
-    document = batch.document
-    ingesting.settle_tokens(document.tenant, batch.reservation, batch.tokens, document.collection.index.endpoint)
+    ingesting.settle_tokens(batch.work.tenant, batch.reservation, batch.tokens, batch.index.endpoint)
 
 
 @asynccontextmanager
@@ -82,7 +82,7 @@ async def given_back(batch: Batch) -> AsyncIterator[None]:
     except BaseException:
         # Should PostgreSQL not hear of it, the next attempt says it again.
         with suppress(DatabaseError):
-            await unit(ingesting.give_back, batch.document.tenant, pk=batch.reservation)
+            await unit(ingesting.give_back, batch.work.tenant, pk=batch.reservation)
         raise
 
 

@@ -16,11 +16,14 @@ from django.utils import timezone
 from pgvector.django import HalfVectorField
 
 from apps.inference.models import Endpoint
+from apps.knowledge.layout_models import EFS, Layout
+from apps.knowledge.second_models import SecondIndex
 from apps.knowledge.source_models import Source, SourcePage, SourceRun
 from apps.tenants.models import User, slug_validator
 from apps.tenants.scoping import TenantOwned, TenantQuerySet
 
 __all__ = [
+    "EFS",
     "TITLE_CHARS",
     "URL_CHARS",
     "Chunk",
@@ -31,6 +34,8 @@ __all__ = [
     "Embedding",
     "EmbeddingIndex",
     "Judgement",
+    "Layout",
+    "SecondIndex",
     "Source",
     "SourcePage",
     "SourceRun",
@@ -42,6 +47,7 @@ URL_CHARS = 2000
 LARGE_BYTES = 4 * 2**20  # of a file that workers of its own read, lest others wait for minutes
 # How far ahead the time of one that was just sent can lie. A queued one's that lies farther is of a clock that is fast.
 MOST_AHEAD = datetime.timedelta(minutes=2)
+PUBLISHED_AT_ONCE = 1_000  # vectors
 QUESTION_CHARS = 500  # of one that is judged
 FILTERS = ("tags", "source", "after", "before")  # what every search can be narrowed by; Collection.fields adds to them
 MOST_FIELDS, MOST_TAGS, TAG_CHARS = 20, 50, 50
@@ -74,7 +80,6 @@ class EmbeddingIndex(TenantOwned):
         ordering = ("-created",)
         constraints = [
             models.UniqueConstraint(fields=["tenant", "endpoint", "model", "dimension"], name="embedding_index_once"),
-            models.UniqueConstraint(fields=["id", "dimension"], name="embedding_index_dimension"),
         ]
 
     def __str__(self) -> str:
@@ -291,8 +296,13 @@ class Tombstone(TenantOwned):
 
 class ChunkQuerySet(TenantQuerySet["Chunk"]):
     def publish(self) -> int:
-        """Let searches find these passages and their vectors; how many."""
-        Embedding.objects.filter(chunk__in=self.order_by().values("pk")).update(live=True)
+        """Let searches find these passages and their vectors; how many.
+
+        An HNSW index takes milliseconds for each vector, so no statement is about so many that its time runs out.
+        """
+        ids = list(self.order_by().values_list("pk", flat=True))
+        for start in range(0, len(ids), PUBLISHED_AT_ONCE):
+            Embedding.objects.filter(chunk__in=ids[start : start + PUBLISHED_AT_ONCE]).update(live=True)
         return self.update(live=True)
 
     def discard(self) -> None:
@@ -340,11 +350,19 @@ class Embedding(TenantOwned):
     """A passage's vector in one index. The database refuses a vector whose dimension is not its index's.
 
     What decides whether a search may find it stands here again: comparing vectors then reads no passage.
+    Two foreign keys vouch for all of it, since each is looked up for every vector: (tenant, chunk, collection) is a
+    passage's, (tenant, index, dimension) an index's. Tenant and collection need none of their own: their passages go
+    before they do.
     """
 
-    index = models.ForeignKey(EmbeddingIndex, on_delete=models.CASCADE, related_name="+")
-    chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, related_name="embeddings")
-    collection = models.ForeignKey(Collection, on_delete=models.CASCADE, related_name="+")
+    tenant = models.ForeignKey(
+        "tenants.Tenant", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    index = models.ForeignKey(EmbeddingIndex, on_delete=models.CASCADE, db_index=False, related_name="+")
+    chunk = models.ForeignKey(Chunk, on_delete=models.CASCADE, db_index=False, related_name="embeddings")
+    collection = models.ForeignKey(
+        Collection, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
     live = models.BooleanField(default=False)
     dimension = models.PositiveIntegerField()
     vector = HalfVectorField()
@@ -353,7 +371,8 @@ class Embedding(TenantOwned):
         indexes = [
             models.Index(fields=["tenant", "index", "collection"], condition=Q(live=True), name="embedding_live")
         ]
-        constraints = [models.UniqueConstraint(fields=["index", "chunk"], name="embedding_once")]
+        # The passage first, by which vectors are looked up and deleted.
+        constraints = [models.UniqueConstraint(fields=["chunk", "index"], name="passage_embedded_once")]
 
 
 class Judgement(TenantOwned):

@@ -21,7 +21,8 @@ from django.utils import timezone
 from apps.edge.errors import ServiceUnavailable
 from apps.knowledge import announcing, embedding, fetching, lease, metering, metrics, passages, queue, reading
 from apps.knowledge.lease import SupersededError
-from apps.knowledge.models import Chunk, Document
+from apps.knowledge.models import Chunk, Collection, Document
+from apps.knowledge.second import keeping
 from apps.tenants.scoping import unit
 from apps.usage.ingesting import QuotaUsedUp
 from chatbot.chunking import split
@@ -97,9 +98,12 @@ async def _work(document: Document) -> None:
             if not cut:
                 raise NoTextError
             await unit(passages.store, document, title, extracted, cut)
-    with _timed("embedding"):
-        await embedding.embed(document)
-    await unit(_swap, document)
+    while True:
+        with _timed("embedding"):
+            await embedding.embed(document, document.collection.index)
+            await keeping.embed(document)
+        if await unit(_swap, document):
+            return
 
 
 @contextmanager
@@ -122,11 +126,16 @@ def _begin(document: Document) -> bool:
     return True
 
 
-def _swap(document: Document) -> None:
-    """Make the new passages the live ones: a search sees all of the old or all of the new."""
+def _swap(document: Document) -> bool:
+    """Make the new passages the live ones: a search sees all of the old or all of the new. False where the collection
+    uses another index by now, in which they have no vectors yet."""
+    if not keeping.is_current(document):
+        document.collection = Collection.objects.select_related("index__endpoint").get(pk=document.collection_id)
+        return False
     lease.write(document, status=Document.Status.READY)
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=True).discard()
     _settle(document, passages=passages.pending(document).publish())
+    return True
 
 
 def _settle(document: Document, /, **fields: object) -> None:

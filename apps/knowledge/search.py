@@ -134,7 +134,7 @@ async def _scopes(tenant: Tenant, collections: Sequence[Collection], text: str) 
     groups: dict[uuid.UUID, list[Collection]] = {}
     for collection in collections:
         groups.setdefault(collection.index_id, []).append(collection)
-    return [await _scope(group, text) for group in groups.values()]
+    return [await scope_of(group, text) for group in groups.values()]
 
 
 def _with_indexes(tenant: Tenant, collections: Sequence[Collection]) -> list[Collection]:
@@ -142,8 +142,8 @@ def _with_indexes(tenant: Tenant, collections: Sequence[Collection]) -> list[Col
     return list(rows.filter(pk__in=[collection.pk for collection in collections]))
 
 
-async def _scope(collections: Sequence[Collection], text: str) -> Scope:
-    """Collections of one index."""
+async def scope_of(collections: Sequence[Collection], text: str) -> Scope:
+    """Of collections that share an index and come with `index__endpoint`: what a search of them asks the database."""
     index, ids = collections[0].index, [collection.pk for collection in collections]
     read = text[:EMBEDDED_CHARS]
     if known := await remembered.vector_of(index, read):

@@ -5,13 +5,62 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Count, QuerySet
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.edge.fields import ModelSerializer, Number, Text
-from apps.knowledge.models import MOST_TAGS, TAG_CHARS, TITLE_CHARS, URL_CHARS, Collection, Document
+from apps.knowledge.models import (
+    MOST_TAGS,
+    TAG_CHARS,
+    TITLE_CHARS,
+    URL_CHARS,
+    Collection,
+    Document,
+    EmbeddingIndex,
+    SecondIndex,
+)
+from apps.tenants.models import Tenant
 from chatbot.errors import InvalidRequest, ParleyError
 from chatbot.formats import LABELS
+
+
+class IndexSerializer(serializers.Serializer[EmbeddingIndex]):
+    """The embedding model by whose vectors searches compare, and how many numbers each has."""
+
+    model = serializers.CharField()
+    dimension = serializers.IntegerField()
+
+
+class BuildProgressSerializer(serializers.Serializer[SecondIndex]):
+    done = serializers.IntegerField()
+    total = serializers.IntegerField()
+
+
+class BuildFailureSerializer(serializers.Serializer[SecondIndex]):
+    """Why building it failed; with the states `retrying` and `waiting` it goes on by itself."""
+
+    code = serializers.CharField(source="failure_code")
+    message = serializers.CharField(source="failure_message")
+
+
+class SecondIndexSerializer(serializers.ModelSerializer[SecondIndex]):
+    model = serializers.CharField(source="index.model")
+    dimension = serializers.IntegerField(source="index.dimension")
+    progress = BuildProgressSerializer(
+        source="*", help_text="Passages that have a vector in it, of all, at its worker's last count."
+    )
+    failure = serializers.SerializerMethodField()
+    switched = serializers.BooleanField(help_text="It was in use, until the collection switched to the other.")
+
+    class Meta:
+        model = SecondIndex
+        fields = ("model", "dimension", "state", "switched", "progress", "failure", "created")
+        read_only_fields = fields
+
+    @extend_schema_field(BuildFailureSerializer(allow_null=True))
+    def get_failure(self, second: SecondIndex) -> dict[str, Any] | None:
+        return dict(BuildFailureSerializer(second).data) if second.failure_code else None
 
 
 class CollectionSerializer(ModelSerializer[Collection]):
@@ -19,11 +68,24 @@ class CollectionSerializer(ModelSerializer[Collection]):
     documents = serializers.IntegerField(
         source="document_count", read_only=True, help_text="How many it holds, ready or not."
     )
+    index = IndexSerializer(read_only=True)
+    second_index = serializers.SerializerMethodField(help_text="Beside the one in use, if there is one.")
 
     class Meta:
         model = Collection
-        fields = ("id", "name", "slug", "description", "fields", "documents", "created")
+        fields = ("id", "name", "slug", "description", "fields", "documents", "index", "second_index", "created")
         read_only_fields = ("id", "created")
+
+    @extend_schema_field(SecondIndexSerializer(allow_null=True))
+    def get_second_index(self, collection: Collection) -> dict[str, Any] | None:
+        second = getattr(collection, "second_index", None)
+        return dict(SecondIndexSerializer(second).data) if second else None
+
+
+def with_counts(tenant: Tenant) -> QuerySet[Collection]:
+    """Collections with all that CollectionSerializer shows."""
+    rows: QuerySet[Collection] = Collection.objects.for_tenant(tenant)
+    return rows.select_related("index", "second_index__index").annotate(document_count=Count("documents"))
 
 
 class CollectionChangeSerializer(ModelSerializer[Collection]):

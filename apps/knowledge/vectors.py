@@ -9,7 +9,7 @@ from django.db import connection
 
 from apps.inference import gateway
 from apps.knowledge.models import Chunk, Document, EmbeddingIndex
-from chatbot.errors import ModelFailed
+from chatbot.errors import ModelFailed, OtherModel
 from chatbot.inference.asker import Asker, Rank
 from chatbot.inference.wire import InputType
 
@@ -17,12 +17,12 @@ from chatbot.inference.wire import InputType
 async def embed(index: EmbeddingIndex, texts: list[str], *, input_type: InputType) -> list[list[float]]:
     """A vector of the index's dimension for each text. `index` comes with its endpoint.
 
-    Raises a ModelError; ModelFailed too where the endpoint was given another model since the index was made, whose
+    Raises a ModelError; OtherModel where the endpoint was given another model since the index was made, whose
     vectors would be compared with ours and mean nothing.
     """
     endpoint = index.endpoint
     if (endpoint.model, endpoint.dimension) != (index.model, index.dimension):
-        raise ModelFailed(
+        raise OtherModel(
             f"The embedding endpoint {endpoint.name} now serves {endpoint.model} ({endpoint.dimension} dimensions), "
             f"but this collection was embedded by {index.model} ({index.dimension})."
         )
@@ -32,7 +32,7 @@ async def embed(index: EmbeddingIndex, texts: list[str], *, input_type: InputTyp
     asker = Asker(tenant=str(index.tenant_id), rank=rank)
     vectors = await pool.embed(str(endpoint.pk), texts, input_type=input_type, asker=asker)
     if any(len(vector) != index.dimension for vector in vectors):
-        raise ModelFailed(f"The embedding endpoint {endpoint.name} gave vectors of a wrong dimension.")
+        raise OtherModel(f"The embedding endpoint {endpoint.name} gave vectors of a wrong dimension.")
     return vectors
 
 
@@ -44,30 +44,58 @@ _STORE = """
     INSERT INTO knowledge_embedding (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
     SELECT gen_random_uuid(), %s, %s, chunk, %s, false, %s, vector FROM pg_temp.made_vectors
 """
+# Passages that questions find, each of which may have been deleted since.
+_STORE_LIVE = """
+    INSERT INTO knowledge_embedding (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
+    SELECT gen_random_uuid(), c.tenant_id, %(index)s, c.id, c.collection_id, true, %(dimension)s, made.vector
+    FROM pg_temp.made_vectors made JOIN knowledge_chunk c ON c.id = made.chunk
+    WHERE c.tenant_id = %(tenant)s AND c.live AND c.document_id = ANY(%(documents)s)
+"""
+_HOLD = "SELECT id FROM knowledge_document WHERE tenant_id = %s AND id = ANY(%s) ORDER BY id FOR SHARE SKIP LOCKED"
 _BEGIN, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack(">h", -1)
 
 
-def store(document: Document, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> None:
+def store(document: Document, index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> None:
     """In a transaction of its own, as vectors that are not live yet."""
-    index = document.collection.index
-    row = struct.Struct(f">hi16siHH{index.dimension}e")
-    size = row.size - struct.calcsize(">hi16si")
-    try:
-        rows = [
-            row.pack(2, 16, chunk.pk.bytes, size, index.dimension, 0, *vector)
-            for chunk, vector in zip(chunks, made, strict=True)
-        ]
-    except OverflowError as error:
-        raise ModelFailed("The embedding endpoint gave numbers that are too large to be stored.") from error
+    _copy(index, chunks, made)
     with connection.cursor() as cursor:
-        cursor.execute(_MADE)
-        with cursor.copy(_COPY) as copy:
-            copy.write(b"".join([_BEGIN, *rows, _END]))
         cursor.execute(_STORE, [document.tenant_id, index.pk, document.collection_id, index.dimension])
 
 
+def store_live(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> int:
+    """The same for passages that are live; how many were stored. Left out are those of documents that are gone, and of
+    those of which somebody writes a new version right now."""
+    _copy(index, chunks, made)
+    documents = sorted({chunk.document_id for chunk in chunks})
+    with connection.cursor() as cursor:
+        # Locked first: what is read below is then what these documents are until we commit.
+        cursor.execute(_HOLD, [index.tenant_id, documents])
+        held = [pk for (pk,) in cursor.fetchall()]
+        cursor.execute(
+            _STORE_LIVE,
+            {"tenant": index.tenant_id, "index": index.pk, "dimension": index.dimension, "documents": held},
+        )
+        return int(cursor.rowcount)
+
+
+def _copy(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> None:
+    row = struct.Struct(f">hi16siHH{index.dimension}e")
+    size = row.size - struct.calcsize(">hi16si")
+    with connection.cursor() as cursor:
+        cursor.execute(_MADE)
+        try:
+            with cursor.copy(_COPY) as copy:
+                copy.write(_BEGIN)
+                for chunk, vector in zip(chunks, made, strict=True):
+                    # Packed while PostgreSQL reads the ones before it.
+                    copy.write(row.pack(2, 16, chunk.pk.bytes, size, index.dimension, 0, *vector))
+                copy.write(_END)
+        except OverflowError as error:
+            raise ModelFailed("The embedding endpoint gave numbers that are too large to be stored.") from error
+
+
 def reuse(document: Document) -> int:
-    """Give passages that the live version has too, word for word, its vectors; how many."""
+    """Give passages that the live version has too, word for word, its vectors in every index; how many passages."""
     passages = Chunk.objects.for_tenant(document.tenant_id).filter(document=document).values_list("digest", "pk")
     live = dict(passages.filter(live=True))
     # Paired here and not by a join: its plan is quadratic while the statistics still say that the table is empty.
@@ -81,14 +109,14 @@ def reuse(document: Document) -> int:
                 (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
             SELECT gen_random_uuid(), e.tenant_id, e.index_id, pair.new, e.collection_id, false, e.dimension, e.vector
             FROM unnest(%(new)s::uuid[], %(old)s::uuid[]) AS pair (new, old)
-            JOIN knowledge_embedding e ON e.chunk_id = pair.old AND e.index_id = %(index)s
+            JOIN knowledge_embedding e ON e.chunk_id = pair.old
             WHERE e.tenant_id = %(tenant)s
+            RETURNING index_id
             """,
             {
                 "tenant": document.tenant_id,
-                "index": document.collection.index_id,
                 "new": [new for new, _ in pairs],
                 "old": [old for _, old in pairs],
             },
         )
-        return int(cursor.rowcount)
+        return [index_id for (index_id,) in cursor.fetchall()].count(document.collection.index_id)

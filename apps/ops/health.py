@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
@@ -12,6 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from apps.conversations import draining
 from apps.edge.middleware import ahead_of_middleware
+from apps.knowledge.metrics import Recall
 from apps.ops import roles
 from apps.tenants.scoping import platform_unit
 
@@ -56,9 +58,19 @@ async def ready(request: HttpRequest) -> HttpResponse:
 
 @ahead_of_middleware
 async def metrics(request: HttpRequest) -> HttpResponse:
-    """What this process has counted; of all processes of the host where PROMETHEUS_MULTIPROC_DIR joins them."""
+    """What this process has counted; of all processes of the host where PROMETHEUS_MULTIPROC_DIR joins them. And what
+    the database knows, unless it is away."""
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+    counted = generate_latest(registry)
+    with suppress(DatabaseError):
+        counted += await platform_unit(_known)
+    return HttpResponse(counted, content_type=CONTENT_TYPE_LATEST)
+
+
+def _known() -> bytes:
+    registry = CollectorRegistry()
+    registry.register(Recall())
+    return generate_latest(registry)

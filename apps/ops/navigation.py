@@ -36,6 +36,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Collections", "folder_open", "knowledge.collection", ""),
             ("Documents", "description", "knowledge.document", ""),
             ("Sources", "travel_explore", "knowledge.source", ""),
+            ("Layouts", "grid_view", "knowledge.layout", ""),
         ],
     ),
     (

@@ -97,7 +97,8 @@ def charge_pages(tenant: Tenant, document_id: uuid.UUID, pages: int) -> None:
 def reserve_tokens(
     tenant: Tenant, document_id: uuid.UUID, tokens: Sequence[int], endpoint: Endpoint
 ) -> tuple[uuid.UUID, int]:
-    """Reserve for as many of these texts as fit, the first ones; the reservation, and how many they are.
+    """Reserve for as many of these texts as fit, the first ones; the reservation, and how many they are. document_id:
+    or a second index's, which is built of texts of many documents.
 
     Raises QuotaUsedUp where not even the first fits.
     """

@@ -66,7 +66,7 @@ class UsageRecord(TenantOwned):
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.TURN, db_default=Kind.TURN)
     turn_id = models.UUIDField(unique=True, null=True)  # null where no turn is billed
     assistant_id = models.UUIDField(null=True)
-    document_id = models.UUIDField(null=True)  # of an ingestion
+    document_id = models.UUIDField(null=True)  # of an ingestion; or the second index that was built
     end_user = models.ForeignKey("tenants.EndUser", on_delete=models.SET_NULL, null=True, related_name="+")
     api_key = models.ForeignKey("tenants.ApiKey", on_delete=models.SET_NULL, null=True, related_name="+")
     oauth_client_id = models.UUIDField(null=True)

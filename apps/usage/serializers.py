@@ -103,7 +103,11 @@ class UsageRecordSerializer(serializers.ModelSerializer[UsageRecord]):
 
     turn = serializers.UUIDField(source="turn_id", allow_null=True, help_text="Null but for a question.")
     assistant = serializers.UUIDField(source="assistant_id", allow_null=True)
-    document = serializers.UUIDField(source="document_id", allow_null=True, help_text="Null but for an ingestion.")
+    document = serializers.UUIDField(
+        source="document_id",
+        allow_null=True,
+        help_text="Null but for an ingestion. The second index of a collection where that was built.",
+    )
     user = serializers.CharField(source="end_user.external_id", default=None, allow_null=True)
     api_key = serializers.CharField(source="api_key.name", default=None, allow_null=True, help_text="The key's name.")
     client = serializers.UUIDField(source="oauth_client_id", allow_null=True, help_text="The OAuth2 client's id.")

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncGenerator, Collection
 from typing import Final
 
-from chatbot.errors import ModelError, ModelFailed
+from chatbot.errors import ModelError, ModelFailed, OtherModel
 from chatbot.inference.discovery import Seen, look
 from chatbot.inference.endpoint import Endpoint
 from chatbot.inference.load import FIGURES, read_load
@@ -100,7 +100,7 @@ class Client:
         async with self._sessions.exchange(endpoint, until=until, address=address) as exchange:
             vectors = await protocol_of(endpoint).embed(exchange, endpoint, texts, input_type)
         if endpoint.dimension and len(vectors[0]) != endpoint.dimension:
-            raise ModelFailed(
+            raise OtherModel(
                 f"The embedding server gave {len(vectors[0])} dimensions where {endpoint.dimension} are expected."
             )
         return vectors

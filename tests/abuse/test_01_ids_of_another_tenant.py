@@ -17,7 +17,8 @@ from apps.conversations.consumers import ChatConsumer
 from apps.conversations.models import Attachment, Conversation, Turn
 from apps.knowledge.crawl.running import run_slice
 from apps.knowledge.ingest import ingest
-from apps.knowledge.models import Chunk, Collection, Document, Source, SourceRun
+from apps.knowledge.models import Chunk, Collection, Document, SecondIndex, Source, SourceRun
+from apps.knowledge.second.building import run_slice as build_slice
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
 from apps.webhooks.models import Delivery, Event, Webhook
@@ -41,6 +42,11 @@ WAYS: dict[str, list[tuple[str, str, str]]] = {
     "api/v1/collections/<str:key>": [
         (method, "collections/{collection}", '{"name": "x"}') for method in ("GET", "PATCH", "DELETE")
     ],
+    "api/v1/collections/<str:key>/second-index": [
+        (method, "collections/{collection}/second-index", '{"model": "x"}') for method in ("POST", "DELETE")
+    ],
+    "api/v1/collections/<str:key>/second-index/switch": [("POST", "collections/{collection}/second-index/switch", "")],
+    "api/v1/collections/<str:key>/second-index/retry": [("POST", "collections/{collection}/second-index/retry", "")],
     "api/v1/documents": [
         ("GET", "documents?collection={collection}", ""),
         ("POST", "documents", '{"collection": "{collection}", "text": "x"}'),
@@ -140,10 +146,13 @@ def ids_of(world: World) -> dict[str, str]:
     }
 
 
-def a_source(world: World) -> None:
+def a_source_and_index(world: World) -> None:
     document = Document.objects.for_tenant(world.tenant).select_related("collection").get()
     source = factories.make_source(tenant=world.tenant, collection=document.collection)
     SourceRun.objects.create(tenant=world.tenant, source=source)
+    SecondIndex.objects.create(
+        tenant=world.tenant, collection=document.collection, index=factories.make_index(tenant=world.tenant)
+    )
 
 
 def filled(text: str, ids: dict[str, str]) -> str:
@@ -158,7 +167,7 @@ def filled_out(text: str, ids: dict[str, str]) -> str:
 @pytest.fixture
 async def asked(world: World) -> dict[str, str]:
     """Ids of acme's rows, its turn still running."""
-    await platform_unit(a_source, world)
+    await platform_unit(a_source_and_index, world)
     await platform_unit(register, world.tenant, name="x", url="https://r.example/", events=[Event.DOCUMENT_READY])
     world.script(*["word "] * 50, delay=0.05)
     socket = Socket(Authorization=f"Bearer {world.key}")
@@ -246,6 +255,14 @@ async def test_running_anothers_source_does_nothing(world: World, asked: dict[st
     assert await platform_unit(everything, world.tenant) == before
 
 
+async def test_building_anothers_index_does_nothing(world: World, asked: dict[str, str]) -> None:
+    globex = await platform_unit(lambda: Tenant.objects.get(slug="globex"))
+    second = await platform_unit(lambda: SecondIndex.objects.for_tenant(world.tenant).get().pk)
+    before = await platform_unit(everything, world.tenant)
+    await build_slice(globex.pk, second, 0)
+    assert await platform_unit(everything, world.tenant) == before
+
+
 # What the worker is sent, and where its ids are tried as a stranger's.
 TASKS = {
     "knowledge.ingest": "test_ingesting_anothers_document_does_nothing",
@@ -256,8 +273,10 @@ TASKS = {
     "conversations.close_abandoned_turns": "takes nothing",
     "conversations.forget_quotations": "takes nothing",
     "conversations.forget_unused_attachments": "takes nothing",
+    "knowledge.build_index": "test_building_anothers_index_does_nothing",
     "knowledge.forget_deleted": "takes nothing",
     "knowledge.resend_documents": "takes nothing",
+    "knowledge.resume_indexes": "takes nothing",
     "knowledge.resume_sources": "takes nothing",
     "knowledge.run_source": "test_running_anothers_source_does_nothing",
     "oauth.prune_tokens": "takes nothing",
@@ -286,7 +305,18 @@ def test_every_frame_is_known() -> None:
 def everything(tenant: Tenant) -> dict[str, Any]:
     """What a trespasser could have changed."""
     found: dict[str, Any] = {}
-    for model in (Collection, Document, Chunk, Source, SourceRun, Conversation, Attachment, Webhook, Delivery):
+    for model in (
+        Collection,
+        Document,
+        Chunk,
+        SecondIndex,
+        Source,
+        SourceRun,
+        Conversation,
+        Attachment,
+        Webhook,
+        Delivery,
+    ):
         rows = model.objects.for_tenant(tenant).order_by("pk").values()
         found[model.__name__] = [{k: v for k, v in row.items() if k != "tsv"} for row in rows]
     return found

@@ -14,7 +14,7 @@ from django.utils import timezone
 from apps.access import invitations
 from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
-from apps.knowledge.models import SourceRun
+from apps.knowledge.models import Layout, SecondIndex, SourceRun
 from apps.tenants import audit, keys, rights
 from apps.tenants.models import Invitation, Membership, Tenant, User
 from apps.tenants.scoping import TenantOwned
@@ -56,7 +56,16 @@ def fill(tenant: Tenant, owner: User) -> None:
     chat.tenants.add(tenant)
     embedding.tenants.add(tenant)
     index = factories.make_index(tenant=tenant, endpoint=embedding)
+    Layout.objects.create(tenant=tenant, index=index, exact_up_to=10_000, reason=f"{name} is small.")
     collection = factories.make_collection(tenant=tenant, index=index, name=f"{name} manuals", slug=f"{name}-manuals")
+    SecondIndex.objects.create(
+        tenant=tenant,
+        collection=collection,
+        index=factories.make_index(tenant=tenant, endpoint=embedding, model=f"{name} wide"),
+        state="failed",
+        failure_code="model_failed",
+        failure_message=f"{name} is away.",
+    )
     document = factories.make_document(
         tenant=tenant, collection=collection, title=f"{name} handbook", file_name=f"{name}.md", created_by=owner
     )

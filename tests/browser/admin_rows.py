@@ -11,7 +11,7 @@ from django.utils import timezone
 from apps.assistants.models import Assistant, Prompt, PromptVersion
 from apps.conversations.models import Conversation, Message, Turn
 from apps.inference.models import Endpoint
-from apps.knowledge.models import Collection, Document, Source, SourceRun
+from apps.knowledge.models import Collection, Document, Layout, Source, SourceRun
 from apps.oauth.models import Application
 from apps.tenants import audit
 from apps.tenants.models import ApiKey, EndUser, Invitation, ServiceAccount, Tenant, User
@@ -239,6 +239,24 @@ def _sources(tenant: Tenant, collection: Collection, owner: User, ages: list[dt.
                 every_hours=24, next_run_at=age + dt.timedelta(days=900), created_by=owner, created=age,
             )
             for n, age in enumerate(ages)
+        ],
+    )  # fmt: skip
+    _create(
+        Layout,
+        [
+            Layout(
+                tenant=tenant, index=factories.make_index(tenant=tenant, model=f"intfloat/multilingual-e5-small-{n}"),
+                state=state, passages=passages, by_collection={str(collection.pk): passages}, exact_up_to=10_000,
+                reason=reason, recall_at_10=found, measured_with=100, measured_at=ages[0],
+            )
+            for n, (state, passages, reason, found) in enumerate(
+                [
+                    ("exact", 812, "", None),
+                    ("building", 10_412, "It grew beyond 10,000 passages.", None),
+                    ("indexed", 120_500, "It grew beyond 10,000 passages.", 0.994),
+                    ("exact", 15_000, "Its HNSW index found 0.941 of the nearest, even with ef 400.", None),
+                ]
+            )
         ],
     )  # fmt: skip
     told = {"code": "robots_forbid", "message": "The host's robots.txt forbids to fetch this."}

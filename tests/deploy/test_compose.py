@@ -19,7 +19,7 @@ from tests.deploy.test_image import environment as image_environment
 from tests.environment import ROOT
 
 WORKERS = ("worker", "worker-large", "worker-rest")
-OURS = ("web", *WORKERS, "beat", "migrate")
+OURS = ("web", *WORKERS, "beat", "layouts", "migrate")
 MODEL_SERVERS = ("tgi", "vllm", "llamacpp", "tei")
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 # Set by the image, by compose itself, or of no use in a container.
@@ -85,7 +85,8 @@ def test_secrets_come_from_the_environment_and_go_where_they_are_needed() -> Non
     for name, default, _ in variables():
         if re.search("PASSWORD|SECRET|PEPPER|KEYS", name):
             assert default is None
-    assert {name for name in SERVICES if "OWNER_DATABASE_URL" in SERVICES[name].get("environment", {})} == {"migrate"}
+    owning = {name for name in SERVICES if "OWNER_DATABASE_URL" in SERVICES[name].get("environment", {})}
+    assert owning == {"layouts", "migrate"}
     holders = {name for name, one in SERVICES.items() if "POSTGRES_PASSWORD" in str(one)}
     assert holders == {"postgres"}
     assert environment("web", example_env())["DATABASE_URL"] == "postgres://parley_app:secret@postgres:5432/parley"
@@ -166,6 +167,7 @@ def test_only_nginx_is_reached_from_outside() -> None:
         "web": {"front", "data", "models"},
         **{name: {"data", "models"} for name in WORKERS},
         "beat": {"data"},
+        "layouts": {"data"},
         "migrate": {"data"},
         "postgres": {"data"},
         "redis": {"data"},
@@ -178,7 +180,8 @@ def test_only_nginx_is_reached_from_outside() -> None:
 def test_what_the_product_writes_has_a_place(name: str) -> None:
     assert any(mount.startswith("/tmp:") for mount in SERVICES[name]["tmpfs"])
     volumes = SERVICES[name].get("volumes", [])
-    assert volumes == ([f"media:{image_environment(PARLEY)['PARLEY_HOME']}/media"] if name != "beat" else [])
+    media = f"media:{image_environment(PARLEY)['PARLEY_HOME']}/media"
+    assert volumes == ([] if name in ("beat", "layouts") else [media])
 
 
 # --- Order ------------------------------------------------------------------------------------------------------------
@@ -202,7 +205,7 @@ def test_whoever_is_waited_for_can_be_seen_to_be_ready(name: str) -> None:
 
 
 def test_everything_but_short_work_is_watched() -> None:
-    assert {name for name in SERVICES if not has_health(name)} == {"beat", "migrate"}
+    assert {name for name in SERVICES if not has_health(name)} == {"beat", "layouts", "migrate"}
 
 
 def test_redis_forgets_nothing_and_the_cache_may() -> None:

@@ -43,6 +43,7 @@ def test_a_unit_starts_what_is_there_and_starts_it_again(unit: Path) -> None:
 def test_there_is_one_for_each_process() -> None:
     assert [unit.name for unit in UNITS] == [
         "parley-beat.service",
+        "parley-layouts.service",
         "parley-nginx.service",
         "parley-web-colour@.service",
         "parley-web@.service",

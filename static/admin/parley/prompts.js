@@ -1,4 +1,4 @@
-// The prompt editor: a preview of what the model would receive, and dialogs that confirm a publication.
+// The prompt editor: a preview of what the model would receive.
 "use strict";
 
 (() => {
@@ -23,10 +23,6 @@
   }
 
   document.addEventListener("click", (event) => {
-    const opener = event.target.closest("[data-opens]");
-    if (opener) document.getElementById(opener.dataset.opens).showModal();
-    const closer = event.target.closest("[data-closes]");
-    if (closer) closer.closest("dialog").close();
     const button = event.target.closest("[data-preview]");
     if (button) preview(button);
   });

@@ -149,7 +149,9 @@ def test_a_vector_is_stored_as_it_is(acme: Tenant, manuals: Collection) -> None:
         made = [half([chance.uniform(-9, 9) for _ in range(DIMENSION)]) for _ in range(passages)]
         with tenant_scope(acme):
             Chunk.objects.filter(document=document).discard()
-            vectors.store(document, [make_chunk(document, position) for position in range(passages)], made)
+            vectors.store(
+                document, manuals.index, [make_chunk(document, position) for position in range(passages)], made
+            )
             rows = Embedding.objects.for_tenant(acme).order_by("chunk__position")
             assert [half(row.vector) for row in rows] == made  # it is told in fewer digits
 
@@ -159,7 +161,7 @@ def test_a_vector_is_stored_as_it_is(acme: Tenant, manuals: Collection) -> None:
 def test_numbers_that_no_vector_holds_store_nothing(acme: Tenant, manuals: Collection) -> None:
     document = added(acme, manuals, manual(1))
     with pytest.raises(ModelFailed), tenant_scope(acme):
-        vectors.store(document, [make_chunk(document, 0)], [[1e6] * DIMENSION])
+        vectors.store(document, manuals.index, [make_chunk(document, 0)], [[1e6] * DIMENSION])
     assert not Embedding.objects.for_tenant(acme).exists()
 
 

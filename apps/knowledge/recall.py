@@ -1,0 +1,171 @@
+"""Guards the recall of HNSW indexes: compares what searches find by them with what there is.
+
+Real questions alone would leave new tenants unguarded, and their vectors are not kept for long, so vectors of passages
+are asked as well. Where too little is found, searches keep more neighbours in sight, and where that does not help, they
+compare every vector again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import structlog
+from django.db import connection
+from django.utils import timezone
+
+from apps.knowledge.models import EFS, Collection, Layout
+from apps.knowledge.search import CANDIDATES, scope_of
+from apps.tenants.models import Tenant
+from apps.tenants.scoping import unit
+
+log = structlog.get_logger(__name__)
+
+LEAST = 0.98
+NEAREST = 10
+QUESTIONS, PASSAGES = 50, 50  # of each layout
+EMBEDDING_SECONDS, SECONDS = 30.0, 30.0  # for the vectors of questions; for asking once, by one value of ef
+NOT_AGAIN_FOR = datetime.timedelta(days=30)  # is an HNSW index built that found too little
+
+# The function reads the layout as any search has it done. The places of equal distances are nobody's.
+_ASK = """
+    WITH exact AS MATERIALIZED (
+        SELECT e.vector <=> %(vector)s::halfvec AS distance FROM knowledge_embedding e
+        WHERE e.tenant_id = %(tenant)s AND e.index_id = %(index)s AND e.collection_id = ANY(%(collections)s) AND e.live
+        ORDER BY distance LIMIT %(nearest)s
+    ), found AS MATERIALIZED (
+        SELECT distance FROM near_passages(%(index)s, %(collections)s, %(vector)s::halfvec, NULL, %(depth)s)
+        ORDER BY distance LIMIT %(nearest)s
+    )
+    SELECT (SELECT count(*) FROM exact),
+        (SELECT count(*) FROM found WHERE distance <= (SELECT max(distance) FROM exact) + 1e-6)
+"""
+# Ids are random, so the next one after a random one is anybody's.
+_SAMPLE = """
+    SELECT vector FROM unnest(%s::uuid[]) AS place CROSS JOIN LATERAL (
+        SELECT e.vector::text AS vector FROM knowledge_embedding e
+        WHERE e.tenant_id = %s AND e.index_id = %s AND e.live AND e.chunk_id >= place ORDER BY e.chunk_id LIMIT 1
+    ) next
+"""
+
+
+class Question(NamedTuple):
+    """collections: those that were searched for it, all of one index, with `index__endpoint`."""
+
+    text: str
+    collections: list[Collection]
+
+
+class _Sample(NamedTuple):
+    vector: str
+    collections: list[uuid.UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """recall: of the nearest ten, the share that was found; None where nothing could be asked."""
+
+    layout: Layout
+    ef: int
+    recall: float | None
+    questions: int
+    passages: int
+
+    @property
+    def is_enough(self) -> bool:
+        return self.recall is None or self.recall >= LEAST
+
+
+async def measure(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -> Measured:
+    """How much searches by an HNSW index find; nothing changes."""
+    asked, samples = await _samples(tenant, layout, questions)
+    return await unit(_measured, tenant, layout, asked, samples)
+
+
+async def guard(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -> Measured:
+    """The same, written down; where it is too little, with the first larger ef that is enough, or else without the
+    index, unless an operator chose it."""
+    asked, samples = await _samples(tenant, layout, questions)
+    measured = await unit(_measured, tenant, layout, asked, samples)
+    for ef in [ef for ef in EFS if ef > layout.ef_search]:
+        if measured.is_enough:
+            break
+        await unit(_write, tenant, layout, ef_search=ef)
+        measured = replace(await unit(_measured, tenant, layout, asked, samples), ef=ef)
+    await unit(_conclude, tenant, measured)
+    return measured
+
+
+async def _samples(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -> tuple[int, list[_Sample]]:
+    """Of how many questions there are vectors, and those, followed by vectors of passages."""
+    samples = []
+    over = time.monotonic() + EMBEDDING_SECONDS
+    for question in questions[:QUESTIONS]:
+        ids = [collection.pk for collection in question.collections]
+        if sum(layout.by_collection.get(str(one), 0) for one in ids) <= layout.exact_up_to:
+            continue  # each of these is compared in any case
+        scope = await scope_of(question.collections, question.text)
+        if scope.vector is None or time.monotonic() > over:
+            break  # the endpoint is away, or slow
+        samples.append(_Sample(str(scope.vector), ids))
+    return len(samples), samples + await unit(_of_passages, tenant, layout)
+
+
+def _of_passages(tenant: Tenant, layout: Layout) -> list[_Sample]:
+    everywhere = [uuid.UUID(one) for one in layout.by_collection]
+    with connection.cursor() as cursor:
+        cursor.execute(_SAMPLE, [[uuid.uuid4() for _ in range(PASSAGES)], tenant.pk, layout.index_id])
+        return [_Sample(vector, everywhere) for (vector,) in cursor.fetchall()]
+
+
+def _measured(tenant: Tenant, layout: Layout, asked: int, samples: Sequence[_Sample]) -> Measured:
+    shares = []
+    over = time.monotonic() + SECONDS
+    with connection.cursor() as cursor:
+        for sample in samples:
+            values: dict[str, Any] = sample._asdict() | {"nearest": NEAREST, "depth": CANDIDATES}
+            cursor.execute(_ASK, values | {"tenant": tenant.pk, "index": layout.index_id})
+            there, found = cursor.fetchone()
+            if there:
+                shares.append(min(found, there) / there)
+            if time.monotonic() > over:
+                break
+    recall = sum(shares) / len(shares) if shares else None
+    return Measured(layout, layout.ef_search, recall, min(asked, len(shares)), max(len(shares) - asked, 0))
+
+
+def _write(tenant: Tenant, layout: Layout, /, **fields: object) -> None:
+    """Unless it has no HNSW index any more."""
+    rows = Layout.objects.for_tenant(tenant).filter(pk=layout.pk, state=Layout.State.INDEXED)
+    rows.update(**fields)
+
+
+def _conclude(tenant: Tenant, measured: Measured) -> None:
+    if measured.recall is None:
+        return
+    layout, now = measured.layout, timezone.now()
+    fields: dict[str, object] = {
+        "recall_at_10": measured.recall,
+        "measured_with": measured.questions + measured.passages,
+        "measured_at": now,
+    }
+    if not measured.is_enough and layout.choice != Layout.Choice.INDEXED:
+        fields |= {
+            "state": Layout.State.EXACT,
+            "since": now,
+            "not_before": now + NOT_AGAIN_FOR,
+            "reason": f"Its HNSW index found {measured.recall:.3f} of the nearest, even with ef {measured.ef}.",
+        }
+    _write(tenant, layout, **fields)
+    log.info(
+        "recall.measured",
+        tenant=tenant.slug,
+        index=str(layout.index_id),
+        recall=round(measured.recall, 4),
+        ef=measured.ef,
+        enough=measured.is_enough,
+    )
