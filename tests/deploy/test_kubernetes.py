@@ -137,9 +137,10 @@ def test_each_queue_has_a_worker_which_is_asked_by_its_own_name(things: list[Thi
         assert f"{queue}@%h" in command_line(container(things, name)["command"][3:])
 
 
-def test_beat_is_alone(things: list[Thing]) -> None:
-    beat = named(things, "Deployment", "beat")["spec"]
-    assert (beat["replicas"], beat["strategy"]) == (1, {"type": "Recreate"})
+@pytest.mark.parametrize("name", ["beat", "layouts"])
+def test_what_there_is_one_of_is_gone_before_another_starts(things: list[Thing], name: str) -> None:
+    alone = named(things, "Deployment", name)["spec"]
+    assert (alone["replicas"], alone["strategy"]) == (1, {"type": "Recreate"})
 
 
 def test_memory_is_limited_as_with_compose(things: list[Thing]) -> None:
@@ -187,10 +188,11 @@ def test_the_product_starts_with_them(things: list[Thing], secrets: dict[str, di
     assert (done.returncode, done.stdout) == (0, "https://chat.example.com\n"), done.stderr
 
 
-def test_secrets_are_referred_to_and_the_owners_is_for_the_migration_alone(
+def test_secrets_are_referred_to_and_the_owners_is_for_those_who_own_with_compose(
     things: list[Thing], secrets: dict[str, dict[str, str]]
 ) -> None:
     assert "Secret" not in {thing["kind"] for thing in things}
+    owning = {name for name in OURS if "OWNER_DATABASE_URL" in SERVICES[name]["environment"]}
     for name, pod in pods(things).items():
         for one in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]:
             taken = {source["secretRef"]["name"] for source in one.get("envFrom", []) if "secretRef" in source}
@@ -199,7 +201,7 @@ def test_secrets_are_referred_to_and_the_owners_is_for_the_migration_alone(
                 assert reference_.get("optional") or reference_["key"] in secrets[reference_["name"]]
             taken |= {reference_["name"] for reference_ in single}
             assert ("parley" in taken) == (name in OURS)
-            assert ("parley-owner" in taken) == (name == "migrate")
+            assert ("parley-owner" in taken) == (one["name"] in owning)
             assert ("parley-postgres" in taken) == (name == "postgres")
     assert "OWNER_DATABASE_URL" not in secrets["parley"]
 
