@@ -80,14 +80,14 @@ def test_a_rollback_switches_and_ends_the_other_one_afterwards(
     host: Host, proxy: Proxy, blue: Backend, green: Backend
 ) -> None:
     assert host.run("status").stdout == "blue is live.\n"
-    for live, other in ((green, "blue"), (blue, "green")):
+    for live, other in ((green, "blue"), (blue, "green")) * 2:
         done = host.run("rollback")
         assert done.returncode == 0, done.stderr
         before = len(live.requests)
         httpx.get(f"{proxy.url}/api/v1/assistants").raise_for_status()
         assert len(live.requests) == before + 1
         assert host.deeds[-1] == f"stop {other}"
-    assert host.deeds == ["start green", "stop blue", "start blue", "stop green"]
+    assert host.deeds == ["start green", "stop blue", "start blue", "stop green"] * 2
 
 
 def test_what_was_switched_stays_so_when_nginx_starts_again(
