@@ -3,6 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 PARLEY_HOME ?= var
+REGISTRY ?= localhost
+TAG ?= local
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes
 PRODUCT := config apps chatbot local manage.py
@@ -11,7 +13,7 @@ PRODUCT := config apps chatbot local manage.py
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down check test widget faults bench lock
+.PHONY: help up down check test widget faults bench images scan lock
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +68,16 @@ faults: .venv/.dev ## Break what answers depend on while they run (N=20 times, O
 
 bench: .venv/.dev ## Measure against a mock model server (ONLY=name)
 	@$(BIN)/python -m bench $(ONLY)
+
+images: ## Build both images (TAG=0.1.0, REGISTRY=registry.example.com)
+	docker build --file deploy/Dockerfile --target parley --build-arg REVISION="$(TAG)" --tag "$(REGISTRY)/parley:$(TAG)" .
+	docker build --file deploy/Dockerfile --target nginx --tag "$(REGISTRY)/parley-nginx:$(TAG)" .
+
+scan: ## Look for known holes in both images that have been mended elsewhere
+	for image in parley parley-nginx; do \
+		docker run --rm --volume /var/run/docker.sock:/var/run/docker.sock:ro aquasec/trivy:0.66.0 image \
+			--exit-code 1 --ignore-unfixed --severity HIGH,CRITICAL "$(REGISTRY)/$$image:$(TAG)" || exit 1; \
+	done
 
 lock: $(BIN)/uv ## Compile requirements/*.in to hashed *.txt (UPGRADE=1 for newer versions)
 	@for name in bootstrap base ocr local dev; do \

@@ -100,7 +100,11 @@ bound_sockets()
 routes = ProtocolTypeRouter(
     {
         "http": ServeStaticASGI(
-            Handler(), root=settings.STATIC_ROOT, prefix=settings.STATIC_URL, max_age=31_536_000, autorefresh=False
+            Handler(),
+            root=settings.STATIC_ROOT,
+            prefix=settings.PARLEY_STATIC_PATH,
+            max_age=31_536_000,
+            autorefresh=False,
         ),
         "lifespan": lifespan,
         "websocket": URLRouter(

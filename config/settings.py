@@ -420,7 +420,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }
 MEDIA_ROOT = PARLEY_HOME / "media"
-STATIC_URL = "/static/"
+PARLEY_STATIC_PATH = "/static/"  # where web processes and nginx have them, whoever hands them out
 STATIC_ROOT = PARLEY_HOME / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 
@@ -563,13 +563,23 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not LOCAL
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
+STATIC_URL = url(
+    "PARLEY_STATIC_URL",
+    "Where browsers fetch the admin's static files: the address of a CDN that takes them from `/static/` of Parley"
+    " (deployment.md).",
+    schemes=("https",),
+    default=PARLEY_STATIC_PATH,
+)
+STATIC_URL = f"{STATIC_URL.rstrip('/')}/"
+_STATIC_ORIGINS: list[str] = [] if STATIC_URL == PARLEY_STATIC_PATH else ["/".join(STATIC_URL.split("/")[:3])]
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
         # The admin's Alpine.js evaluates expressions; no page shows markup that a tenant or a model wrote.
-        "script-src": ["'self'", "'unsafe-inline'", "'unsafe-eval'"],
-        "style-src": ["'self'", "'unsafe-inline'"],
-        "img-src": ["'self'", "data:"],
+        "script-src": ["'self'", *_STATIC_ORIGINS, "'unsafe-inline'", "'unsafe-eval'"],
+        "style-src": ["'self'", *_STATIC_ORIGINS, "'unsafe-inline'"],
+        "font-src": ["'self'", *_STATIC_ORIGINS],
+        "img-src": ["'self'", *_STATIC_ORIGINS, "data:"],
         "connect-src": ["'self'"],
         "frame-ancestors": ["'none'"],
         "form-action": ["'self'"],

@@ -22,7 +22,7 @@ from apps.edge.ratelimit_headers import Limit
 from chatbot.errors import ParleyError, RateLimited
 
 # Probes and scrapers; static files are served ahead of Django, and by nginx.
-EXEMPT = ("/healthz/", "/metrics", settings.STATIC_URL)
+EXEMPT = ("/healthz/", "/metrics", settings.PARLEY_STATIC_PATH)
 TOLD = ("/api/", "/v1/")
 # A request that was answered 401 counts as so many more: it cost a look into the database, and may be a guess.
 FAILURE = 9

@@ -60,7 +60,7 @@ def _app(directory: Path, changed: int) -> App | None:
         return None
     if not _FILE.fullmatch(file) or not _INTEGRITY.fullmatch(integrity) or not (directory / file).is_file():
         return None
-    return App(f"{settings.STATIC_URL}widget/{file}", integrity)
+    return App(f"{settings.PARLEY_STATIC_PATH}widget/{file}", integrity)
 
 
 @lru_cache(maxsize=4)

@@ -5,12 +5,14 @@ set -eu
 
 : "${NGINX_HOME:=/tmp/nginx}"                     # a writable directory: configuration, process id, temporary files
 : "${NGINX_WEB:=127.0.0.1:8000}"                  # the web processes, host:port, separated by spaces
+: "${NGINX_UPSTREAM_FILE:=}"                      # instead: a file of `server` lines, which deploy/bluegreen switches
 : "${NGINX_RESOLVER:=}"                           # a name server that NGINX_WEB is asked of again and again (nginx 1.27.3)
 : "${NGINX_PORT:=8080}"                           # for HTTP; with an address, if it shall not be every one
 : "${NGINX_TLS_PORT:=8443}"                       # for HTTPS, where there is a certificate
 : "${NGINX_TLS_CERTIFICATE:=}" "${NGINX_TLS_KEY:=}"  # files: with them HTTP only redirects
 : "${NGINX_TRUSTED_PROXIES:=}"                    # addresses or networks whose X-Forwarded-* are believed
-: "${NGINX_STATUS_PORT:=8081}"                    # on the loopback interface: /healthz and /nginx_status
+: "${NGINX_STATUS_ADDRESS:=127.0.0.1}"             # the interface for /healthz and /nginx_status
+: "${NGINX_STATUS_PORT:=8081}"                    # and their port
 : "${NGINX_LOG:=/dev/stdout}"                      # where a line of JSON tells of each request
 : "${NGINX_ROOT:=/var/lib/parley}"                # the directory with static/ in it
 : "${PARLEY_MAX_UPLOAD_BYTES:=52428800}"          # as the web processes have it
@@ -35,7 +37,13 @@ if [ -n "$NGINX_RESOLVER" ]; then
     resolve=resolve
 fi
 # shellcheck disable=SC2086 # lists are separated by spaces
-lines "server %s $resolve max_fails=2 fail_timeout=5s;" $NGINX_WEB >> "$conf/place/upstream.conf"
+servers=$(lines "server %s $resolve max_fails=2 fail_timeout=5s;" $NGINX_WEB)
+if [ -n "$NGINX_UPSTREAM_FILE" ]; then
+    # What was switched last stays so when nginx is started again.
+    [ -s "$NGINX_UPSTREAM_FILE" ] || echo "$servers" > "$NGINX_UPSTREAM_FILE"
+    servers="include $NGINX_UPSTREAM_FILE;"
+fi
+echo "$servers" >> "$conf/place/upstream.conf"
 # shellcheck disable=SC2086
 lines 'set_real_ip_from %s;' $NGINX_TRUSTED_PROXIES > "$conf/place/proxies.conf"
 # shellcheck disable=SC2086
@@ -44,7 +52,7 @@ lines '%s 1;' $NGINX_TRUSTED_PROXIES > "$conf/place/proxies.geo"
 echo "client_max_body_size $((PARLEY_MAX_UPLOAD_BYTES + 65536));" > "$conf/place/upload.conf"
 echo "access_log $NGINX_LOG parley;" > "$conf/place/log.conf"
 echo "root $NGINX_ROOT;" > "$conf/place/static.conf"
-echo "listen 127.0.0.1:$NGINX_STATUS_PORT;" > "$conf/place/status.conf"
+echo "listen $NGINX_STATUS_ADDRESS:$NGINX_STATUS_PORT;" > "$conf/place/status.conf"
 
 if [ -n "$NGINX_TLS_CERTIFICATE" ]; then
     cat > "$conf/place/servers.conf" <<END

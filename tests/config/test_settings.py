@@ -119,6 +119,8 @@ WRONG: list[tuple[str, dict[str, str]]] = [
     ("EMAIL_URL", {"EMAIL_URL": "smtp://mail?ssl=on"}),
     ("DEFAULT_FROM_EMAIL", {"DEFAULT_FROM_EMAIL": "Parley"}),
     ("PASSWORD_RESET_TIMEOUT", {"PASSWORD_RESET_TIMEOUT": "1"}),
+    ("PARLEY_STATIC_URL", {"PARLEY_STATIC_URL": "http://cdn.acme.com/static/"}),
+    ("PARLEY_STATIC_URL", {"PARLEY_STATIC_URL": "cdn.acme.com"}),
     ("SECURE_SSL_REDIRECT", {"SECURE_SSL_REDIRECT": "ture"}),
     ("SECURE_HSTS_SECONDS", {"SECURE_HSTS_SECONDS": "a year"}),
     ("PARLEY_BEHIND_PROXY", {"PARLEY_BEHIND_PROXY": "nginx"}),
@@ -223,3 +225,28 @@ def test_the_keyring_may_stand_in_a_file(tmp_path: Path) -> None:
     [started] = starts(alone)
     assert "PARLEY_ENCRYPTION_KEYS_FILE holds something that is not a Fernet key" in started.said
     assert key not in started.said
+
+
+def test_a_cdn_hands_static_files_out_and_pages_allow_it_alone() -> None:
+    cdn = "https://cdn.acme.com"
+    program = (
+        "import json, config.settings as s;"
+        "print(json.dumps([s.STATIC_URL, s.PARLEY_STATIC_PATH, s.CONTENT_SECURITY_POLICY['DIRECTIVES']]))"
+    )
+
+    def started(**more: str) -> tuple[str, str, dict[str, list[str]]]:
+        printed = subprocess.check_output([sys.executable, "-c", program], env=PRODUCTION | more, cwd=ROOT)
+        address, path, policy = json.loads(printed)
+        return address, path, policy
+
+    address, path, policy = started(PARLEY_STATIC_URL=f"{cdn}/parley/static")
+    assert (address, path) == (f"{cdn}/parley/static/", "/static/")
+    assert {name for name, allowed in policy.items() if cdn in allowed} == {
+        "script-src",
+        "style-src",
+        "font-src",
+        "img-src",
+    }
+    address, _, plain = started()
+    assert address == "/static/"
+    assert {name: [one for one in allowed if one != cdn] for name, allowed in policy.items()} == plain

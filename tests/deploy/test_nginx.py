@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -100,10 +100,11 @@ def test_with_a_certificate_it_speaks_tls_and_http_only_redirects(
     tls = free_port()
     chain, key = certificate
     settings = {"NGINX_TLS_PORT": f"127.0.0.1:{tls}", "NGINX_TLS_CERTIFICATE": str(chain), "NGINX_TLS_KEY": str(key)}
-    with nginx(echo.address, **settings) as started, httpx.Client(verify=False) as client:
+    with nginx(echo.address, **settings) as started, httpx.Client(verify=False, http2=True) as client:
         moved = client.get(f"{started.url}/admin/?next=%2F")
         assert (moved.status_code, moved.headers["Location"]) == (308, "https://127.0.0.1/admin/?next=%2F")
-        assert headers_seen(client.get(f"https://127.0.0.1:{tls}/"))["x-forwarded-proto"] == "https"
+        answer = client.get(f"https://127.0.0.1:{tls}/")
+        assert (answer.http_version, headers_seen(answer)["x-forwarded-proto"]) == ("HTTP/2", "https")
 
 
 # --- What the web processes learn -------------------------------------------------------------------------------------
@@ -304,11 +305,12 @@ def test_whoever_guesses_passwords_is_slowed_down(echo: Backend) -> None:
         assert client.get("/admin/login/").status_code == client.post("/api/v1/search").status_code == 200
 
 
-def flood(address: str, path: bytes, times: int) -> list[bytes]:
-    """The statuses of so many requests at once, over one connection."""
-    asked = b"HEAD " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n%s\r\n"
+def flood(address: str, path: bytes, times: int, headers: Callable[[int], bytes] = lambda _: b"") -> list[bytes]:
+    """The statuses of so many requests at once, over one connection. headers: of each, whole lines."""
+    asked = b"HEAD " + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n%s%s\r\n"
     with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=30) as connection:
-        connection.sendall(asked % b"" * (times - 1) + asked % b"Connection: close\r\n")
+        first = b"".join(asked % (headers(n), b"") for n in range(times - 1))
+        connection.sendall(first + asked % (headers(times - 1), b"Connection: close\r\n"))
         answers = b"".join(iter(lambda: connection.recv(65536), b""))
     return re.findall(rb"^HTTP/1.1 (\d+)", answers, re.MULTILINE)
 
@@ -318,6 +320,22 @@ def test_a_flood_is_cut_off(proxy: Proxy, echo: Backend) -> None:
         statuses = flood(started.url, b"/api/v1/assistants", 900)
     assert statuses[:200] == [b"200"] * 200
     assert b"429" in statuses
+
+
+def test_a_key_that_many_addresses_flood_with_is_cut_off_and_no_other(proxy: Proxy) -> None:
+    # Nobody answers, which is the fastest answer: what passes the limit is a 503.
+    with nginx(f"127.0.0.1:{free_port()}", NGINX_TRUSTED_PROXIES="127.0.0.1") as started:
+
+        def asks(key: bytes, n: int) -> bytes:
+            return b"X-Forwarded-For: 10.0.%d.%d\r\nAuthorization: Bearer %s\r\n" % (*divmod(n, 256), key)
+
+        one = flood(started.url, b"/api/v1/assistants", 3000, lambda n: asks(b"parley_one", n))
+        assert one[:400] == [b"503"] * 400
+        assert b"429" in one
+        two = flood(started.url, b"/api/v1/assistants", 300, lambda n: asks(b"parley_two", n))
+        assert set(two) == {b"503"}
+        nobody = b"X-Forwarded-For: 10.9.%d.%d\r\n"
+        assert set(flood(started.url, b"/api/v1/assistants", 600, lambda n: nobody % divmod(n, 256))) == {b"503"}
 
 
 def test_an_office_that_opens_a_page_gets_its_files(proxy: Proxy, echo: Backend) -> None:
@@ -363,6 +381,9 @@ def test_other_sites_read_the_widget_and_no_other_file(client: httpx.Client) -> 
     assert app.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     assert app.headers["X-Content-Type-Options"] == "nosniff"
     assert "Access-Control-Allow-Origin" not in client.get("/static/tests/app.js").headers
+    # But for fonts, which browsers would not take from a CDN otherwise.
+    (HOME / "static" / "tests" / "inter.0123456789ab.woff2").write_text("a font")
+    assert client.get("/static/tests/inter.0123456789ab.woff2").headers["Access-Control-Allow-Origin"] == "*"
     for path in ("/widget.js", "/chat/acme/guide/", "/share/some"):
         assert client.get(path).text.startswith(f"GET {path} ")
 

@@ -22,12 +22,12 @@ def settings(text: str, name: str) -> list[str]:
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_a_unit_starts_what_is_there_and_starts_it_again(unit: Path) -> None:
     text = unit.read_text()
-    [command] = settings(text, "ExecStart")
+    [command] = (line.replace("-%j", "") for line in settings(text, "ExecStart"))
     program, *arguments = shlex.split(command.replace("%i", "8000" if "web" in unit.name else "documents"))
     if arguments:
         assert program == "/srv/parley/.venv/bin/python"
         assert arguments[:2] == ["-m", "config.run"]
-        assert arguments[2] == re.sub(r"parley-|@?\.service", "", unit.name)
+        assert arguments[2] == re.sub(r"parley-|-colour|@?\.service", "", unit.name)
         assert command_line(arguments[2:])
         assert settings(text, "User") == ["parley"]
         assert settings(text, "NoNewPrivileges") == ["yes"]
@@ -45,6 +45,7 @@ def test_there_is_one_for_each_process() -> None:
         "parley-beat.service",
         "parley-layouts.service",
         "parley-nginx.service",
+        "parley-web-colour@.service",
         "parley-web@.service",
         "parley-worker@.service",
     ]

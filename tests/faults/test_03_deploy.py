@@ -4,13 +4,18 @@ come back silently, and no word is lost or doubled."""
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.deploy.proxy import nginx
+from local.home import free_port
+from tests.deploy.proxy import directory, nginx
+from tests.environment import ROOT
 from tests.faults.invariants import invariants
+from tests.faults.replicas import launch, manage
 from tests.faults.world import World
 
 pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(1800)]
@@ -63,3 +68,73 @@ async def test_while_it_drains_a_replica_is_not_ready_and_says_so(world: World) 
     await world.finished(clients)
     await drains.gone()
     await invariants(world)
+
+
+class Colours:
+    """deploy/bluegreen over web processes of the world. What it starts, the test starts when it is asked to."""
+
+    def __init__(self, world: World, home: Path, **how: str) -> None:
+        self.world, self.home, self.how = world, home, how
+        self.upstream = home / "upstream.conf"
+        self.ports = {"BLUE": [free_port(), free_port()], "GREEN": [free_port(), free_port()]}
+
+    def addresses(self, colour: str) -> str:
+        return " ".join(f"127.0.0.1:{port}" for port in self.ports[colour])
+
+    def start(self, port: int) -> None:
+        replica = launch("daphne", self.world.stores.environment, port=port, **self.how)
+        self.world.replicas += [replica]
+        (self.home / f"{port}.pid").write_text(str(replica.process.pid))
+
+    async def run(self, deed: str, nginx_home: Path) -> None:
+        """Fails where the script does."""
+        pid = f"$(cat {self.home}/{{port}}.pid)"
+        process = await asyncio.create_subprocess_exec(
+            ROOT / "deploy" / "bluegreen",
+            deed,
+            env={
+                **os.environ,
+                **{colour: self.addresses(colour) for colour in self.ports},
+                "START": f"touch {self.home}/{{port}}.wanted",
+                "STOP": f"kill -TERM {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.1; done",
+                "NGINX_HOME": str(nginx_home),
+                "NGINX_UPSTREAM_FILE": str(self.upstream),
+                "HOST_NAME": "127.0.0.1",
+            },
+        )
+        ended = asyncio.ensure_future(process.wait())
+        while not ended.done():
+            for wanted in self.home.glob("*.wanted"):
+                wanted.unlink()
+                self.start(int(wanted.stem))
+            [replica.is_alive for replica in self.world.replicas]  # which takes leave of those that have ended
+            await asyncio.sleep(0.05)
+        assert ended.result() == 0
+        await self.world.ready(*(replica for replica in self.world.living if not replica.resident))
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx: apt-get install nginx")
+async def test_a_switch_of_colours_and_back_loses_and_doubles_nothing(world: World) -> None:
+    """100 streams in a sweep."""
+    times = SWEEP[0] if world.full else ONCE[0] // 2
+    how = {"PARLEY_BEHIND_PROXY": "on", "PARLEY_DRAIN_SECONDS": "60"}
+    world.behind_proxy = True
+    world.script(words=80, delay=0.1)
+    with directory() as home:
+        how["PARLEY_HOME"] = str(home)  # whose static files the login page, which is tried, is made of
+        await manage({**world.stores.environment, **how}, "collectstatic", "--no-input")
+        colours = Colours(world, home, **how)
+        for port in colours.ports["BLUE"]:
+            colours.start(port)
+        await world.ready(*world.replicas)
+        with nginx(*colours.addresses("BLUE").split(), NGINX_UPSTREAM_FILE=str(colours.upstream)) as proxy:
+            for deed, live in (("deploy", "GREEN"), ("rollback", "BLUE")):
+                clients = world.ask_all(proxy.url, times=times)
+                await world.all_at(clients, world.moment(2, 6))
+                begun = time.monotonic()
+                await colours.run(deed, proxy.home)
+                world.took(max(client.longest_silence(begun) for client in clients))
+                assert {replica.port for replica in world.living} == set(colours.ports[live])
+                await world.finished(clients, 180)
+                assert not [client for client in clients if client.restarts], "nothing had to be taken over"
+            await invariants(world)

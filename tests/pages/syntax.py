@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 from collections.abc import Callable
 
+import hcl2
 import yaml
 
 from chatbot import templates
@@ -122,4 +123,5 @@ _CHECKS: dict[str, Callable[[Block], None]] = {
     "env": _env,
     "nginx": _nginx,
     "dockerfile": _dockerfile,
+    "terraform": lambda block: (hcl2.loads(block.text), None)[1],
 }
