@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from apps.inference import gateway, standing
+from apps.inference.metrics import count
 from apps.tenants.scoping import platform_unit
 from apps.usage import limits
+from chatbot.inference.story import Attempt, Story
 from tests import factories
 from tests.apps.conversations.conftest import Api, World, read_sse
 from tests.scraping import grown, sample, scraped
@@ -46,7 +49,7 @@ async def test_tenants_that_nobody_named_are_one(world: World) -> None:
     assert await grown(before, "parley_tenant_turns_total", tenant="acme", state="finished") == 0
 
 
-async def test_a_second_server_and_a_refusal_by_a_limit_are_counted(world: World, api: Api) -> None:
+async def test_a_failure_and_a_refusal_by_a_limit_are_counted(world: World, api: Api) -> None:
     before = await scraped()
     world.script(status=500)
     assert (await api.ask(world.turns, "pump?")).status_code == 502
@@ -75,7 +78,7 @@ async def test_a_turn_has_one_line_of_the_log_with_all_that_matters(
 ) -> None:
     caplog.set_level("INFO", "apps.conversations.recording")
     world.script("Prime ", "it [1].")
-    assert (await api.ask(world.turns, "canary?", **{"X-Request-Id": "request-1"})).status_code == 201
+    assert (await api.ask(world.turns, "canary?", **{"X-Request-Id": "request-1"})).status_code == 200
     (line,) = [one.msg for one in caplog.records if one.name == "apps.conversations.recording"]
     assert isinstance(line, dict)
     turn = await world.turn(line["turn"])
@@ -88,3 +91,12 @@ async def test_a_turn_has_one_line_of_the_log_with_all_that_matters(
     assert {"endpoint", "model", "estimated", "queue_ms", "woken_ms"} <= set(line)
     assert (line["search_ms"], line["ttft_ms"], line["ms"]) == (turn.search_ms, turn.first_token_ms, turn.total_ms)
     assert "canary" not in str(line)
+
+
+async def test_a_question_that_goes_to_a_second_server_is_a_retry(database: None) -> None:
+    before = await scraped()
+    failed = Attempt("7", "one", "10.0.0.7", 0.0, None, "model_failed", "It failed.")
+    count(Story(attempts=[failed, replace(failed, endpoint="8", error="", first_token_ms=9.0)]))
+    assert await grown(before, "parley_model_retries_total") == 1
+    assert await grown(before, "parley_model_attempts_total", endpoint="7", outcome="model_failed") == 1
+    assert await grown(before, "parley_model_attempts_total", endpoint="8", outcome="answered") == 1
