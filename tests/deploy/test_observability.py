@@ -16,8 +16,10 @@ from prometheus_client import REGISTRY
 from apps.conversations.models import Turn
 from apps.edge.queues import QUEUES
 from apps.inference.standing import STATES
-from apps.knowledge.models import Document
+from apps.knowledge.models import Document, Layout
 from apps.ops import gathering
+from apps.tenants.scoping import platform_unit
+from tests import factories
 from tests.environment import ROOT
 from tests.scraping import scraped
 
@@ -70,7 +72,13 @@ async def told() -> dict[str, set[str]]:
     return known
 
 
+def measure_a_layout() -> None:
+    index = factories.make_index(tenant=factories.make_tenant("acme"))
+    Layout.objects.create(tenant=index.tenant, index=index, exact_up_to=1, state="indexed", recall_at_10=0.99)
+
+
 async def test_every_metric_and_label_that_is_asked_for_is_told(database: None) -> None:
+    await platform_unit(measure_a_layout)
     known = await told()
     for query in queries():
         found = _NAME.findall(query)
