@@ -19,7 +19,7 @@ from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.knowledge import storage, tasks
 from apps.knowledge.collections import create_collection
-from apps.knowledge.embedding import _embedded_text
+from apps.knowledge.embedding import embedded_text
 from apps.knowledge.ingest import add_document, delete_document
 from apps.knowledge.models import Chunk, Collection, Document, Embedding, Tombstone
 from apps.tenants.models import Tenant
@@ -150,7 +150,7 @@ def is_as_it_should_be(document: Document) -> None:
     assert document.status == "ready", (document.status, document.failure_message)
     assert chunks.filter(live=True).count() == chunks.count() == document.passages > 0
     assert vectors.filter(live=True).count() == vectors.count() == document.passages
-    texts = [_embedded_text(document, chunk) for chunk in chunks]
+    texts = [embedded_text(document, chunk) for chunk in chunks]
     assert bills.filter(bill="once").aggregate(all=Sum("prompt_tokens"))["all"] == sum(map(estimate, texts))
     assert bills.filter(pages__gt=0).count() == 1
 
