@@ -236,6 +236,28 @@ def test_an_archive_becomes_its_files(acme: Tenant, client: Client) -> None:
     refused(begin(client, 10, "both.zip", title="Both"), 400, "title")
 
 
+def test_an_archive_that_is_cut_short_counts_as_before(
+    acme: Tenant, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = zipped({"one.md": b"# One"})
+    make_quota(tenant=acme, metric="bytes", window="once", amount=len(archive) + 5)
+    where = begun(client, len(archive), "one.zip")
+    send(client, where, 0, archive[:50])
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(default_storage, "save", full)
+        assert refused(send(client, where, 50, archive[50:]), 507)["code"] == "storage_full"
+    assert kept(acme) == keeping.Kept(documents=1, bytes=len(archive))
+    Upload.objects.update(promised=0)  # as where the process died
+    send(client, where, 50, archive[50:100])
+    assert kept(acme) == keeping.Kept(documents=1, bytes=len(archive))
+    assert sent_rest(client, where, archive).status_code == 204
+    assert kept(acme) == keeping.Kept(documents=1, bytes=5)
+
+
 def test_the_same_bytes_are_one_document(client: Client) -> None:
     upload(client, FILE)
     where = begun(client, len(FILE), "again.md")
@@ -324,6 +346,7 @@ def test_there_are_not_endlessly_many(client: Client, monkeypatch: pytest.Monkey
     monkeypatch.setattr(uploads, "MOST_PARTS", 3)
     where = begun(client, 10)
     begun(client, 10)
+    Upload.objects.update(promised=0)  # archives in the middle of which a process died
     assert "unfinished" in refused(begin(client, 10), 400)["message"]
     for offset in range(3):
         assert send(client, where, offset, b"x").status_code == 204
