@@ -48,6 +48,8 @@ log = structlog.get_logger(__name__)
 
 LIFETIME = datetime.timedelta(hours=24)  # since the last piece
 MOST_PARTS = 1000  # of an upload
+# A piece but the last has so many bytes, or this part of the file: what costs no quota must not cost many deletions.
+LEAST_PIECE, LEAST_PART = 1 << 20, 10
 MOST_OPEN = 100  # uploads of a tenant that are not whole
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -144,12 +146,12 @@ def forget_expired() -> None:
     """Give up those of all tenants that nobody has added to for LIFETIME, and the rows of those that became whole."""
     for (tenant_id,) in lookups.call("tenants_with_expired_uploads", timezone.now()):
         with tenant_scope(tenant_id):
-            found = list(
-                Upload.objects.for_tenant(tenant_id).filter(expires__lte=timezone.now()).select_related("tenant")
-            )
-        for upload in found:
-            give_up(upload.tenant, upload)
-            log.info("upload.expired", tenant=str(tenant_id), upload=str(upload.pk))
+            rows = Upload.objects.for_tenant(tenant_id)
+            # What somebody adds to at this moment does not expire.
+            found = list(rows.filter(expires__lte=timezone.now()).select_for_update(skip_locked=True))
+            forgetting.leave(tenant_id, *(name for upload in found for name in upload.parts))
+            rows.filter(pk__in=[upload.pk for upload in found]).delete()
+        log.info("uploads.expired", tenant=str(tenant_id), uploads=len(found))
 
 
 def _rows(tenant: Tenant, upload_id: uuid.UUID) -> Any:
@@ -159,6 +161,9 @@ def _rows(tenant: Tenant, upload_id: uuid.UUID) -> Any:
 def _keep(tenant: Tenant, upload: Upload, piece: File[bytes]) -> None:
     if len(upload.parts) >= MOST_PARTS:
         raise InvalidRequest(f"An upload has {MOST_PARTS:,} pieces at most. Begin again with larger ones.")
+    least = min(LEAST_PIECE, upload.size // LEAST_PART)
+    if piece.size < least:
+        raise InvalidRequest(f"Each piece of this upload, but the last, has {least:,} bytes at least.")
     with storage.keeping(tenant, piece, storage.digest_of(piece)) as stored, tenant_scope(tenant):
         storage.claim(tenant, stored)
         # Its size counts again where a process died in the middle of an archive.
