@@ -21,7 +21,7 @@ import structlog
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from apps.edge.errors import ServiceUnavailable
@@ -47,6 +47,7 @@ from chatbot.languages import LANGUAGES
 log = structlog.get_logger(__name__)
 
 LIFETIME = datetime.timedelta(hours=24)  # since the last piece
+UNTOUCHED = datetime.timedelta(hours=1)  # until the first one: what promises alone take is free again soon
 MOST_PARTS = 1000  # of an upload
 # A piece but the last has so many bytes, or this part of the file: what costs no quota must not cost many deletions.
 LEAST_PIECE, LEAST_PART = 1 << 20, 10
@@ -85,7 +86,7 @@ def begin(
     if sha256 and not _SHA256.fullmatch(sha256):
         raise InvalidRequest(fields={"sha256": "Use 64 hexadecimal digits."})
     keeping.refuse_beyond(tenant, collection.pk, exactly=True, documents=1, bytes=size)
-    if Upload.objects.for_tenant(tenant).filter(offset__lt=F("size")).count() >= MOST_OPEN:
+    if unfinished(tenant).count() >= MOST_OPEN:
         raise InvalidRequest(f"There are {MOST_OPEN} unfinished uploads. Finish some, or give them up.")
     upload: Upload = Upload.objects.create(
         tenant=tenant,
@@ -97,9 +98,15 @@ def begin(
         promised=size,
         sha256=sha256,
         created_by=created_by,
-        expires=timezone.now() + LIFETIME,
+        expires=timezone.now() + UNTOUCHED,
     )
     return upload
+
+
+def unfinished(tenant: Tenant) -> QuerySet[Upload]:
+    """Those that are not whole, newest first; also what has expired, for as long as it is there."""
+    rows: QuerySet[Upload] = Upload.objects.for_tenant(tenant).filter(offset__lt=F("size"))
+    return rows
 
 
 def find_upload(tenant: Tenant, upload_id: uuid.UUID, collection: Collection | None = None) -> Upload:
@@ -143,7 +150,7 @@ def give_up(tenant: Tenant, upload: Upload) -> None:
 
 
 def forget_expired() -> None:
-    """Give up those of all tenants that nobody has added to for LIFETIME, and the rows of those that became whole."""
+    """Give up those of all tenants that nobody goes on with, and the rows of those that became whole."""
     for (tenant_id,) in lookups.call("tenants_with_expired_uploads", timezone.now()):
         with tenant_scope(tenant_id):
             rows = Upload.objects.for_tenant(tenant_id)

@@ -186,6 +186,28 @@ def test_what_nobody_goes_on_with_expires(acme: Tenant, client: Client) -> None:
     assert kept(acme).bytes == 0
 
 
+def test_what_is_only_announced_expires_soon(client: Client) -> None:
+    hour, day = datetime.timedelta(hours=1), datetime.timedelta(hours=24)
+    where = begun(client, len(FILE))
+    assert Upload.objects.get().expires <= timezone.now() + hour
+    send(client, where, 0, FILE[:PIECE])
+    assert timezone.now() + day - hour < Upload.objects.get().expires <= timezone.now() + day
+
+
+def test_who_lost_an_address_finds_it_in_the_list(globex: Tenant, client: Client) -> None:
+    sent(client, begun(client, len(FILE)), FILE)  # whole ones are documents
+    lost, newer, expired = (begun(client, len(FILE)) for _ in range(3))
+    send(client, lost, 0, FILE[:PIECE])
+    Upload.objects.filter(pk=expired.rpartition("/")[2]).update(expires=timezone.now())
+    listed = client.get("/api/v1/uploads").json()["results"]
+    assert listed == [client.get(newer).json(), client.get(lost).json()]
+    assert [row["offset"] for row in listed] == [0, PIECE]
+    assert client_of(globex).get("/api/v1/uploads").json()["results"] == []
+    for row in listed:
+        assert client.delete(f"/api/v1/uploads/{row['id']}").status_code == 204
+    assert client.get("/api/v1/uploads").json()["results"] == []
+
+
 def test_giving_up_leaves_nothing(acme: Tenant, client: Client) -> None:
     where = begun(client, len(FILE))
     send(client, where, 0, FILE[:PIECE])
