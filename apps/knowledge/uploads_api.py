@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Any, cast
 
+from django.db.models import QuerySet
 from django.urls import path
+from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework import status
+from rest_framework import generics, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,6 +20,7 @@ from apps.edge.errors import TUS_VERSION
 from apps.edge.schema import ERRORS, MISSING, UPLOADS, ErrorSerializer
 from apps.knowledge import tus, uploads
 from apps.knowledge.collections import find_collection
+from apps.knowledge.models import Upload
 from apps.knowledge.serializers import ResumableSerializer
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
@@ -42,8 +45,20 @@ def _header(name: str, description: str, *, required: bool = True, kind: Any = s
 _RESUMABLE = _header("Tus-Resumable", f"{TUS_VERSION}, where the client speaks tus.", required=False)
 
 
-class Uploads(TenantView):
-    scopes = {"POST": WRITE}
+class Uploads(TenantView, generics.ListAPIView[Upload]):
+    """Uploads that are not whole, newest first. Who lost an address finds it here, to go on or to give up."""
+
+    scopes = {"GET": WRITE, "POST": WRITE}
+    serializer_class = ResumableSerializer
+    queryset = Upload.objects.none()
+
+    def get_queryset(self) -> QuerySet[Upload]:
+        rows = uploads.unfinished(_tenant_of(self.request)).filter(expires__gt=timezone.now())
+        return rows.select_related("collection")
+
+    @extend_schema(responses={200: ResumableSerializer(many=True), **ERRORS})
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
 
     @extend_schema(
         request=None,

@@ -243,9 +243,10 @@ RESUMABLE = {
     "offset": 0,
     "results": [],
     "created": "2026-03-02T08:20:11.120417Z",
-    "expires": "2026-03-03T08:20:11.120417Z",
+    "expires": "2026-03-02T09:20:11.120417Z",
 }
 OUTCOME = {"file_name": "pump.pdf", "added": True, "document": DOCUMENT["id"], "refusal": None}
+WHOLE = {**RESUMABLE, "offset": 482113, "results": [OUTCOME], "expires": "2026-03-03T08:20:11.120417Z"}
 
 # By the component that describes the body; each example has a name.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -262,7 +263,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "text": "# Opening hours\n\nMonday to Friday, 8 to 17.",
         }
     },
-    "Resumable": {"begun": RESUMABLE, "whole": {**RESUMABLE, "offset": 482113, "results": [OUTCOME]}},
+    "Resumable": {"begun": RESUMABLE, "whole": WHOLE},
     "ReplaceRequest": {"text": {"text": "# Opening hours\n\nMonday to Saturday, 8 to 17."}},
     "KnowledgeSource": {"docs": KNOWLEDGE_SOURCE},
     "SourceCreationRequest": {

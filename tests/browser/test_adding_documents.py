@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Route, expect
 
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Document
+from apps.usage import limits
+from apps.usage.models import Quota
 from tests import factories
 from tests.browser.conftest import SCREENSHOTS, open_page, session_of
 from tests.browser.test_admin_pages import inspect
@@ -87,3 +89,41 @@ def test_a_large_file_goes_on_after_a_lost_connection(
     assert document.size == large.stat().st_size
     watch.complaints.clear()  # Chromium reports the lost connections on its console
     assert not inspect(page, watch, "adding-large", SCREENSHOTS / "people")
+
+
+def test_a_large_file_is_told_that_there_is_no_room_and_goes_on_when_there_is(
+    database: None, web: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    tenant = factories.make_tenant("acme", name="Acme")
+    index = factories.make_index(tenant=tenant, endpoint=factories.make_endpoint(kind=Endpoint.Kind.EMBEDDING))
+    collection = factories.make_collection(tenant=tenant, index=index, slug="manuals")
+    quota = factories.make_quota(tenant=tenant, metric="bytes", window="once", amount=1000)
+    session = session_of(factories.make_user("operator@example.com", is_superuser=True))
+    browser: Browser = request.getfixturevalue("browser")
+    page, _ = open_page(browser, web, session)
+    large = tmp_path / "large.txt"
+    large.write_text("Close the valve, then replace the rubber seal.\n" * 200_000)
+    pieces: list[str] = []
+
+    def full_once(route: Route) -> None:
+        """The disk, at the second piece."""
+        if route.request.method == "PATCH":
+            pieces.append(route.request.headers["upload-offset"])
+        if len(pieces) == 2 and route.request.method == "PATCH":
+            route.fulfill(status=507, json={"code": "storage_full", "message": "The disk is full."})
+        else:
+            route.continue_()
+
+    page.route("**/upload/pieces/**", full_once)
+    page.goto(reverse("admin:knowledge_collection_upload", args=[collection.pk]))
+    failure = page.locator(".p-files li").first.locator(".p-failure")
+    page.locator("input[type=file]").set_input_files(large)
+    expect(failure).to_contain_text("may keep 1.0 kB of documents")
+    in_thread(lambda: Quota.objects.filter(pk=quota.pk).delete())
+    limits.forget()
+    page.locator("input[type=file]").set_input_files(large)
+    expect(failure).to_contain_text("The disk is full.", timeout=60_000)
+    page.locator("input[type=file]").set_input_files(large)
+    expect(page.locator(".p-files li").first.get_by_role("link", name="large")).to_be_visible(timeout=60_000)
+    piece = 4 * 1024 * 1024
+    assert pieces == ["0", str(piece), str(piece), str(2 * piece)]

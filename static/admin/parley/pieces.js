@@ -4,7 +4,8 @@
 (() => {
   const PIECE = 4 * 1024 * 1024;
   const LONGEST_WAIT_MS = 30000;
-  const AGAIN = [0, 429, 502, 503, 504, 507]; // 0: no answer
+  const AGAIN = [0, 429, 502, 503, 504]; // 0: no answer
+  const WHEN_THERE_IS_ROOM = [429, 507]; // what has come is kept
 
   const encoded = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 
@@ -25,6 +26,9 @@
       request.send(body);
     });
   }
+
+  // Waiting makes no room where a quota is used up. A proxy's own 429 says no such thing.
+  const worthAgain = (request) => AGAIN.includes(request.status) && !request.responseText.includes('"quota_exceeded"');
 
   // tell(bytes, broken): how far it is, and whether the connection is lost. The last request tells what became of it.
   window.sendInPieces = async (address, token, file, tell) => {
@@ -62,8 +66,8 @@
         offset = null; // to be asked for, where it goes on
         if (request.status === 409) continue;
       }
-      if (!AGAIN.includes(request.status)) {
-        localStorage.removeItem(known);
+      if (!worthAgain(request)) {
+        if (!WHEN_THERE_IS_ROOM.includes(request.status)) localStorage.removeItem(known);
         return request;
       }
       tell(offset || 0, true);
