@@ -53,10 +53,11 @@ _COUNT = """
             IS DISTINCT FROM (excluded.passages, excluded.by_collection, excluded.exact_up_to)
     RETURNING index_id
 """
-# A build or a deletion that was cut short leaves an index that is not valid.
+# A build or a deletion that was cut short leaves an index that is not valid. What REINDEX CONCURRENTLY makes beside one
+# has the same name with an ending, and is left to whoever reindexes.
 _BUILT = """
     SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-    WHERE i.indrelid = 'knowledge_embedding'::regclass AND starts_with(c.relname, %s)
+    WHERE i.indrelid = 'knowledge_embedding'::regclass AND c.relname ~ %s
 """
 _BUILD = """
     CREATE INDEX CONCURRENTLY {name} ON knowledge_embedding
@@ -119,7 +120,7 @@ def _rows() -> QuerySet[Layout]:
 
 def _tidy(cursor: CursorWrapper) -> set[uuid.UUID]:
     """Drop what is not whole or belongs to nothing any more, and let rows say what there is; whose are left."""
-    cursor.execute(_BUILT, [PREFIX])
+    cursor.execute(_BUILT, [f"^{PREFIX}[0-9a-f]{{32}}$"])
     found = {uuid.UUID(name.removeprefix(PREFIX)): valid for name, valid in cursor.fetchall()}
     known = set(_rows().filter(index__in=found).values_list("index", flat=True))
     for index_id, valid in found.items():

@@ -243,6 +243,21 @@ def test_rows_that_came_from_a_backup_have_no_index_yet(servers: Backends, manua
     assert (layout_of(manuals).state, list(hnsw(servers))) == ("indexed", [layouts.name_of(manuals.index_id)])
 
 
+def test_what_reindexing_makes_beside_an_index_is_left_alone(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 1500)
+    settle()
+    name = layouts.name_of(manuals.index_id)
+    # As REINDEX CONCURRENTLY names them, which leaves them where it is cut short.
+    for ending in ("_ccnew", "_ccold1"):
+        servers.superuser.execute(
+            f"CREATE INDEX {name}{ending} ON knowledge_embedding"
+            f" USING hnsw ((vector::halfvec({DIMENSION})) halfvec_cosine_ops) WHERE live"
+        )
+    Layout.objects.update(choice="exact")
+    settle(1)
+    assert set(hnsw(servers)) == {f"{name}_ccnew", f"{name}_ccold1"}
+
+
 def test_an_index_of_nobody_is_dropped(servers: Backends, manuals: Collection) -> None:
     load(servers, manuals, 1500)
     settle()
