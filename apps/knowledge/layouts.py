@@ -28,7 +28,9 @@ OWNER = "owner"
 PREFIX = "embedding_near_"
 # For each of those that are at the table's rows when a build begins or ends; and for all of it.
 LONGEST_LOCK, LONGEST_BUILD = "10min", "6h"
-AGAIN_AFTER = datetime.timedelta(hours=1)  # a build failed
+# A build that failed is not tried again for this long, and for so many times as long as it took: while it runs, all
+# others wait, and VACUUM leaves what it might still see.
+AGAIN_AFTER, TIMES_AS_LONG = datetime.timedelta(hours=1), 8
 
 _ALONE = "SELECT pg_try_advisory_lock(1431519563, hashtext('layouts'))"
 _NOT_ALONE = "SELECT pg_advisory_unlock(1431519563, hashtext('layouts'))"
@@ -138,6 +140,8 @@ def _tidy(cursor: CursorWrapper) -> set[uuid.UUID]:
 
 
 def _moved(cursor: CursorWrapper, built: set[uuid.UUID], changing: set[uuid.UUID]) -> Iterator[Layout]:
+    """Drops come first, then builds from the smallest on, so that nobody waits for what takes longer."""
+    coming = []
     large = Q(passages__gt=settings.PARLEY_INDEX_ABOVE)
     with_one = 0
     for layout in _rows().filter(large | Q(index__in=built) | ~Q(choice=Layout.Choice.AUTOMATIC) | ~Q(reason="")):
@@ -151,11 +155,10 @@ def _moved(cursor: CursorWrapper, built: set[uuid.UUID], changing: set[uuid.UUID
             _go(layout, Layout.State.EXACT)
             _drop(cursor, layout.index_id)
             yield layout
-        elif (
-            verdict.indexed
-            and layout.state != Layout.State.INDEXED
-            and (layout.index_id in built or _build(cursor, layout))
-        ):
+        elif verdict.indexed and layout.state != Layout.State.INDEXED:
+            coming.append(layout)
+    for layout in reversed(coming):
+        if layout.index_id in built or _build(cursor, layout):
             _go(layout, Layout.State.INDEXED, ef_search=EFS[0], recall_at_10=None, measured_with=0)
             yield layout
 
@@ -182,9 +185,10 @@ def _build(cursor: CursorWrapper, layout: Layout) -> bool:
         log.warning("layout.build_failed", index=str(layout.index_id), error=type(error).__name__)
         if not connections[OWNER].is_usable():
             raise
-        again = timezone.now() + AGAIN_AFTER
+        now = timezone.now()
+        again = now + max(AGAIN_AFTER, TIMES_AS_LONG * (now - layout.since))
         fault = type(error.__cause__ or error).__name__
-        reason = f"Building its HNSW index failed ({fault}); it is tried again at {again:%H:%M} UTC."
+        reason = f"Building its HNSW index failed ({fault}); it is tried again on {again:%d %B at %H:%M} UTC."
         _go(layout, Layout.State.EXACT, reason=reason, not_before=again)
         return False
     return True
