@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
+from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, SecondIndex
 from apps.knowledge.second import changing
 from apps.tenants import audit
@@ -46,7 +47,6 @@ def index_page(admin: TenantAdmin, request: HttpRequest, object_id: str) -> Http
     second = SecondIndex.objects.for_tenant(collection.tenant_id).filter(collection=collection).first()
     if request.headers.get("Accept") == "application/json":
         return JsonResponse({"documents": [_status(second) if second else _gone(request)]})
-    offered = changing.models(collection.tenant, collection)
     context = {
         **admin.admin_site.each_context(request),
         "opts": admin.opts,
@@ -54,7 +54,7 @@ def index_page(admin: TenantAdmin, request: HttpRequest, object_id: str) -> Http
         "original": collection,
         "second": second,
         "status": _status_html(second) if second else "",
-        "models": [(f"{one.model} {one.dimension}", one) for one in offered],
+        "models": _offered(collection).items(),
         "may_change": admin.has_change_permission(request, collection),
         "collection_url": reverse("admin:knowledge_collection_change", args=[collection.pk]),
     }
@@ -68,9 +68,7 @@ def _do(request: HttpRequest, collection: Collection) -> None:
     facts = {}
     try:
         if deed == "build":
-            model, _, dimension = request.POST.get("model", "").rpartition(" ")
-            second = changing.build(tenant, collection, model, int(dimension) if dimension.isdecimal() else None)
-            facts = {"model": str(second.index)}
+            facts = {"model": str(_built(collection, request.POST.get("model", "")).index)}
         elif deed == "switch":
             changing.switch(tenant, collection)
         elif deed == "retry":
@@ -83,6 +81,17 @@ def _do(request: HttpRequest, collection: Collection) -> None:
     done, said = DEEDS[deed]
     audit.record(collection, f"second_index.{done}", audit.actor_of(request), collection, **facts)
     messages.success(request, said)
+
+
+def _offered(collection: Collection) -> dict[str, Endpoint]:
+    """What can be chosen, by what the form says of it."""
+    return {f"{one.model} {one.dimension}": one for one in changing.models(collection.tenant, collection)}
+
+
+def _built(collection: Collection, chosen: str) -> SecondIndex:
+    endpoint = _offered(collection).get(chosen)
+    model, dimension = (endpoint.model, endpoint.dimension) if endpoint else (chosen, None)
+    return changing.build(collection.tenant, collection, model, dimension)
 
 
 def _status(second: SecondIndex) -> dict[str, Any]:

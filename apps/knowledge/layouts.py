@@ -28,7 +28,9 @@ OWNER = "owner"
 PREFIX = "embedding_near_"
 # For each of those that are at the table's rows when a build begins or ends; and for all of it.
 LONGEST_LOCK, LONGEST_BUILD = "10min", "6h"
-AGAIN_AFTER = datetime.timedelta(hours=1)  # a build failed
+# A build that failed is not tried again for this long, and for so many times as long as it took: while it runs, all
+# others wait, and VACUUM leaves what it might still see.
+AGAIN_AFTER, TIMES_AS_LONG = datetime.timedelta(hours=1), 8
 
 _ALONE = "SELECT pg_try_advisory_lock(1431519563, hashtext('layouts'))"
 _NOT_ALONE = "SELECT pg_advisory_unlock(1431519563, hashtext('layouts'))"
@@ -53,10 +55,11 @@ _COUNT = """
             IS DISTINCT FROM (excluded.passages, excluded.by_collection, excluded.exact_up_to)
     RETURNING index_id
 """
-# A build or a deletion that was cut short leaves an index that is not valid.
+# A build or a deletion that was cut short leaves an index that is not valid. What REINDEX CONCURRENTLY makes beside one
+# has the same name with an ending, and is left to whoever reindexes.
 _BUILT = """
     SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-    WHERE i.indrelid = 'knowledge_embedding'::regclass AND starts_with(c.relname, %s)
+    WHERE i.indrelid = 'knowledge_embedding'::regclass AND c.relname ~ %s
 """
 _BUILD = """
     CREATE INDEX CONCURRENTLY {name} ON knowledge_embedding
@@ -119,7 +122,7 @@ def _rows() -> QuerySet[Layout]:
 
 def _tidy(cursor: CursorWrapper) -> set[uuid.UUID]:
     """Drop what is not whole or belongs to nothing any more, and let rows say what there is; whose are left."""
-    cursor.execute(_BUILT, [PREFIX])
+    cursor.execute(_BUILT, [f"^{PREFIX}[0-9a-f]{{32}}$"])
     found = {uuid.UUID(name.removeprefix(PREFIX)): valid for name, valid in cursor.fetchall()}
     known = set(_rows().filter(index__in=found).values_list("index", flat=True))
     for index_id, valid in found.items():
@@ -137,6 +140,8 @@ def _tidy(cursor: CursorWrapper) -> set[uuid.UUID]:
 
 
 def _moved(cursor: CursorWrapper, built: set[uuid.UUID], changing: set[uuid.UUID]) -> Iterator[Layout]:
+    """Drops come first, then builds from the smallest on, so that nobody waits for what takes longer."""
+    coming = []
     large = Q(passages__gt=settings.PARLEY_INDEX_ABOVE)
     with_one = 0
     for layout in _rows().filter(large | Q(index__in=built) | ~Q(choice=Layout.Choice.AUTOMATIC) | ~Q(reason="")):
@@ -150,11 +155,10 @@ def _moved(cursor: CursorWrapper, built: set[uuid.UUID], changing: set[uuid.UUID
             _go(layout, Layout.State.EXACT)
             _drop(cursor, layout.index_id)
             yield layout
-        elif (
-            verdict.indexed
-            and layout.state != Layout.State.INDEXED
-            and (layout.index_id in built or _build(cursor, layout))
-        ):
+        elif verdict.indexed and layout.state != Layout.State.INDEXED:
+            coming.append(layout)
+    for layout in reversed(coming):
+        if layout.index_id in built or _build(cursor, layout):
             _go(layout, Layout.State.INDEXED, ef_search=EFS[0], recall_at_10=None, measured_with=0)
             yield layout
 
@@ -181,9 +185,10 @@ def _build(cursor: CursorWrapper, layout: Layout) -> bool:
         log.warning("layout.build_failed", index=str(layout.index_id), error=type(error).__name__)
         if not connections[OWNER].is_usable():
             raise
-        again = timezone.now() + AGAIN_AFTER
+        now = timezone.now()
+        again = now + max(AGAIN_AFTER, TIMES_AS_LONG * (now - layout.since))
         fault = type(error.__cause__ or error).__name__
-        reason = f"Building its HNSW index failed ({fault}); it is tried again at {again:%H:%M} UTC."
+        reason = f"Building its HNSW index failed ({fault}); it is tried again on {again:%d %B at %H:%M} UTC."
         _go(layout, Layout.State.EXACT, reason=reason, not_before=again)
         return False
     return True

@@ -21,6 +21,7 @@ from apps.knowledge.models import Collection
 from apps.knowledge.second import changing
 from apps.knowledge.serializers import CollectionSerializer, with_counts
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
 
 WRITE = "knowledge:write"
 SEEN = {200: CollectionSerializer, **ERRORS}
@@ -73,14 +74,17 @@ class SecondIndexOf(TenantView):
 
 class SwitchIndex(TenantView):
     scopes = {"POST": WRITE}
+    unscoped = ("post",)  # what a refused switch has noted stays
 
     @extend_schema(operation_id="switch_index", request=None, responses=SEEN)
     def post(self, request: Request, key: str) -> Response:
         """Use the second index, and keep the one that was in use as the second: switching again goes back."""
-        tenant, collection = _named(request, key)
+        with tenant_scope(cast("Caller", request.user)):
+            tenant, collection = _named(request, key)
         changing.switch(tenant, collection)
-        acting.record(request, "second_index.switched", collection)
-        return _shown(tenant, collection)
+        with tenant_scope(tenant):
+            acting.record(request, "second_index.switched", collection)
+            return _shown(tenant, collection)
 
 
 class RetryIndex(TenantView):

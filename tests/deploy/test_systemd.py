@@ -29,7 +29,6 @@ def test_a_unit_starts_what_is_there_and_starts_it_again(unit: Path) -> None:
         assert arguments[:2] == ["-m", "config.run"]
         assert arguments[2] == re.sub(r"parley-|-colour|@?\.service", "", unit.name)
         assert command_line(arguments[2:])
-        assert settings(text, "User") == ["parley"]
         assert settings(text, "NoNewPrivileges") == ["yes"]
     else:
         assert program == f"/srv/parley/{START.relative_to(ROOT)}"
@@ -38,6 +37,16 @@ def test_a_unit_starts_what_is_there_and_starts_it_again(unit: Path) -> None:
         assert all(f"${{{name}:=" in START.read_text() for name in given)
     assert settings(text, "Restart") == ["always"]
     assert settings(text, "ProtectSystem") == ["strict"]
+
+
+def test_whoever_has_the_owners_login_shares_its_user_with_nobody() -> None:
+    texts = {unit.name: unit.read_text() for unit in UNITS if "nginx" not in unit.name}
+    users = {name: settings(text, "User") for name, text in texts.items()}
+    assert [name for name, text in texts.items() if "owner.env" in text] == ["parley-layouts.service"]
+    assert users.pop("parley-layouts.service") == ["parley-layouts"]
+    assert all(user == ["parley"] for user in users.values())
+    # systemd gives such a directory to the unit's user.
+    assert settings(texts["parley-layouts.service"], "StateDirectory") == ["parley-layouts"]
 
 
 def test_there_is_one_for_each_process() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from apps.inference.models import Endpoint
@@ -67,14 +68,13 @@ def retry(tenant: Tenant, collection: Collection) -> None:
 def switch(tenant: Tenant, collection: Collection) -> None:
     """Let searches use the second index, and keep the one they used as the second: switching again goes back.
 
-    Raises InvalidRequest where it is not ready, NotFound where there is none.
+    Raises InvalidRequest where it is not ready, NotFound where there is none. What it then lacks is noted, so whoever
+    has a transaction around this commits it all the same.
     """
     with tenant_scope(tenant):
-        second = find(tenant, collection)
-        if second.state == State.READY and lacking.first_live(second, 1):
-            # A release that knew of no second index was at work.
-            _set(second, state=State.BUILDING)
-            schedule.send_due(tenant.pk)
+        behind = _found_behind(tenant, collection)
+    if behind:
+        raise InvalidRequest(_not_ready(behind))
     with tenant_scope(tenant):
         # Until this commits no document goes live, and each that does so later has looked again.
         current = _locked(tenant, collection)
@@ -111,13 +111,29 @@ def drop(tenant: Tenant, collection: Collection) -> None:
         schedule.send_due(tenant.pk)
 
 
+def _found_behind(tenant: Tenant, collection: Collection) -> SecondIndex | None:
+    """The second index if it was thought ready and is not: a release that knew of none was at work. It is built on."""
+    # Not locked yet: whoever locks both begins with the collection, and to look takes a while.
+    second: SecondIndex | None = _seconds(tenant, collection).first()
+    if second is None or second.state != State.READY or not lacking.first_live(second, 1):
+        return None
+    second.total, second.done = lacking.count(second)
+    _set(second, state=State.BUILDING, total=second.total, done=second.done)
+    schedule.send_due(tenant.pk)
+    return second
+
+
 def find(tenant: Tenant, collection: Collection) -> SecondIndex:
     """The collection's second index, locked. Raises NotFound where it has none."""
-    rows = SecondIndex.objects.for_tenant(tenant).select_related("index").select_for_update(of=("self",))
-    second: SecondIndex | None = rows.filter(collection=collection.pk).first()
+    second: SecondIndex | None = _seconds(tenant, collection).select_for_update(of=("self",)).first()
     if second is None:
         raise NotFound("This collection has no second index.")
     return second
+
+
+def _seconds(tenant: Tenant, collection: Collection) -> QuerySet[SecondIndex]:
+    rows: QuerySet[SecondIndex] = SecondIndex.objects.for_tenant(tenant).filter(collection=collection.pk)
+    return rows.select_related("index")
 
 
 def _locked(tenant: Tenant, collection: Collection) -> Collection:
@@ -129,8 +145,9 @@ def _locked(tenant: Tenant, collection: Collection) -> Collection:
 
 
 def _set(second: SecondIndex, /, **fields: Any) -> None:
+    """Unless its state has become another one since it was read."""
     now = timezone.now()
-    rows = SecondIndex.objects.for_tenant(second.tenant_id).filter(pk=second.pk)
+    rows = SecondIndex.objects.for_tenant(second.tenant_id).filter(pk=second.pk, state=second.state)
     rows.update(**{"is_sent": False, "next_slice_at": now, "updated": now, **fields})
 
 

@@ -87,8 +87,9 @@ def test_one_is_built_of_a_model_that_serves_the_tenant(
     assert "No other embedding model" in alice.get(address).content.decode()
     make_endpoint(name="wider", kind=Endpoint.Kind.EMBEDDING, model="org/wide model", dimension=512)
     assert "org/wide model, 512 dimensions (wider)" in alice.get(address).content.decode()
-    page = alice.post(address, {"deed": "build", "model": "unknown 512"}, follow=True).content.decode()
-    assert "One of" in page
+    for unknown in ("unknown 512", "org/wide model 513", f"org/wide model {'9' * 5000}", "\0 512"):
+        page = alice.post(address, {"deed": "build", "model": unknown}, follow=True).content.decode()
+        assert "One of" in page
     alice.post(address, {"deed": "build", "model": "org/wide model 512"})
     second = SecondIndex.objects.get(collection=collection)
     assert (second.index.model, second.state, second.tenant) == ("org/wide model", "building", world.acme)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import random
 import subprocess
@@ -225,13 +226,40 @@ def test_a_build_that_fails_leaves_nothing_and_is_tried_again(
         settle()
         row = layout_of(manuals)
         assert row.state == "exact"
-        assert row.reason.startswith("Building its HNSW index failed (LockNotAvailable); it is tried again at ")
+        assert row.reason.startswith("Building its HNSW index failed (LockNotAvailable); it is tried again on ")
         assert recall(servers, manuals, questions()) == 1
     settle()
     assert (layout_of(manuals).reason, hnsw(servers)) == (row.reason, {})
     Layout.objects.update(not_before=None)
     settle()
     assert layout_of(manuals).state == "indexed"
+
+
+def test_a_build_that_took_long_before_it_failed_waits_as_much_longer(
+    servers: Backends, manuals: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(servers, manuals, 1500)
+    monkeypatch.setattr(layouts, "LONGEST_BUILD", "1500ms")
+    monkeypatch.setattr(layouts, "AGAIN_AFTER", datetime.timedelta())
+    with connected(postgres.APP) as busy, busy.transaction():
+        busy.execute("LOCK knowledge_embedding IN ROW EXCLUSIVE MODE")
+        settle()
+    row = layout_of(manuals)
+    assert row.reason.startswith("Building its HNSW index failed (QueryCanceled)")
+    assert row.not_before is not None
+    assert row.not_before - row.since >= datetime.timedelta(seconds=10)
+
+
+def test_drops_come_first_and_then_builds_from_the_smallest_on(servers: Backends, manuals: Collection) -> None:
+    collections = [manuals, *(collection_of(make_tenant(slug)) for slug in ("globex", "initech"))]
+    load(servers, manuals, 1100)
+    settle()
+    for collection, count in zip(collections, (10, 1300, 1200), strict=True):
+        load(servers, collection, count, seed=2)
+    settle(1)
+    Layout.objects.filter(index=manuals.index_id).update(choice="exact")
+    moved = layouts.move_all() or []
+    assert [layout.index_id for layout in moved] == [collections[n].index_id for n in (0, 2, 1)]
 
 
 def test_rows_that_came_from_a_backup_have_no_index_yet(servers: Backends, manuals: Collection) -> None:
@@ -241,6 +269,21 @@ def test_rows_that_came_from_a_backup_have_no_index_yet(servers: Backends, manua
     assert recall(servers, manuals, questions()) == 1
     settle(1)
     assert (layout_of(manuals).state, list(hnsw(servers))) == ("indexed", [layouts.name_of(manuals.index_id)])
+
+
+def test_what_reindexing_makes_beside_an_index_is_left_alone(servers: Backends, manuals: Collection) -> None:
+    load(servers, manuals, 1500)
+    settle()
+    name = layouts.name_of(manuals.index_id)
+    # As REINDEX CONCURRENTLY names them, which leaves them where it is cut short.
+    for ending in ("_ccnew", "_ccold1"):
+        servers.superuser.execute(
+            f"CREATE INDEX {name}{ending} ON knowledge_embedding"
+            f" USING hnsw ((vector::halfvec({DIMENSION})) halfvec_cosine_ops) WHERE live"
+        )
+    Layout.objects.update(choice="exact")
+    settle(1)
+    assert set(hnsw(servers)) == {f"{name}_ccnew", f"{name}_ccold1"}
 
 
 def test_an_index_of_nobody_is_dropped(servers: Backends, manuals: Collection) -> None:

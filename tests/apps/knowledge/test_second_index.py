@@ -17,9 +17,9 @@ from apps.inference.models import Endpoint
 from apps.knowledge import lease
 from apps.knowledge.collections import create_collection, delete_collection
 from apps.knowledge.ingest import delete_document, replace_document
-from apps.knowledge.models import Collection, Document, Embedding, SecondIndex
+from apps.knowledge.models import Chunk, Collection, Document, Embedding, SecondIndex
 from apps.knowledge.search import find
-from apps.knowledge.second import building, changing, tasks
+from apps.knowledge.second import building, changing, keeping, tasks
 from apps.tenants.models import AuditEntry, Tenant
 from apps.tenants.scoping import tenant_scope
 from apps.usage.models import UsageRecord
@@ -27,10 +27,12 @@ from chatbot.errors import InvalidRequest
 from tests.apps.knowledge.asking import client_of, post, refused
 from tests.apps.knowledge.ingesting import added, in_thread, ingested, manual, until
 from tests.apps.knowledge.second import WIDER, other_model, second_of, slice_done, whole
+from tests.environment import Backends
 from tests.factories import make_quota
 from tests.fakes.inference import FakeInference, Reply
 
 PATH = "collections/manuals/second-index"
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -230,7 +232,7 @@ def test_a_document_that_was_read_for_the_former_index_goes_live_in_the_new_one(
 
 
 def test_a_gap_that_a_release_before_has_left_is_found_when_switching(
-    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference
+    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference, api: Client
 ) -> None:
     wide(embeddings)
     ingested(acme, added(acme, manuals, manual(3)))
@@ -239,10 +241,38 @@ def test_a_gap_that_a_release_before_has_left_is_found_when_switching(
     assert second is not None
     one = Embedding.objects.for_tenant(acme).filter(index=second.index_id).values("pk")[:1]
     Embedding.objects.for_tenant(acme).filter(pk__in=list(one.values_list("pk", flat=True))).delete()
-    with pytest.raises(InvalidRequest, match="not ready"):
-        changing.switch(acme, manuals)
+    told = refused(post(api, f"{PATH}/switch", {}), 400)["message"]
+    assert told == f"The second index is not ready: {second.done - 1} of {second.total} passages have their vectors."
+    assert (second_of(manuals).state, second_of(manuals).is_sent) == ("building", True)
     slice_done(manuals)
-    changing.switch(acme, manuals)
+    assert post(api, f"{PATH}/switch", {}).json()["index"]["model"] == "wide"
+    assert AuditEntry.objects.filter(action="second_index.switched").count() == 1
+
+
+def test_a_document_goes_live_while_somebody_switches(
+    servers: Backends, acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference
+) -> None:
+    """Neither waits for the other for ever, whoever comes first."""
+    wide(embeddings)
+    document = ingested(acme, added(acme, manuals, manual(3)))
+    changing.build(acme, manuals, "wide")
+    second = slice_done(manuals)
+    assert second is not None
+    # As before it goes live, where the other model failed.
+    Chunk.objects.for_tenant(acme).filter(document=document).update(live=False)
+    Embedding.objects.for_tenant(acme).filter(index=second.index_id).delete()
+    goes_live = threading.Event()
+
+    def switches() -> None:
+        assert goes_live.wait(30)
+        with tenant_scope(acme), pytest.raises(InvalidRequest, match="not ready"):
+            changing.switch(acme, manuals)
+
+    with in_thread(switches), tenant_scope(acme):
+        Collection.objects.for_tenant(acme).select_for_update(no_key=True).get(pk=manuals.pk)
+        goes_live.set()
+        until(lambda: servers.superuser.execute(WAITING).fetchone() == (1,))
+        assert keeping.is_current(document)
 
 
 def test_searches_see_the_one_or_the_other_whole(
