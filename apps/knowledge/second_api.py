@@ -83,6 +83,7 @@ class SwitchIndex(TenantView):
             tenant, collection = _named(request, key)
         changing.switch(tenant, collection)
         with tenant_scope(tenant):
+            _, collection = _named(request, key)  # unless it was deleted meanwhile
             acting.record(request, "second_index.switched", collection)
             return _shown(tenant, collection)
 
