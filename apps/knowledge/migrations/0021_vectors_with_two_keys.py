@@ -85,7 +85,14 @@ class Migration(migrations.Migration):
                 ),
             ],
         ),
-        migrations.RemoveConstraint(model_name="embeddingindex", name="embedding_index_dimension"),
+        # Not by the operation itself, which could not be repeated: one after it may be cut short.
+        migrations.RunSQL(
+            "ALTER TABLE knowledge_embeddingindex DROP CONSTRAINT IF EXISTS embedding_index_dimension",
+            "ALTER TABLE knowledge_embeddingindex ADD CONSTRAINT embedding_index_dimension UNIQUE (id, dimension)",
+            state_operations=[
+                migrations.RemoveConstraint(model_name="embeddingindex", name="embedding_index_dimension")
+            ],
+        ),
         migrations.AlterField(
             model_name="embedding",
             name="tenant",
