@@ -15,15 +15,33 @@ KEYS = {
         "(tenant_id, index_id, dimension) REFERENCES knowledge_embeddingindex (tenant_id, id, dimension)"
     ),
 }
+# Searches and workers ask for the same tables in orders of their own. Whoever waits for one with another in hand stands
+# in a circle with them, so this lets go of all, and begins anew, before anybody takes it for a deadlock (after 1 s).
+LOCK = """
+    DO $$ BEGIN
+        PERFORM set_config('lock_timeout', '150ms', true);
+        LOOP
+            BEGIN
+                LOCK TABLE knowledge_chunk, knowledge_embedding, knowledge_embeddingindex, knowledge_collection,
+                    tenants_tenant IN ACCESS EXCLUSIVE MODE;
+                EXIT;
+            EXCEPTION WHEN lock_not_available THEN
+                PERFORM pg_sleep(0.15);
+            END;
+        END LOOP;
+    END $$;
+"""
+# Sent at once with what they are for, the locks are of one transaction with it: a repetition finds all of it done or
+# nothing.
 ADD = [
     f"""
+    {LOCK}
     ALTER TABLE knowledge_embedding DROP CONSTRAINT IF EXISTS {name}_whole,
       ADD CONSTRAINT {name}_whole FOREIGN KEY {key} DEFERRABLE INITIALLY DEFERRED NOT VALID
     """
     for name, key in KEYS.items()
 ]
 VALIDATE = [f"ALTER TABLE knowledge_embedding VALIDATE CONSTRAINT {name}_whole" for name in KEYS]
-# Sent at once they are one transaction, so that a repetition finds all of it done or nothing.
 REPLACE = "".join(
     f"""
     ALTER TABLE knowledge_embedding DROP CONSTRAINT IF EXISTS {name};
@@ -64,9 +82,11 @@ class Migration(migrations.Migration):
         *(migrations.RunSQL(statement, migrations.RunSQL.noop) for statement in (*ADD, *VALIDATE)),
         migrations.RunSQL(
             f"""
+            {LOCK}
             {REPLACE}
             ALTER TABLE knowledge_embedding
               DROP CONSTRAINT IF EXISTS knowledge_embedding_collection_id_of_tenant,
+              DROP CONSTRAINT IF EXISTS knowledge_embedding_tenant_id_d4527fc5_fk_tenants_tenant_id,
               DROP CONSTRAINT IF EXISTS embedding_has_its_indexs_dimension
             """,
             GIVE_BACK,
@@ -85,7 +105,14 @@ class Migration(migrations.Migration):
                 ),
             ],
         ),
-        migrations.RemoveConstraint(model_name="embeddingindex", name="embedding_index_dimension"),
+        # Not by the operation itself, which could not be repeated: one after it may be cut short.
+        migrations.RunSQL(
+            "ALTER TABLE knowledge_embeddingindex DROP CONSTRAINT IF EXISTS embedding_index_dimension",
+            "ALTER TABLE knowledge_embeddingindex ADD CONSTRAINT embedding_index_dimension UNIQUE (id, dimension)",
+            state_operations=[
+                migrations.RemoveConstraint(model_name="embeddingindex", name="embedding_index_dimension")
+            ],
+        ),
         migrations.AlterField(
             model_name="embedding",
             name="tenant",

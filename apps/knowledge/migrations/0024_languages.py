@@ -9,37 +9,6 @@ from __future__ import annotations
 import django.contrib.postgres.search
 from django.db import migrations, models
 
-LANGUAGES = [
-    ("ar", "Arabic"),
-    ("hy", "Armenian"),
-    ("eu", "Basque"),
-    ("ca", "Catalan"),
-    ("da", "Danish"),
-    ("nl", "Dutch"),
-    ("en", "English"),
-    ("fi", "Finnish"),
-    ("fr", "French"),
-    ("de", "German"),
-    ("el", "Greek"),
-    ("hi", "Hindi"),
-    ("hu", "Hungarian"),
-    ("id", "Indonesian"),
-    ("ga", "Irish"),
-    ("it", "Italian"),
-    ("lt", "Lithuanian"),
-    ("ne", "Nepali"),
-    ("no", "Norwegian"),
-    ("pt", "Portuguese"),
-    ("ro", "Romanian"),
-    ("ru", "Russian"),
-    ("sr", "Serbian"),
-    ("es", "Spanish"),
-    ("sv", "Swedish"),
-    ("ta", "Tamil"),
-    ("tr", "Turkish"),
-    ("yi", "Yiddish"),
-    ("other", "Another"),
-]
 # Thai, Lao, Burmese, Khmer, kana, Han and Hangul: PostgreSQL takes what stands between two spaces for one word.
 UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 # Of ABCDE the pairs AB and CD, with E; then, without the first, BC and DE.
@@ -87,26 +56,9 @@ GENERATE = """
 
 
 class Migration(migrations.Migration):
-    dependencies = [("knowledge", "0022_second_indexes")]
+    dependencies = [("knowledge", "0023_languages_of_documents")]
 
     operations = [
-        migrations.AddField(
-            model_name="document",
-            name="language",
-            field=models.CharField(
-                blank=True,
-                choices=LANGUAGES,
-                db_default="",
-                default="",
-                help_text="As somebody said it is in. Left empty, it is found out.",
-                max_length=5,
-            ),
-        ),
-        migrations.AddField(
-            model_name="document",
-            name="stemming",
-            field=models.CharField(db_default="english", default="english", editable=False, max_length=20),
-        ),
         migrations.AddField(
             model_name="chunk",
             name="stemming",

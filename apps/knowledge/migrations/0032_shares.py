@@ -15,6 +15,8 @@ class Migration(migrations.Migration):
     dependencies = [("knowledge", "0028_uploads"), ("usage", "0014_shares")]
 
     operations = [
+        # One whose building was cut short is there and good for nothing.
+        migrations.RunSQL("DROP INDEX CONCURRENTLY IF EXISTS document_held", migrations.RunSQL.noop),
         AddIndexConcurrently(
             model_name='document',
             index=models.Index(condition=models.Q(('lease_until__isnull', False)), fields=['tenant', 'lease_until'], name='document_held'),
