@@ -174,6 +174,6 @@ def _store(document: Document, batch: Batch, made: list[list[float]]) -> None:
     # Progress is that of the index in use: with it, the document can go live.
     further = len(batch.chunks) if batch.index.pk == document.collection.index_id else 0
     lease.write(document, attempts=0, progress_done=F("progress_done") + further)
-    metering.settle(batch)
+    metering.settle(batch, {chunk.pk for chunk in batch.chunks})
     vectors.store(document, batch.index, batch.chunks, made)
     metrics.EMBEDDED.inc(len(batch.chunks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
+from collections import deque
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from apps.knowledge.collections import create_collection, delete_collection
 from apps.knowledge.ingest import delete_document, replace_document
 from apps.knowledge.models import Collection, Document, Embedding, SecondIndex
 from apps.knowledge.search import find
-from apps.knowledge.second import building, changing, tasks
+from apps.knowledge.second import building, changing, lacking, tasks
 from apps.tenants.models import AuditEntry, Tenant
 from apps.tenants.scoping import tenant_scope
 from apps.usage.models import UsageRecord
@@ -264,6 +265,61 @@ def test_searches_see_the_one_or_the_other_whole(
         for _ in range(10):
             changing.switch(acme, manuals)
         over.set()
+
+
+def tokens_of(tenant: Tenant, work: Document | SecondIndex) -> int:
+    rows = UsageRecord.objects.for_tenant(tenant).filter(document_id=work.pk)
+    return sum(rows.values_list("prompt_tokens", flat=True))
+
+
+def test_documents_that_are_written_to_come_later_and_cost_nothing_meanwhile(
+    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference
+) -> None:
+    wide(embeddings)
+    free, busy = (ingested(acme, added(acme, manuals, manual(4, version=name), f"{name}.md")) for name in ("a", "b"))
+    second = changing.build(acme, manuals, "wide")
+    for _ in range(2):
+        with tenant_scope(acme):
+            Document.objects.select_for_update().get(pk=busy.pk)
+            with in_thread(lambda: slice_done(manuals)):
+                pass
+        assert tokens_of(acme, second) == tokens_of(acme, free)
+        left = second_of(manuals)
+        assert (left.state, left.attempts, left.done) == ("building", 0, free.passages)
+        assert left.next_slice_at > left.updated
+    slice_done(manuals)
+    assert second_of(manuals).state == "ready"
+    assert tokens_of(acme, second) == tokens_of(acme, free) + tokens_of(acme, busy)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_vectors_that_could_not_be_stored_are_a_loss(
+    acme: Tenant, manuals: Collection, other: Endpoint, others: int
+) -> None:
+    """Somebody began to write to their document while they were made."""
+    busy, *free = (
+        ingested(acme, added(acme, manuals, manual(4, version=f"{n}"), f"{n}.md")) for n in range(1 + others)
+    )
+    second = changing.build(acme, manuals, "wide")
+
+    def stored() -> None:
+        with tenant_scope(acme):
+            building._store(ours, batch, [[0.5] * WIDER] * len(batch.chunks))
+
+    with tenant_scope(acme):
+        ours = building.claim(acme.pk, second.pk, 0)
+        assert ours is not None
+        batch = building._reserved(ours, deque(lacking.first_live(ours, 100)), 100)
+        assert batch is not None
+        assert len(batch.chunks) == busy.passages * (1 + others)
+    with tenant_scope(acme):
+        Document.objects.select_for_update().get(pk=busy.pk)
+        with in_thread(stored):
+            pass
+    assert second_of(manuals).done == busy.passages * others
+    assert tokens_of(acme, second) == sum(tokens_of(acme, document) for document in free)
+    row = UsageRecord.objects.for_tenant(acme).get(document_id=second.pk)
+    assert (row.state, row.bill, row.reserved_tokens) == ("settled", "once" if others else "loss", 0)
 
 
 # --- What fails -------------------------------------------------------------------------------------------------------
