@@ -226,6 +226,7 @@ def test_a_document_that_was_read_for_the_former_index_goes_live_in_the_new_one(
     manuals.refresh_from_db()
     document.refresh_from_db()
     assert (document.status, manuals.index.model) == ("ready", "wide")
+    assert document.progress_done == document.progress_total == document.passages
     assert whole(acme, manuals, manuals.index_id)
     assert whole(acme, manuals, second_of(manuals).index_id)
 
