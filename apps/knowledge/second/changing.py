@@ -10,7 +10,7 @@ from django.utils import timezone
 from apps.inference.models import Endpoint
 from apps.knowledge.collections import index_of
 from apps.knowledge.models import Collection, SecondIndex
-from apps.knowledge.second import lacking, schedule
+from apps.knowledge.second import keeping, lacking, schedule
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, NotFound
@@ -121,10 +121,12 @@ def find(tenant: Tenant, collection: Collection) -> SecondIndex:
 
 
 def _locked(tenant: Tenant, collection: Collection) -> Collection:
+    """As it is, and stays until this commits; no document goes live meanwhile."""
     rows = Collection.objects.for_tenant(tenant).select_related("index")
     found: Collection | None = rows.select_for_update(no_key=True, of=("self",)).filter(pk=collection.pk).first()
     if found is None:
         raise NotFound
+    keeping.hold_back(found)
     return found
 
 

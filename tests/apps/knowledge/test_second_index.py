@@ -20,7 +20,7 @@ from apps.knowledge.collections import create_collection, delete_collection
 from apps.knowledge.ingest import delete_document, replace_document
 from apps.knowledge.models import Collection, Document, Embedding, SecondIndex
 from apps.knowledge.search import find
-from apps.knowledge.second import building, changing, lacking, tasks
+from apps.knowledge.second import building, changing, keeping, lacking, tasks
 from apps.tenants.models import AuditEntry, Tenant
 from apps.tenants.scoping import tenant_scope
 from apps.usage.models import UsageRecord
@@ -266,6 +266,28 @@ def test_searches_see_the_one_or_the_other_whole(
         for _ in range(10):
             changing.switch(acme, manuals)
         over.set()
+
+
+def test_while_a_document_goes_live_its_collection_is_edited_but_not_switched(
+    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference, api: Client
+) -> None:
+    wide(embeddings)
+    document = ingested(acme, added(acme, manuals, manual(1)))
+    changing.build(acme, manuals, "wide")
+    slice_done(manuals)
+
+    def edits() -> None:
+        renamed = api.patch("/api/v1/collections/manuals", {"name": "Handbooks"}, content_type="application/json")
+        assert renamed.json()["name"] == "Handbooks"
+        told = refused(post(api, f"{PATH}/switch", {}), 503)
+        assert told["message"].startswith("A large document of this collection goes live right now")
+        assert told["retry_after"] == 5
+
+    with tenant_scope(acme):
+        assert keeping.is_current(document)
+        with in_thread(edits):
+            pass
+    assert post(api, f"{PATH}/switch", {}).status_code == 200
 
 
 def tokens_of(tenant: Tenant, work: Document | SecondIndex) -> int:
