@@ -111,7 +111,7 @@ class Work:
 
 
 async def embed(document: Document, index: EmbeddingIndex) -> None:
-    """A vector in the index for each passage of the document's next version that has none.
+    """A vector in the index for each passage of the document's next version that has none, unless the index is dropped.
 
     Raises GivesWay where the worker is wanted elsewhere.
     """
@@ -121,7 +121,7 @@ async def embed(document: Document, index: EmbeddingIndex) -> None:
     def reserve(document: Document, size: int) -> Batch | None:
         nonlocal after
         chunks = _next_batch(document, index, after, size)
-        if not chunks:
+        if not chunks or index.pk not in vectors.kept(document):
             return None
         if after >= 0 and queue.gives_way(document, at_length=time.perf_counter() - began > SLICE):
             raise GivesWay

@@ -19,7 +19,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from apps.edge.errors import ServiceUnavailable
-from apps.knowledge import announcing, embedding, fetching, lease, metering, metrics, passages, queue, reading
+from apps.knowledge import announcing, embedding, fetching, lease, metering, metrics, passages, queue, reading, vectors
 from apps.knowledge.embedding import GivesWay
 from apps.knowledge.lease import SupersededError
 from apps.knowledge.models import Chunk, Collection, Document
@@ -150,6 +150,7 @@ def _swap(document: Document) -> bool:
     lease.write(document, status=Document.Status.READY)
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=True).discard()
     pending = passages.pending(document)
+    pending.forget_other_vectors(vectors.kept(document))
     # The release before may have stored them, which says nothing of it.
     stemming = pending.values_list("stemming", flat=True).first() or document.stemming
     _settle(document, stemming=stemming, passages=pending.publish())

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from django.db import connection
 
 from apps.inference import gateway
-from apps.knowledge.models import Chunk, Document, EmbeddingIndex
+from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex, SecondIndex
 from chatbot.errors import ModelFailed, OtherModel
 from chatbot.inference.asker import Asker, Rank
 from chatbot.inference.wire import InputType
@@ -99,6 +99,14 @@ def _copy(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequenc
                 copy.write(_END)
         except OverflowError as error:
             raise ModelFailed("The embedding endpoint gave numbers that are too large to be stored.") from error
+
+
+def kept(document: Document) -> set[uuid.UUID]:
+    """The indexes that its collection has and that are not being dropped."""
+    used = Collection.objects.for_tenant(document.tenant_id).filter(pk=document.collection_id)
+    seconds = SecondIndex.objects.for_tenant(document.tenant_id).filter(collection=document.collection_id)
+    beside = seconds.exclude(state=SecondIndex.State.DROPPING)
+    return set(used.values_list("index", flat=True).union(beside.values_list("index", flat=True)))
 
 
 def reuse(document: Document) -> int:

@@ -193,6 +193,8 @@ def _delete_some(second: SecondIndex) -> bool:
         return False
     unpublished = Chunk.objects.for_tenant(second.tenant_id).filter(collection=second.collection_id, live=False)
     vectors_of.filter(chunk__in=unpublished.values("pk"))._raw_delete("default")
+    if live.exists():  # some went live between the two looks
+        return False
     SecondIndex.objects.for_tenant(second.tenant_id).filter(pk=second.pk).delete()
     return True
 

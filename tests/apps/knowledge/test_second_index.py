@@ -15,10 +15,10 @@ from django.utils import timezone
 
 from apps.inference import gateway
 from apps.inference.models import Endpoint
-from apps.knowledge import lease
+from apps.knowledge import embedding, lease, vectors
 from apps.knowledge.collections import create_collection, delete_collection
 from apps.knowledge.ingest import delete_document, replace_document
-from apps.knowledge.models import Collection, Document, Embedding, SecondIndex
+from apps.knowledge.models import Chunk, Collection, Document, Embedding, SecondIndex
 from apps.knowledge.search import find
 from apps.knowledge.second import building, changing, keeping, lacking, tasks
 from apps.tenants.models import AuditEntry, Tenant
@@ -491,6 +491,38 @@ def test_a_collection_is_deleted_while_its_second_index_is_built(
             delete_collection(acme, collection)
     assert not Embedding.objects.for_tenant(acme).exists()
     assert not SecondIndex.objects.for_tenant(acme).exists()
+
+
+def test_a_document_that_was_read_before_its_index_was_dropped_leaves_nothing_there(
+    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference
+) -> None:
+    wide(embeddings)
+    document = ingested(acme, added(acme, manuals, manual(3)))
+    second = changing.build(acme, manuals, "wide")
+    changing.drop(acme, manuals)
+    assert slice_done(manuals) is None
+    with tenant_scope(acme):
+        chunks = list(Chunk.objects.filter(document=document))
+        vectors.store_live(second.index, chunks, [[0.5] * WIDER] * len(chunks))
+    replace_document(acme, document, name="manual.md", content=manual(5))
+    ingested(acme, document)
+    assert whole(acme, manuals, manuals.index_id)
+    assert not Embedding.objects.for_tenant(acme).filter(index=second.index_id).exists()
+
+
+def test_no_vectors_are_made_for_an_index_that_is_dropped(
+    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference
+) -> None:
+    wide(embeddings)
+    document = ingested(acme, added(acme, manuals, manual(3)))
+    Chunk.objects.for_tenant(acme).filter(document=document).update(live=False)  # as before it goes live
+    second = changing.build(acme, manuals, "wide")
+    asked = len(embeddings.requests)
+    changing.drop(acme, manuals)
+    async_to_sync(embedding.embed)(document, second.index)
+    assert slice_done(manuals) is None
+    async_to_sync(embedding.embed)(document, second.index)
+    assert len(embeddings.requests) == asked
 
 
 # --- Others -----------------------------------------------------------------------------------------------------------
