@@ -111,7 +111,7 @@ class Work:
 
 
 async def embed(document: Document, index: EmbeddingIndex) -> None:
-    """A vector in the index for each passage of the document's next version that has none.
+    """A vector in the index for each passage of the document's next version that has none, unless the index is dropped.
 
     Raises GivesWay where the worker is wanted elsewhere.
     """
@@ -121,7 +121,7 @@ async def embed(document: Document, index: EmbeddingIndex) -> None:
     def reserve(document: Document, size: int) -> Batch | None:
         nonlocal after
         chunks = _next_batch(document, index, after, size)
-        if not chunks:
+        if not chunks or index.pk not in vectors.kept(document):
             return None
         if after >= 0 and queue.gives_way(document, at_length=time.perf_counter() - began > SLICE):
             raise GivesWay
@@ -174,6 +174,6 @@ def _store(document: Document, batch: Batch, made: list[list[float]]) -> None:
     # Progress is that of the index in use: with it, the document can go live.
     further = len(batch.chunks) if batch.index.pk == document.collection.index_id else 0
     lease.write(document, attempts=0, progress_done=F("progress_done") + further)
-    metering.settle(batch)
+    metering.settle(batch, {chunk.pk for chunk in batch.chunks})
     vectors.store(document, batch.index, batch.chunks, made)
     metrics.EMBEDDED.inc(len(batch.chunks))

@@ -32,7 +32,7 @@ class Batch:
     chunks: list[Chunk]
     texts: list[str]
     reservation: uuid.UUID
-    tokens: int
+    tokens: list[int]
 
 
 def begin(document: Document) -> None:
@@ -66,12 +66,16 @@ def reserve(work: Document | SecondIndex, index: EmbeddingIndex, chunks: list[Ch
     """As many of these passages as there is room for. Raises QuotaUsedUp where there is none for the first."""
     tokens = [estimate(text) for text in texts]
     reservation, fit = ingesting.reserve_tokens(work.tenant, work.pk, tokens, index.endpoint)
-    return Batch(work, index, chunks[:fit], texts[:fit], reservation, sum(tokens[:fit]))
+    return Batch(work, index, chunks[:fit], texts[:fit], reservation, tokens[:fit])
 
 
-def settle(batch: Batch) -> None:
-    """In the transaction that stores the vectors."""
-    ingesting.settle_tokens(batch.work.tenant, batch.reservation, batch.tokens, batch.index.endpoint)
+def settle(batch: Batch, stored: set[uuid.UUID]) -> None:
+    """Bill the passages whose vectors are stored, in the transaction that does so. What was made in vain is a loss."""
+    if not stored:
+        ingesting.give_back(batch.work.tenant, pk=batch.reservation)
+        return
+    tokens = sum(each for chunk, each in zip(batch.chunks, batch.tokens, strict=True) if chunk.pk in stored)
+    ingesting.settle_tokens(batch.work.tenant, batch.reservation, tokens, batch.index.endpoint)
 
 
 @asynccontextmanager

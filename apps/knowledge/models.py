@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import re
+import uuid
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
@@ -321,6 +323,11 @@ class ChunkQuerySet(TenantQuerySet["Chunk"]):
         for start in range(0, len(ids), PUBLISHED_AT_ONCE):
             Embedding.objects.filter(chunk__in=ids[start : start + PUBLISHED_AT_ONCE]).update(live=True)
         return self.update(live=True)
+
+    def forget_other_vectors(self, indexes: Iterable[uuid.UUID]) -> None:
+        """Those that they have in other indexes than these: one was dropped while the vectors were made."""
+        others = Embedding.objects.filter(chunk__in=self.order_by().values("pk")).exclude(index__in=indexes)
+        others._raw_delete(self.db)
 
     def discard(self) -> None:
         """Delete these passages and their vectors in two statements, where Model.delete() would send one a hundred."""

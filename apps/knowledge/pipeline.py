@@ -19,7 +19,7 @@ from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from apps.edge.errors import ServiceUnavailable
-from apps.knowledge import announcing, embedding, fetching, lease, metering, metrics, passages, queue, reading
+from apps.knowledge import announcing, embedding, fetching, lease, metering, metrics, passages, queue, reading, vectors
 from apps.knowledge.embedding import GivesWay
 from apps.knowledge.lease import SupersededError
 from apps.knowledge.models import Chunk, Collection, Document
@@ -131,9 +131,13 @@ def _begin(document: Document) -> bool:
     if total == 0:
         lease.write(document, status=Document.Status.EXTRACTING, progress_done=0, progress_total=0)
         return False
-    done = pending.filter(embeddings__index=document.collection.index_id).count()
-    lease.write(document, status=Document.Status.EMBEDDING, progress_done=done, progress_total=total)
+    lease.write(document, status=Document.Status.EMBEDDING, progress_done=_done(document), progress_total=total)
     return True
+
+
+def _done(document: Document) -> int:
+    """How many passages have their vectors in the index in use, as far as we know which that is."""
+    return passages.pending(document).filter(embeddings__index=document.collection.index_id).count()
 
 
 def _swap(document: Document) -> bool:
@@ -141,10 +145,12 @@ def _swap(document: Document) -> bool:
     uses another index by now, in which they have no vectors yet."""
     if not keeping.is_current(document):
         document.collection = Collection.objects.select_related("index__endpoint").get(pk=document.collection_id)
+        lease.write(document, progress_done=_done(document))
         return False
     lease.write(document, status=Document.Status.READY)
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=True).discard()
     pending = passages.pending(document)
+    pending.forget_other_vectors(vectors.kept(document))
     # The release before may have stored them, which says nothing of it.
     stemming = pending.values_list("stemming", flat=True).first() or document.stemming
     _settle(document, stemming=stemming, passages=pending.publish())

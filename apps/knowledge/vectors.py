@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+import uuid
 from collections.abc import Sequence
 
 from django.db import connection
 
 from apps.inference import gateway
-from apps.knowledge.models import Chunk, Document, EmbeddingIndex
+from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex, SecondIndex
 from chatbot.errors import ModelFailed, OtherModel
 from chatbot.inference.asker import Asker, Rank
 from chatbot.inference.wire import InputType
@@ -50,6 +51,7 @@ _STORE_LIVE = """
     SELECT gen_random_uuid(), c.tenant_id, %(index)s, c.id, c.collection_id, true, %(dimension)s, made.vector
     FROM pg_temp.made_vectors made JOIN knowledge_chunk c ON c.id = made.chunk
     WHERE c.tenant_id = %(tenant)s AND c.live AND c.document_id = ANY(%(documents)s)
+    RETURNING chunk_id
 """
 _HOLD = "SELECT id FROM knowledge_document WHERE tenant_id = %s AND id = ANY(%s) ORDER BY id FOR SHARE SKIP LOCKED"
 _BEGIN, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack(">h", -1)
@@ -62,20 +64,25 @@ def store(document: Document, index: EmbeddingIndex, chunks: Sequence[Chunk], ma
         cursor.execute(_STORE, [document.tenant_id, index.pk, document.collection_id, index.dimension])
 
 
-def store_live(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> int:
-    """The same for passages that are live; how many were stored. Left out are those of documents that are gone, and of
-    those of which somebody writes a new version right now."""
+def store_live(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> set[uuid.UUID]:
+    """The same for passages that are live; those that were stored. Left out are those of documents that are gone, and
+    of those of which somebody writes a new version right now."""
     _copy(index, chunks, made)
-    documents = sorted({chunk.document_id for chunk in chunks})
+    # Locked first: what is read below is then what these documents are until we commit.
+    documents = held(index, chunks)
     with connection.cursor() as cursor:
-        # Locked first: what is read below is then what these documents are until we commit.
-        cursor.execute(_HOLD, [index.tenant_id, documents])
-        held = [pk for (pk,) in cursor.fetchall()]
         cursor.execute(
             _STORE_LIVE,
-            {"tenant": index.tenant_id, "index": index.pk, "dimension": index.dimension, "documents": held},
+            {"tenant": index.tenant_id, "index": index.pk, "dimension": index.dimension, "documents": documents},
         )
-        return int(cursor.rowcount)
+        return {pk for (pk,) in cursor.fetchall()}
+
+
+def held(index: EmbeddingIndex, chunks: Sequence[Chunk]) -> list[uuid.UUID]:
+    """The documents of these passages that nobody is writing to, locked: nobody does until this transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLD, [index.tenant_id, list({chunk.document_id for chunk in chunks})])
+        return [pk for (pk,) in cursor.fetchall()]
 
 
 def _copy(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequence[float]]) -> None:
@@ -92,6 +99,14 @@ def _copy(index: EmbeddingIndex, chunks: Sequence[Chunk], made: Sequence[Sequenc
                 copy.write(_END)
         except OverflowError as error:
             raise ModelFailed("The embedding endpoint gave numbers that are too large to be stored.") from error
+
+
+def kept(document: Document) -> set[uuid.UUID]:
+    """The indexes that its collection has and that are not being dropped."""
+    used = Collection.objects.for_tenant(document.tenant_id).filter(pk=document.collection_id)
+    seconds = SecondIndex.objects.for_tenant(document.tenant_id).filter(collection=document.collection_id)
+    beside = seconds.exclude(state=SecondIndex.State.DROPPING)
+    return set(used.values_list("index", flat=True).union(beside.values_list("index", flat=True)))
 
 
 def reuse(document: Document) -> int:

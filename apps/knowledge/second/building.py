@@ -32,6 +32,8 @@ AT_A_TIME = 5_000  # passages that are looked for, or vectors that are deleted, 
 # Slices in a row that got no further.
 MAX_ATTEMPTS = 8
 FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 600.0  # seconds
+# Somebody is writing to all documents that are left.
+LOOKS_SOON = datetime.timedelta(seconds=5)
 # While it waits for a quota: a limit may be raised, or something given back.
 LOOKS_AGAIN = datetime.timedelta(seconds=60)
 
@@ -99,15 +101,24 @@ async def _built(second: SecondIndex) -> None:
         if not missing and await unit(_finish, second):
             log.info("second_index.ready")
             return
-        await _embedded(second, missing, ends)
+        if missing and not await _embedded(second, missing, ends):
+            await unit(_release, second, timezone.now() + LOOKS_SOON, attempts=0)
+            return
     await unit(_release, second, timezone.now())
 
 
-async def _embedded(second: SecondIndex, missing: deque[uuid.UUID], ends: float) -> None:
+async def _embedded(second: SecondIndex, missing: deque[uuid.UUID], ends: float) -> bool:
+    """Whether any of them could be had."""
+    could = False
+
     def reserve(second: SecondIndex, size: int) -> Batch | None:
-        return _reserved(second, missing, size) if time.monotonic() < ends else None
+        nonlocal could
+        batch = _reserved(second, missing, size) if time.monotonic() < ends else None
+        could = could or batch is not None
+        return batch
 
     await embedding.Work(second, second.index, reserve, _store).run()
+    return could
 
 
 def _begin(second: SecondIndex) -> None:
@@ -117,11 +128,14 @@ def _begin(second: SecondIndex) -> None:
 
 
 def _reserved(second: SecondIndex, missing: deque[uuid.UUID], size: int) -> Batch | None:
-    """The next of the missing; those that were deleted since are left out."""
+    """The next of the missing. Left out are those that were deleted since, and those of documents that somebody is
+    writing to: their vectors could not be stored, and may be of no use a moment later."""
     while missing:
         ids = [missing.popleft() for _ in range(min(size, len(missing)))]
         rows = Chunk.objects.for_tenant(second.tenant_id).filter(pk__in=ids, live=True)
-        chunks = list(rows.select_related("document").only("heading", "text", "document__title"))
+        found = list(rows.select_related("document").only("heading", "text", "document__title"))
+        documents = vectors.held(second.index, found)
+        chunks = [chunk for chunk in found if chunk.document_id in documents]
         if chunks:
             texts = [embedding.embedded_text(chunk.document, chunk) for chunk in chunks]
             batch = metering.reserve(second, second.index, chunks, texts)
@@ -132,10 +146,10 @@ def _reserved(second: SecondIndex, missing: deque[uuid.UUID], size: int) -> Batc
 
 def _store(second: SecondIndex, batch: Batch, made: list[list[float]]) -> None:
     lease.write(second, state=State.BUILDING, attempts=0, failure_code="", failure_message="")
-    metering.settle(batch)
     stored = vectors.store_live(batch.index, batch.chunks, made)
-    lease.write(second, done=F("done") + stored)
-    metrics.EMBEDDED.inc(stored)
+    metering.settle(batch, stored)
+    lease.write(second, done=F("done") + len(stored))
+    metrics.EMBEDDED.inc(len(stored))
 
 
 def _finish(second: SecondIndex) -> bool:
@@ -179,6 +193,8 @@ def _delete_some(second: SecondIndex) -> bool:
         return False
     unpublished = Chunk.objects.for_tenant(second.tenant_id).filter(collection=second.collection_id, live=False)
     vectors_of.filter(chunk__in=unpublished.values("pk"))._raw_delete("default")
+    if live.exists():  # some went live between the two looks
+        return False
     SecondIndex.objects.for_tenant(second.tenant_id).filter(pk=second.pk).delete()
     return True
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from apps.inference.models import Endpoint
 from apps.knowledge.collections import index_of
 from apps.knowledge.models import Collection, SecondIndex
-from apps.knowledge.second import lacking, schedule
+from apps.knowledge.second import keeping, lacking, schedule
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, NotFound
@@ -137,10 +137,12 @@ def _seconds(tenant: Tenant, collection: Collection) -> QuerySet[SecondIndex]:
 
 
 def _locked(tenant: Tenant, collection: Collection) -> Collection:
+    """As it is, and stays until this commits; no document goes live meanwhile."""
     rows = Collection.objects.for_tenant(tenant).select_related("index")
     found: Collection | None = rows.select_for_update(no_key=True, of=("self",)).filter(pk=collection.pk).first()
     if found is None:
         raise NotFound
+    keeping.hold_back(found)
     return found
 
 

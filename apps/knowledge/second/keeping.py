@@ -7,13 +7,15 @@ and the second index is behind until its worker has made up for that (building.p
 from __future__ import annotations
 
 import structlog
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models import Case, F, Value, When
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable, QueryCanceled
 
+from apps.edge.errors import ServiceUnavailable
 from apps.knowledge import embedding
 from apps.knowledge.lease import SupersededError
-from apps.knowledge.models import Document, EmbeddingIndex, SecondIndex
+from apps.knowledge.models import Collection, Document, EmbeddingIndex, SecondIndex
 from apps.knowledge.second import lacking, schedule
 from apps.tenants.scoping import unit
 from apps.usage.ingesting import QuotaUsedUp
@@ -22,7 +24,11 @@ from chatbot.errors import ModelError
 log = structlog.get_logger(__name__)
 
 State = SecondIndex.State
-_HELD = "SELECT index_id FROM knowledge_collection WHERE tenant_id = %s AND id = %s FOR SHARE"
+# Not by the collection's row: a large document takes a minute to go live, and people edit its collection meanwhile.
+# Nor would whoever switches get in while one document after the other goes live: here they stand in line.
+_GOES_LIVE = "SELECT pg_advisory_xact_lock_shared(1431519564, hashtext(%s))"
+_NONE_GOES_LIVE = "SELECT pg_advisory_xact_lock(1431519564, hashtext(%s))"
+_KEPT = "SELECT index_id FROM knowledge_collection WHERE tenant_id = %s AND id = %s FOR KEY SHARE"
 
 
 async def embed(document: Document) -> None:
@@ -42,6 +48,23 @@ def _kept_up(document: Document) -> EmbeddingIndex | None:
     return second.index if second else None
 
 
+def hold_back(collection: Collection) -> None:
+    """Until this transaction ends no document of the collection goes live, and each that does so later looks again
+    which indexes there are. Call it with the collection's row locked.
+
+    Raises ServiceUnavailable where a large one is about to.
+    """
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_NONE_GOES_LIVE, [str(collection.pk)])
+    except OperationalError as error:
+        if not isinstance(error.__cause__, LockNotAvailable | QueryCanceled):
+            raise
+        raise ServiceUnavailable(
+            "A large document of this collection goes live right now. Try again in a moment.", retry_after=5
+        ) from error
+
+
 def is_current(document: Document) -> bool:
     """Whether the next version can go live, in the transaction in which it does: it has its vectors in the index that
     is in use. Nobody switches until that commits. A second index without its vectors is behind from then on.
@@ -49,7 +72,8 @@ def is_current(document: Document) -> bool:
     Raises SupersededError where the collection is gone.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_HELD, [document.tenant_id, document.collection_id])
+        cursor.execute(_GOES_LIVE, [str(document.collection_id)])
+        cursor.execute(_KEPT, [document.tenant_id, document.collection_id])
         row = cursor.fetchone()
     if row is None:
         raise SupersededError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
+from collections import deque
 from typing import Any
 
 import pytest
@@ -14,12 +15,12 @@ from django.utils import timezone
 
 from apps.inference import gateway
 from apps.inference.models import Endpoint
-from apps.knowledge import lease
+from apps.knowledge import embedding, lease, vectors
 from apps.knowledge.collections import create_collection, delete_collection
 from apps.knowledge.ingest import delete_document, replace_document
 from apps.knowledge.models import Chunk, Collection, Document, Embedding, SecondIndex
 from apps.knowledge.search import find
-from apps.knowledge.second import building, changing, keeping, tasks
+from apps.knowledge.second import building, changing, keeping, lacking, tasks
 from apps.tenants.models import AuditEntry, Tenant
 from apps.tenants.scoping import tenant_scope
 from apps.usage.models import UsageRecord
@@ -227,6 +228,7 @@ def test_a_document_that_was_read_for_the_former_index_goes_live_in_the_new_one(
     manuals.refresh_from_db()
     document.refresh_from_db()
     assert (document.status, manuals.index.model) == ("ready", "wide")
+    assert document.progress_done == document.progress_total == document.passages
     assert whole(acme, manuals, manuals.index_id)
     assert whole(acme, manuals, second_of(manuals).index_id)
 
@@ -294,6 +296,83 @@ def test_searches_see_the_one_or_the_other_whole(
         for _ in range(10):
             changing.switch(acme, manuals)
         over.set()
+
+
+def test_while_a_document_goes_live_its_collection_is_edited_but_not_switched(
+    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference, api: Client
+) -> None:
+    wide(embeddings)
+    document = ingested(acme, added(acme, manuals, manual(1)))
+    changing.build(acme, manuals, "wide")
+    slice_done(manuals)
+
+    def edits() -> None:
+        renamed = api.patch("/api/v1/collections/manuals", {"name": "Handbooks"}, content_type="application/json")
+        assert renamed.json()["name"] == "Handbooks"
+        told = refused(post(api, f"{PATH}/switch", {}), 503)
+        assert told["message"].startswith("A large document of this collection goes live right now")
+        assert told["retry_after"] == 5
+
+    with tenant_scope(acme):
+        assert keeping.is_current(document)
+        with in_thread(edits):
+            pass
+    assert post(api, f"{PATH}/switch", {}).status_code == 200
+
+
+def tokens_of(tenant: Tenant, work: Document | SecondIndex) -> int:
+    rows = UsageRecord.objects.for_tenant(tenant).filter(document_id=work.pk)
+    return sum(rows.values_list("prompt_tokens", flat=True))
+
+
+def test_documents_that_are_written_to_come_later_and_cost_nothing_meanwhile(
+    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference
+) -> None:
+    wide(embeddings)
+    free, busy = (ingested(acme, added(acme, manuals, manual(4, version=name), f"{name}.md")) for name in ("a", "b"))
+    second = changing.build(acme, manuals, "wide")
+    for _ in range(2):
+        with tenant_scope(acme):
+            Document.objects.select_for_update().get(pk=busy.pk)
+            with in_thread(lambda: slice_done(manuals)):
+                pass
+        assert tokens_of(acme, second) == tokens_of(acme, free)
+        left = second_of(manuals)
+        assert (left.state, left.attempts, left.done) == ("building", 0, free.passages)
+        assert left.next_slice_at > left.updated
+    slice_done(manuals)
+    assert second_of(manuals).state == "ready"
+    assert tokens_of(acme, second) == tokens_of(acme, free) + tokens_of(acme, busy)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_vectors_that_could_not_be_stored_are_a_loss(
+    acme: Tenant, manuals: Collection, other: Endpoint, others: int
+) -> None:
+    """Somebody began to write to their document while they were made."""
+    busy, *free = (
+        ingested(acme, added(acme, manuals, manual(4, version=f"{n}"), f"{n}.md")) for n in range(1 + others)
+    )
+    second = changing.build(acme, manuals, "wide")
+
+    def stored() -> None:
+        with tenant_scope(acme):
+            building._store(ours, batch, [[0.5] * WIDER] * len(batch.chunks))
+
+    with tenant_scope(acme):
+        ours = building.claim(acme.pk, second.pk, 0)
+        assert ours is not None
+        batch = building._reserved(ours, deque(lacking.first_live(ours, 100)), 100)
+        assert batch is not None
+        assert len(batch.chunks) == busy.passages * (1 + others)
+    with tenant_scope(acme):
+        Document.objects.select_for_update().get(pk=busy.pk)
+        with in_thread(stored):
+            pass
+    assert second_of(manuals).done == busy.passages * others
+    assert tokens_of(acme, second) == sum(tokens_of(acme, document) for document in free)
+    row = UsageRecord.objects.for_tenant(acme).get(document_id=second.pk)
+    assert (row.state, row.bill, row.reserved_tokens) == ("settled", "once" if others else "loss", 0)
 
 
 # --- What fails -------------------------------------------------------------------------------------------------------
@@ -442,6 +521,38 @@ def test_a_collection_is_deleted_while_its_second_index_is_built(
             delete_collection(acme, collection)
     assert not Embedding.objects.for_tenant(acme).exists()
     assert not SecondIndex.objects.for_tenant(acme).exists()
+
+
+def test_a_document_that_was_read_before_its_index_was_dropped_leaves_nothing_there(
+    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference
+) -> None:
+    wide(embeddings)
+    document = ingested(acme, added(acme, manuals, manual(3)))
+    second = changing.build(acme, manuals, "wide")
+    changing.drop(acme, manuals)
+    assert slice_done(manuals) is None
+    with tenant_scope(acme):
+        chunks = list(Chunk.objects.filter(document=document))
+        vectors.store_live(second.index, chunks, [[0.5] * WIDER] * len(chunks))
+    replace_document(acme, document, name="manual.md", content=manual(5))
+    ingested(acme, document)
+    assert whole(acme, manuals, manuals.index_id)
+    assert not Embedding.objects.for_tenant(acme).filter(index=second.index_id).exists()
+
+
+def test_no_vectors_are_made_for_an_index_that_is_dropped(
+    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference
+) -> None:
+    wide(embeddings)
+    document = ingested(acme, added(acme, manuals, manual(3)))
+    Chunk.objects.for_tenant(acme).filter(document=document).update(live=False)  # as before it goes live
+    second = changing.build(acme, manuals, "wide")
+    asked = len(embeddings.requests)
+    changing.drop(acme, manuals)
+    async_to_sync(embedding.embed)(document, second.index)
+    assert slice_done(manuals) is None
+    async_to_sync(embedding.embed)(document, second.index)
+    assert len(embeddings.requests) == asked
 
 
 # --- Others -----------------------------------------------------------------------------------------------------------
