@@ -51,7 +51,7 @@ def _listed(file: IO[bytes]) -> list[zipfile.ZipInfo]:
             infos = [info for info in opened.infolist() if not info.is_dir() and not _is_litter(info.filename)]
     except TooMuch as e:
         raise PayloadTooLarge("The archive lists more files than are looked at.") from e
-    except (Unreadable, zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as e:
+    except (Unreadable, zipfile.BadZipFile, OSError, ValueError, OverflowError, NotImplementedError) as e:
         raise UnsupportedType("The file is named as a ZIP, but is none, or is damaged.") from e
     if not infos:
         raise UnsupportedType("The archive holds no files.")
@@ -80,7 +80,7 @@ def _member(opened: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> Membe
         # What it says of its size is not believed.
         with opened.open(info) as part:
             content = part.read(limit + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError, OSError):
         return refused(UnsupportedType("The file is damaged: it cannot be unpacked."))
     if len(content) > limit:
         return refused(PayloadTooLarge(f"The file unpacks to more than {limit / 2**20:.4g} MiB."))

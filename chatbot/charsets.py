@@ -27,8 +27,7 @@ _FEW = 3  # signs, of which less tell nothing
 _NO_SIGN = re.compile(r"[\x00-\x7f\u3000-\u3020\uff00-\uff60]+")  # ASCII, punctuation and full-width letters
 _FOREIGN_WORD = re.compile(rb"(?<![A-Za-z\x80-\xff])[\x80-\xff]{3,}(?![A-Za-z])")
 _HIGH = re.compile(rb"[\x80-\xff]")
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
-_STRANGE = re.compile("[\udc80-\udcff]+")  # as which Python keeps bytes that are no UTF-8
+_AS_WESTERN = {0xDC00 + byte: bytes([byte]).decode(_WESTERN, "replace") for byte in range(0x80, 0x100)}  # strange bytes
 _ALPHABETS = ["cp1256", "cp1251", "koi8_r", "cp1253"]  # Arabic, Cyrillic twice, Greek
 
 
@@ -77,10 +76,11 @@ def _strictly(data: bytes, name: str) -> str | None:
 def _mended(data: bytes) -> str | None:
     """UTF-8 into which something else was pasted, which is read as browsers do; None where there is much of that."""
     text = data.decode("utf-8", "surrogateescape")
-    strange = sum(map(len, _STRANGE.findall(text)))
-    if 2 * strange > len(_NOT_ASCII.findall(text)):
+    # Counted in whole texts: a string for each character would take fifty times the file's size.
+    strange = len(text) - len(data.decode("utf-8", "ignore"))
+    if 2 * strange > len(text) - len(text.encode("ascii", "ignore")):
         return None
-    return _STRANGE.sub(lambda found: found[0].encode("utf-8", "surrogateescape").decode(_WESTERN, "replace"), text)
+    return text.translate(_AS_WESTERN)
 
 
 def _utf16_without_mark(data: bytes) -> str:

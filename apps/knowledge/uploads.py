@@ -21,6 +21,7 @@ import structlog
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
+from django.db.models import F
 from django.utils import timezone
 
 from apps.edge.errors import ServiceUnavailable
@@ -47,6 +48,8 @@ log = structlog.get_logger(__name__)
 
 LIFETIME = datetime.timedelta(hours=24)  # since the last piece
 MOST_PARTS = 1000  # of an upload
+# A piece but the last has so many bytes, or this part of the file: what costs no quota must not cost many deletions.
+LEAST_PIECE, LEAST_PART = 1 << 20, 10
 MOST_OPEN = 100  # uploads of a tenant that are not whole
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -82,7 +85,7 @@ def begin(
     if sha256 and not _SHA256.fullmatch(sha256):
         raise InvalidRequest(fields={"sha256": "Use 64 hexadecimal digits."})
     keeping.refuse_beyond(tenant, collection.pk, exactly=True, documents=1, bytes=size)
-    if Upload.objects.for_tenant(tenant).filter(promised__gt=0).count() >= MOST_OPEN:
+    if Upload.objects.for_tenant(tenant).filter(offset__lt=F("size")).count() >= MOST_OPEN:
         raise InvalidRequest(f"There are {MOST_OPEN} unfinished uploads. Finish some, or give them up.")
     upload: Upload = Upload.objects.create(
         tenant=tenant,
@@ -143,12 +146,12 @@ def forget_expired() -> None:
     """Give up those of all tenants that nobody has added to for LIFETIME, and the rows of those that became whole."""
     for (tenant_id,) in lookups.call("tenants_with_expired_uploads", timezone.now()):
         with tenant_scope(tenant_id):
-            found = list(
-                Upload.objects.for_tenant(tenant_id).filter(expires__lte=timezone.now()).select_related("tenant")
-            )
-        for upload in found:
-            give_up(upload.tenant, upload)
-            log.info("upload.expired", tenant=str(tenant_id), upload=str(upload.pk))
+            rows = Upload.objects.for_tenant(tenant_id)
+            # What somebody adds to at this moment does not expire.
+            found = list(rows.filter(expires__lte=timezone.now()).select_for_update(skip_locked=True))
+            forgetting.leave(tenant_id, *(name for upload in found for name in upload.parts))
+            rows.filter(pk__in=[upload.pk for upload in found]).delete()
+        log.info("uploads.expired", tenant=str(tenant_id), uploads=len(found))
 
 
 def _rows(tenant: Tenant, upload_id: uuid.UUID) -> Any:
@@ -158,9 +161,14 @@ def _rows(tenant: Tenant, upload_id: uuid.UUID) -> Any:
 def _keep(tenant: Tenant, upload: Upload, piece: File[bytes]) -> None:
     if len(upload.parts) >= MOST_PARTS:
         raise InvalidRequest(f"An upload has {MOST_PARTS:,} pieces at most. Begin again with larger ones.")
+    least = min(LEAST_PIECE, upload.size // LEAST_PART)
+    if piece.size < least:
+        raise InvalidRequest(f"Each piece of this upload, but the last, has {least:,} bytes at least.")
     with storage.keeping(tenant, piece, storage.digest_of(piece)) as stored, tenant_scope(tenant):
         storage.claim(tenant, stored)
-        _move(tenant, upload, offset=upload.offset + piece.size, parts=[*upload.parts, stored])
+        # Its size counts again where a process died in the middle of an archive.
+        parts = [*upload.parts, stored]
+        _move(tenant, upload, offset=upload.offset + piece.size, promised=upload.size, parts=parts)
 
 
 def _complete(tenant: Tenant, upload: Upload, piece: File[bytes]) -> list[Arrival]:
@@ -197,23 +205,17 @@ def _assembled(upload: Upload, piece: File[bytes]) -> Iterator[File[bytes]]:
 
 
 def _become_documents(tenant: Tenant, upload: Upload, whole: File[bytes]) -> list[Arrival]:
-    user, collection = upload.created_by, upload.collection
     if is_several([whole]):
-        # What it unpacks to is counted instead of the archive.
-        with tenant_scope(tenant):
-            _rows(tenant, upload.pk).update(promised=0)
-        arrivals = add_several(tenant, collection, [whole], language=upload.language, created_by=user)
-        with tenant_scope(tenant):
-            _finish(tenant, upload)
+        arrivals = _unpacked(tenant, upload, whole)
     else:
         document, added = ingest.add_document(
             tenant,
-            collection,
+            upload.collection,
             name=upload.file_name,
             content=whole,
             title=upload.title,
             language=upload.language,
-            created_by=user,
+            created_by=upload.created_by,
             fulfil=partial(_finish, tenant, upload),
         )
         arrivals = [Arrival(upload.file_name, document, added)]
@@ -222,6 +224,23 @@ def _become_documents(tenant: Tenant, upload: Upload, whole: File[bytes]) -> lis
                 _finish(tenant, upload)
     with tenant_scope(tenant):
         _rows(tenant, upload.pk).update(results=[_remembered(arrival) for arrival in arrivals])
+    return arrivals
+
+
+def _unpacked(tenant: Tenant, upload: Upload, whole: File[bytes]) -> list[Arrival]:
+    """What it unpacks to is counted instead of the archive; whatever cuts that short, the archive counts again."""
+    with tenant_scope(tenant):
+        _rows(tenant, upload.pk).update(promised=0)
+    try:
+        arrivals = add_several(
+            tenant, upload.collection, [whole], language=upload.language, created_by=upload.created_by
+        )
+        with tenant_scope(tenant):
+            _finish(tenant, upload)
+    except BaseException:
+        with tenant_scope(tenant):
+            _rows(tenant, upload.pk).filter(offset=upload.offset).update(promised=upload.size)
+        raise
     return arrivals
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +54,20 @@ def test_what_was_pasted_into_utf8_spoils_nothing_else() -> None:
     assert decoded("Die größere Öl-Pumpe: ".encode() + "süß".encode("cp1252")) == "Die größere Öl-Pumpe: süß"
     text = "水泵的维护。" * 20
     assert decoded(text.encode() + b"\xff\xfe" + text.encode()) == f"{text}ÿþ{text}"
+
+
+@pytest.mark.parametrize("unit", ["ж".encode() * 1000, b"a" * 1000 + "😀".encode(), "ж".encode() + b"\xff"])
+def test_one_strange_byte_takes_no_multiple_of_the_memory(unit: bytes) -> None:
+    """Text is decoded outside of the walls of extraction."""
+    data = unit * (200_000 // len(unit)) + b"\xff"
+    decoded(data[:10_000])  # what is loaded once counts not
+    tracemalloc.start()
+    try:
+        decoded(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * len(data)  # a character takes four bytes, and there are two such texts at a time
 
 
 @given(st.binary(max_size=200))

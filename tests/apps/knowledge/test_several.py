@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from typing import Any
 
@@ -30,6 +31,18 @@ def zipped(*files: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
         for name, content in files:
             archive.writestr(name, content)
     return out.getvalue()
+
+
+def far_away(name: str) -> bytes:
+    """An archive whose only file lies, it says, beyond what any file reaches."""
+    made = zipped((name, b"Text."))
+    entry, end = made.index(b"PK\1\2"), made.index(b"PK\5\6")
+    of_entry, of_end = bytearray(made[entry:end]), bytearray(made[end:])
+    zip64 = struct.pack("<HHQ", 1, 8, 2**63)
+    struct.pack_into("<H", of_entry, 30, len(zip64))
+    struct.pack_into("<I", of_entry, 42, 0xFFFFFFFF)
+    struct.pack_into("<I", of_end, 12, len(of_entry) + len(zip64))
+    return bytes(made[:entry] + of_entry + zip64 + of_end)
 
 
 def send(client: Client, *files: tuple[str, bytes], key: str = "", **fields: str) -> Any:
@@ -64,6 +77,10 @@ def test_an_empty_file_is_refused_by_itself(client: Client) -> None:
     answer = send(client, ("a.md", b"Text of a."), ("b.md", b""))
     assert told(answer) == [("a.md", True, None), ("b.md", False, "invalid_request")]
     assert answer.json()["results"][1]["refusal"]["message"] == "The file is empty."
+
+
+def test_a_file_that_lies_nowhere_is_damaged(client: Client) -> None:
+    assert told(send(client, ("far.zip", far_away("a.md")))) == [("a.md", False, "unsupported_type")]
 
 
 def test_a_zip_becomes_its_readable_files(acme: Tenant, client: Client) -> None:

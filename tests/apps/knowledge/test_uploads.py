@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from apps.knowledge import storage, uploads
+from apps.knowledge import forgetting, storage, uploads
 from apps.knowledge.collections import delete_collection
 from apps.knowledge.models import Collection, Document, Tombstone, Upload
 from apps.knowledge.tasks import forget_deleted
@@ -30,8 +30,8 @@ from tests.apps.knowledge.asking import client_of, refused, stored_files, upload
 from tests.apps.knowledge.ingesting import ingested, live_texts, manual, pdf
 from tests.factories import make_member, make_quota
 
-FILE = manual(40)
-PIECE = 1000
+FILE = manual(3)
+PIECE = 500
 
 
 @pytest.fixture
@@ -236,6 +236,28 @@ def test_an_archive_becomes_its_files(acme: Tenant, client: Client) -> None:
     refused(begin(client, 10, "both.zip", title="Both"), 400, "title")
 
 
+def test_an_archive_that_is_cut_short_counts_as_before(
+    acme: Tenant, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = zipped({"one.md": b"# One"})
+    make_quota(tenant=acme, metric="bytes", window="once", amount=len(archive) + 5)
+    where = begun(client, len(archive), "one.zip")
+    send(client, where, 0, archive[:50])
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(default_storage, "save", full)
+        assert refused(send(client, where, 50, archive[50:]), 507)["code"] == "storage_full"
+    assert kept(acme) == keeping.Kept(documents=1, bytes=len(archive))
+    Upload.objects.update(promised=0)  # as where the process died
+    send(client, where, 50, archive[50:100])
+    assert kept(acme) == keeping.Kept(documents=1, bytes=len(archive))
+    assert sent_rest(client, where, archive).status_code == 204
+    assert kept(acme) == keeping.Kept(documents=1, bytes=5)
+
+
 def test_the_same_bytes_are_one_document(client: Client) -> None:
     upload(client, FILE)
     where = begun(client, len(FILE), "again.md")
@@ -255,7 +277,7 @@ def test_the_same_bytes_are_one_document(client: Client) -> None:
 )
 def test_what_is_refused_whole_is_given_up(client: Client, content: bytes, name: str, more: Any, code: str) -> None:
     where = begun(client, len(content), name, **more)
-    assert sent(client, where, content, 5).json()["code"] == code
+    assert sent(client, where, content, len(content) // 2 + 1).json()["code"] == code
     assert not stored_files()
     assert not Upload.objects.exists()
 
@@ -324,11 +346,41 @@ def test_there_are_not_endlessly_many(client: Client, monkeypatch: pytest.Monkey
     monkeypatch.setattr(uploads, "MOST_PARTS", 3)
     where = begun(client, 10)
     begun(client, 10)
+    Upload.objects.update(promised=0)  # archives in the middle of which a process died
     assert "unfinished" in refused(begin(client, 10), 400)["message"]
     for offset in range(3):
         assert send(client, where, offset, b"x").status_code == 204
     assert "larger" in refused(send(client, where, 3, b"x"), 400)["message"]
     assert send(client, where, 3, b"x" * 7).status_code == 204
+
+
+def test_pieces_are_not_tiny(client: Client) -> None:
+    """Each is an object to delete, whatever it counts."""
+    for size, least in ((100, 10), (30 * 2**20, 2**20)):
+        where = begun(client, size)
+        for piece in (b"x", b"x" * (least - 1)):
+            assert f"{least:,} bytes" in refused(send(client, where, 0, piece), 400)["message"]
+        assert offset_of(client, where) == 0
+        assert send(client, where, 0, b"x" * least).status_code == 204
+    where = begun(client, 11)
+    assert send(client, where, 0, b"x" * 10).status_code == 204
+    assert send(client, where, 10, b"x").status_code == 204  # the last
+    assert begun(client, 9)
+
+
+def test_what_expires_at_once_is_deleted_bit_by_bit(
+    acme: Tenant, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "AT_ONCE", 3)
+    for _ in range(2):
+        where = begun(client, 10)
+        for offset in range(4):
+            send(client, where, offset, b"x")
+    Upload.objects.update(expires=timezone.now() - datetime.timedelta(seconds=1))
+    for left in (5, 2, 0):
+        forget_deleted()
+        assert not Upload.objects.exists()
+        assert len(stored_files()) == Tombstone.objects.count() == left
 
 
 def test_outsiders_see_404(globex: Tenant, manuals: Collection, client: Client) -> None:
