@@ -135,11 +135,7 @@ def append(tenant: Tenant, upload: Upload, offset: int, piece: File[bytes]) -> l
 
 def give_up(tenant: Tenant, upload: Upload) -> None:
     """Delete it and its bytes. Documents that were made of it stay."""
-    with tenant_scope(tenant):
-        row = _rows(tenant, upload.pk).select_for_update().first()
-        if row:
-            forgetting.let_go(tenant, *row.parts)
-            row.delete()
+    _delete(tenant, _rows(tenant, upload.pk))
 
 
 def forget_expired() -> None:
@@ -156,6 +152,15 @@ def forget_expired() -> None:
 
 def _rows(tenant: Tenant, upload_id: uuid.UUID) -> Any:
     return Upload.objects.for_tenant(tenant).filter(pk=upload_id)
+
+
+def _delete(tenant: Tenant, rows: Any) -> bool:
+    with tenant_scope(tenant):
+        row = rows.select_for_update().first()
+        if row:
+            forgetting.let_go(tenant, *row.parts)
+            row.delete()
+    return row is not None
 
 
 def _keep(tenant: Tenant, upload: Upload, piece: File[bytes]) -> None:
@@ -175,8 +180,10 @@ def _complete(tenant: Tenant, upload: Upload, piece: File[bytes]) -> list[Arriva
     try:
         with _assembled(upload, piece) as whole:
             return _become_documents(tenant, upload, whole)
-    except (UnsupportedType, PayloadTooLarge, InvalidRequest, NotFound):
-        give_up(tenant, upload)
+    except (UnsupportedType, PayloadTooLarge, InvalidRequest, NotFound) as error:
+        # Where the same piece came twice, the pieces are gone because the other one made the file whole.
+        if not _delete(tenant, _rows(tenant, upload.pk).filter(offset=upload.offset)):
+            raise OffsetConflict from error
         raise
 
 
