@@ -14,7 +14,6 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import structlog
@@ -213,24 +212,21 @@ def _assembled(upload: Upload, piece: File[bytes]) -> Iterator[File[bytes]]:
 
 def _become_documents(tenant: Tenant, upload: Upload, whole: File[bytes]) -> list[Arrival]:
     if is_several([whole]):
-        arrivals = _unpacked(tenant, upload, whole)
-    else:
-        document, added = ingest.add_document(
-            tenant,
-            upload.collection,
-            name=upload.file_name,
-            content=whole,
-            title=upload.title,
-            language=upload.language,
-            created_by=upload.created_by,
-            fulfil=partial(_finish, tenant, upload),
-        )
-        arrivals = [Arrival(upload.file_name, document, added)]
-        if not added:
-            with tenant_scope(tenant):
-                _finish(tenant, upload)
-    with tenant_scope(tenant):
-        _rows(tenant, upload.pk).update(results=[_remembered(arrival) for arrival in arrivals])
+        return _unpacked(tenant, upload, whole)
+    document, added = ingest.add_document(
+        tenant,
+        upload.collection,
+        name=upload.file_name,
+        content=whole,
+        title=upload.title,
+        language=upload.language,
+        created_by=upload.created_by,
+        fulfil=lambda document: _finish(tenant, upload, [Arrival(upload.file_name, document, added=True)]),
+    )
+    arrivals = [Arrival(upload.file_name, document, added)]
+    if not added:
+        with tenant_scope(tenant):
+            _finish(tenant, upload, arrivals)
     return arrivals
 
 
@@ -243,7 +239,7 @@ def _unpacked(tenant: Tenant, upload: Upload, whole: File[bytes]) -> list[Arriva
             tenant, upload.collection, [whole], language=upload.language, created_by=upload.created_by
         )
         with tenant_scope(tenant):
-            _finish(tenant, upload)
+            _finish(tenant, upload, arrivals)
     except BaseException:
         with tenant_scope(tenant):
             _rows(tenant, upload.pk).filter(offset=upload.offset).update(promised=upload.size)
@@ -251,8 +247,9 @@ def _unpacked(tenant: Tenant, upload: Upload, whole: File[bytes]) -> list[Arriva
     return arrivals
 
 
-def _finish(tenant: Tenant, upload: Upload) -> None:
-    _move(tenant, upload, offset=upload.size, promised=0, parts=[])
+def _finish(tenant: Tenant, upload: Upload, arrivals: list[Arrival]) -> None:
+    results = [_remembered(arrival) for arrival in arrivals]
+    _move(tenant, upload, offset=upload.size, promised=0, parts=[], results=results)
     forgetting.let_go(tenant, *upload.parts)
 
 

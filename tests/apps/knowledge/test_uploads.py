@@ -190,6 +190,30 @@ def test_a_death_in_mid_piece_leaves_an_honest_offset(
     assert [path.read_bytes() for path in stored_files()] == [FILE]
 
 
+@pytest.mark.parametrize("name", ["pump.md", "both.zip"])
+def test_a_death_after_the_last_piece_leaves_what_became_of_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    content = FILE if name == "pump.md" else zipped({"one.md": b"# One", "two.md": b"# Two"})
+    where = begun(client, len(content), name)
+    half = len(content) // 2
+    send(client, where, 0, content[:half])
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "discard", die)  # the pieces are deleted as soon as the end is committed
+        with pytest.raises(Died):
+            send(client, where, half, content[half:])
+    refused(send(client, where, half, content[half:]), 409)
+    documents = {result["document"] for result in client.get(where).json()["results"]}
+    assert documents == {str(document.pk) for document in Document.objects.all()} != set()
+
+
 def test_what_nobody_goes_on_with_expires(acme: Tenant, client: Client) -> None:
     where = begun(client, len(FILE))
     send(client, where, 0, FILE[:PIECE])
