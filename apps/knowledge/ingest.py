@@ -36,13 +36,13 @@ def add_document(
     language: str = "",
     created_by: User | None = None,
     origin: Mapping[str, Any] = UPLOADED,
-    fulfil: Callable[[], None] | None = None,
+    fulfil: Callable[[Document], None] | None = None,
 ) -> tuple[Document, bool]:
     """Store a document and queue its ingestion; False with the one that has the same bytes already, retried if failed.
 
     name: the file's name, which tells its type; empty for a text without a file. language: one of LANGUAGES, or empty
     to have it found out. origin: where the bytes come from. fulfil: of a document that counts as kept already; lets
-    that go in the transaction that counts anew.
+    that go in the transaction that counts anew, and is told which one is about to be stored.
     Raises UnsupportedType, PayloadTooLarge, StorageFull, InvalidRequest (with fields), NotFound for a lost collection,
     QuotaExceeded where the tenant may keep no more.
     """
@@ -57,27 +57,27 @@ def add_document(
     if not fulfil:
         with tenant_scope(tenant):  # before anything is stored
             keeping.refuse_beyond(tenant, collection.pk, exactly=False, documents=1, bytes=measured.size)
+    document = Document(
+        tenant=tenant,
+        collection=collection,
+        title=title or storage.title_of(name),
+        language=language,
+        file_name=name,
+        media_type=media_type,
+        size=measured.size,
+        sha256=measured.sha256,
+        created_by=created_by,
+        **origin,
+    )
     try:
         with storage.keeping(tenant, content, measured.sha256) as own, tenant_scope(tenant):
             storage.in_turn(tenant)
             if fulfil:
-                fulfil()
+                fulfil(document)
             keeping.refuse_beyond(tenant, collection.pk, exactly=True, documents=1, bytes=measured.size)
-            stored = storage.known_as(tenant, measured.sha256, own)
-            document = Document.objects.create(
-                tenant=tenant,
-                collection=collection,
-                title=title or storage.title_of(name),
-                language=language,
-                file_name=name,
-                media_type=media_type,
-                size=measured.size,
-                sha256=measured.sha256,
-                stored=stored,
-                created_by=created_by,
-                **origin,
-            )
-            if stored != own:
+            document.stored = storage.known_as(tenant, measured.sha256, own)
+            document.save(force_insert=True)
+            if document.stored != own:
                 forgetting.let_go(tenant, own)
             queue.send_due(tenant.pk)
     except IntegrityError as error:

@@ -14,7 +14,6 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import structlog
@@ -142,11 +141,7 @@ def append(tenant: Tenant, upload: Upload, offset: int, piece: File[bytes]) -> l
 
 def give_up(tenant: Tenant, upload: Upload) -> None:
     """Delete it and its bytes. Documents that were made of it stay."""
-    with tenant_scope(tenant):
-        row = _rows(tenant, upload.pk).select_for_update().first()
-        if row:
-            forgetting.let_go(tenant, *row.parts)
-            row.delete()
+    _delete(tenant, _rows(tenant, upload.pk))
 
 
 def forget_expired() -> None:
@@ -163,6 +158,15 @@ def forget_expired() -> None:
 
 def _rows(tenant: Tenant, upload_id: uuid.UUID) -> Any:
     return Upload.objects.for_tenant(tenant).filter(pk=upload_id)
+
+
+def _delete(tenant: Tenant, rows: Any) -> bool:
+    with tenant_scope(tenant):
+        row = rows.select_for_update().first()
+        if row:
+            forgetting.let_go(tenant, *row.parts)
+            row.delete()
+    return row is not None
 
 
 def _keep(tenant: Tenant, upload: Upload, piece: File[bytes]) -> None:
@@ -182,8 +186,10 @@ def _complete(tenant: Tenant, upload: Upload, piece: File[bytes]) -> list[Arriva
     try:
         with _assembled(upload, piece) as whole:
             return _become_documents(tenant, upload, whole)
-    except (UnsupportedType, PayloadTooLarge, InvalidRequest, NotFound):
-        give_up(tenant, upload)
+    except (UnsupportedType, PayloadTooLarge, InvalidRequest, NotFound) as error:
+        # Where the same piece came twice, the pieces are gone because the other one made the file whole.
+        if not _delete(tenant, _rows(tenant, upload.pk).filter(offset=upload.offset)):
+            raise OffsetConflict from error
         raise
 
 
@@ -213,24 +219,21 @@ def _assembled(upload: Upload, piece: File[bytes]) -> Iterator[File[bytes]]:
 
 def _become_documents(tenant: Tenant, upload: Upload, whole: File[bytes]) -> list[Arrival]:
     if is_several([whole]):
-        arrivals = _unpacked(tenant, upload, whole)
-    else:
-        document, added = ingest.add_document(
-            tenant,
-            upload.collection,
-            name=upload.file_name,
-            content=whole,
-            title=upload.title,
-            language=upload.language,
-            created_by=upload.created_by,
-            fulfil=partial(_finish, tenant, upload),
-        )
-        arrivals = [Arrival(upload.file_name, document, added)]
-        if not added:
-            with tenant_scope(tenant):
-                _finish(tenant, upload)
-    with tenant_scope(tenant):
-        _rows(tenant, upload.pk).update(results=[_remembered(arrival) for arrival in arrivals])
+        return _unpacked(tenant, upload, whole)
+    document, added = ingest.add_document(
+        tenant,
+        upload.collection,
+        name=upload.file_name,
+        content=whole,
+        title=upload.title,
+        language=upload.language,
+        created_by=upload.created_by,
+        fulfil=lambda document: _finish(tenant, upload, [Arrival(upload.file_name, document, added=True)]),
+    )
+    arrivals = [Arrival(upload.file_name, document, added)]
+    if not added:
+        with tenant_scope(tenant):
+            _finish(tenant, upload, arrivals)
     return arrivals
 
 
@@ -243,7 +246,7 @@ def _unpacked(tenant: Tenant, upload: Upload, whole: File[bytes]) -> list[Arriva
             tenant, upload.collection, [whole], language=upload.language, created_by=upload.created_by
         )
         with tenant_scope(tenant):
-            _finish(tenant, upload)
+            _finish(tenant, upload, arrivals)
     except BaseException:
         with tenant_scope(tenant):
             _rows(tenant, upload.pk).filter(offset=upload.offset).update(promised=upload.size)
@@ -251,8 +254,9 @@ def _unpacked(tenant: Tenant, upload: Upload, whole: File[bytes]) -> list[Arriva
     return arrivals
 
 
-def _finish(tenant: Tenant, upload: Upload) -> None:
-    _move(tenant, upload, offset=upload.size, promised=0, parts=[])
+def _finish(tenant: Tenant, upload: Upload, arrivals: list[Arrival]) -> None:
+    results = [_remembered(arrival) for arrival in arrivals]
+    _move(tenant, upload, offset=upload.size, promised=0, parts=[], results=results)
     forgetting.let_go(tenant, *upload.parts)
 
 

@@ -27,7 +27,7 @@ from chatbot.errors import OffsetConflict
 from tests.abuse.test_26_bombs import zipped
 from tests.apps.admin_world import logged_in
 from tests.apps.knowledge.asking import client_of, refused, stored_files, upload
-from tests.apps.knowledge.ingesting import ingested, live_texts, manual, pdf
+from tests.apps.knowledge.ingesting import in_thread, ingested, live_texts, manual, pdf
 from tests.factories import make_member, make_quota
 
 FILE = manual(3)
@@ -143,6 +143,25 @@ def test_two_pieces_for_one_place_are_one_piece(acme: Tenant, manuals: Collectio
     assert all(len(set(content[at : at + PIECE])) == 1 for at in range(0, len(content), PIECE))
 
 
+@pytest.mark.parametrize("name", ["pump.md", "both.zip"])
+def test_a_last_piece_that_comes_again_spares_what_the_first_made(
+    acme: Tenant, manuals: Collection, client: Client, name: str
+) -> None:
+    """The client's patience ended while the file was put together, and its offset was still the old one."""
+    content = FILE if name == "pump.md" else zipped({"one.md": b"# One", "two.md": b"# Two"})
+    where = begun(client, len(content), name)
+    first, last = content[: len(content) // 2], content[len(content) // 2 :]
+    assert send(client, where, 0, first).status_code == 204
+    with tenant_scope(acme):
+        again = uploads.find_upload(acme, Upload.objects.get().pk)
+    assert send(client, where, len(first), last).status_code == 204
+    told = client.get(where).json()
+    with pytest.raises(OffsetConflict):
+        uploads.append(acme, again, len(first), ContentFile(last))
+    assert client.get(where).json() == told
+    assert {result["document"] for result in told["results"]} == {str(one.pk) for one in Document.objects.all()}
+
+
 def test_a_death_in_mid_piece_leaves_an_honest_offset(
     acme: Tenant, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +188,30 @@ def test_a_death_in_mid_piece_leaves_an_honest_offset(
     Tombstone.objects.update(created=timezone.now())  # an hour later
     forget_deleted()
     assert [path.read_bytes() for path in stored_files()] == [FILE]
+
+
+@pytest.mark.parametrize("name", ["pump.md", "both.zip"])
+def test_a_death_after_the_last_piece_leaves_what_became_of_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    content = FILE if name == "pump.md" else zipped({"one.md": b"# One", "two.md": b"# Two"})
+    where = begun(client, len(content), name)
+    half = len(content) // 2
+    send(client, where, 0, content[:half])
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "discard", die)  # the pieces are deleted as soon as the end is committed
+        with pytest.raises(Died):
+            send(client, where, half, content[half:])
+    refused(send(client, where, half, content[half:]), 409)
+    documents = {result["document"] for result in client.get(where).json()["results"]}
+    assert documents == {str(document.pk) for document in Document.objects.all()} != set()
 
 
 def test_what_nobody_goes_on_with_expires(acme: Tenant, client: Client) -> None:
@@ -206,6 +249,18 @@ def test_who_lost_an_address_finds_it_in_the_list(globex: Tenant, client: Client
     for row in listed:
         assert client.delete(f"/api/v1/uploads/{row['id']}").status_code == 204
     assert client.get("/api/v1/uploads").json()["results"] == []
+
+
+def test_what_somebody_adds_to_does_not_expire(acme: Tenant, client: Client) -> None:
+    where = begun(client, len(FILE))
+    send(client, where, 0, FILE[:PIECE])
+    Upload.objects.update(expires=timezone.now() - datetime.timedelta(seconds=1))
+    with tenant_scope(acme):  # a piece is about to be counted
+        Upload.objects.for_tenant(acme).update(expires=timezone.now() + uploads.LIFETIME)
+        with in_thread(forget_deleted):
+            pass
+    assert offset_of(client, where) == PIECE
+    assert send(client, where, PIECE, FILE[PIECE:]).status_code == 204
 
 
 def test_giving_up_leaves_nothing(acme: Tenant, client: Client) -> None:
