@@ -22,6 +22,7 @@ DECIDING_WORDS = 32
 # Words that may be spelled otherwise. Shorter ones are like too many others; a question has its say in its first words.
 _SPELLING = re.compile(r"[^\W_][\w.-]{2,38}[^\W_]")
 SPELLINGS = 24
+STRANGE = 3  # words that stand nowhere, so many of which are looked for by their spelling
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Candidate:
     """A passage and its places, from 1, among those near the question, those that share words with it, and those that
     hold words like its own; with each the measure that gave the place.
 
-    distance: of the vectors, by the cosine, from 0 to 2. weight: of the shared words, by their rarity, in thousandths.
-    similarity: of the spellings, 1 for each word that stands there.
+    distance: of the vectors, by the cosine, from 0 to 2. share: what part of the question's words it holds, by their
+    rarity. similarity: of the spellings, 1 for each word that stands there, of STRANGE at most.
     """
 
     chunk: str
@@ -54,13 +55,13 @@ class Candidate:
     near: int | None
     distance: float | None
     worded: int | None
-    weight: int | None
+    share: float | None
     alike: int | None
     similarity: float | None
 
 
 # All kinds of candidates (migrations/0025_hybrid_by_language.py) and their passages come in one statement, so from one
-# snapshot: a swap is seen wholly or not at all. A row without a passage says that spellings were not looked for.
+# snapshot: a swap is seen wholly or not at all. A row without a passage tells of the question.
 STATEMENT = """
     SELECT c.id::text, c.document_id::text,
         (SELECT d.title FROM knowledge_document d WHERE d.tenant_id = %(tenant)s AND d.id = c.document_id),
@@ -79,6 +80,7 @@ STATEMENT = """
     ) ranked LEFT JOIN knowledge_chunk c ON c.tenant_id = %(tenant)s AND c.id = ranked.id
     WHERE c.id IS NOT NULL OR ranked.id IS NULL
 """
+WEIGHT, ALIKE = 10, 11  # columns of it, for the question as for the passages
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,18 @@ async def candidates(tenant: Tenant, scopes: Sequence[Scope], text: str, depth: 
         for scope in scopes:
             cursor = await connection.execute(STATEMENT, parameters(tenant, scope, text, depth, filters))
             rows = await cursor.fetchall()
-            unspelled = unspelled or any(row[0] is None for row in rows)
-            by_scope.append([Candidate(*row) for row in rows if row[0] is not None])
+            whole, missed = next(((row[WEIGHT], row[ALIKE]) for row in rows if row[0] is None), (0, 0))
+            unspelled = unspelled or missed > 0
+            by_scope.append([_candidate(row, whole) for row in rows if row[0] is not None])
     return Candidates(by_scope, unspelled)
+
+
+def _candidate(row: tuple[Any, ...], whole: int) -> Candidate:
+    """whole: what all words of the question weigh, read in the language that makes the least of them. A passage in
+    another language, which makes more of them, may hold more."""
+    weight = row[WEIGHT]
+    share = None if weight is None or not whole else min(1.0, weight / whole)
+    return Candidate(*row[:WEIGHT], share, *row[ALIKE:])
 
 
 def parameters(tenant: Tenant, scope: Scope, text: str, depth: int, filters: Filters) -> dict[str, Any]:

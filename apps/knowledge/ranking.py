@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from apps.knowledge.candidates import Candidate
+from apps.knowledge.candidates import STRANGE, Candidate
 from chatbot.events import Source
-from chatbot.fusion import diverse, fuse
+from chatbot.fusion import blend, diverse, fuse, seated, spread
 
 Order = list[tuple[Candidate, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How lists are made into one: what each counts (0 leaves it out), how much more their first places count (k of
-    fuse()), what each further passage of a document counts beside the one before it, and whether (1 or 0) a reranking
-    model is asked, where there is one.
+    """How lists are made into one: what each counts (0 leaves it out), at which place the first of each stands at the
+    worst, what each further passage of a document counts beside the one before it, and whether (1 or 0) a reranking
+    model is asked, where there is one, and how much more its first places count then (k of fuse()).
 
-    As given, by what `evaluate` said of bench/docs with the local embedding model: see docs/retrieval.md.
+    To hold all words of a question counts more than to be the nearest, as an identifier says more than its vector does.
+    docs/retrieval.md tells how the rest was chosen, and how much it matters.
     """
 
-    vector: float = 1.0
-    text: float = 1.0
-    trigram: float = 0.5
+    vector: float = 0.45
+    text: float = 0.5
+    trigram: float = 0.05
+    seat: float = 3
     diversity: float = 0.97
     k: float = 10
     rerank: float = 1
@@ -62,10 +64,9 @@ class Hit:
     def scores(self) -> dict[str, float | None]:
         """By the names of the lists, what gave the passage its place in each; fused and rerank as they are here."""
         found = self.candidate
-        weight = None if found.weight is None else found.weight / 1000
         return {
             "vector": self.similarity,
-            "text": weight,
+            "text": found.share,
             "trigram": found.similarity,
             "fused": self.score,
             "rerank": self.rerank,
@@ -88,6 +89,12 @@ PLACES: dict[str, Callable[[Candidate], int | None]] = {
     "text": lambda candidate: candidate.worded,
     "trigram": lambda candidate: candidate.alike,
 }
+SCORES: dict[str, Callable[[Candidate], float]] = {
+    "vector": lambda candidate: -(candidate.distance or 0.0),
+    # Squared: one word of several is shared by chance and misleads, all of them are not.
+    "text": lambda candidate: (candidate.share or 0.0) ** 2,
+    "trigram": lambda candidate: min(1.0, (candidate.similarity or 0.0) / STRANGE),
+}
 WORDS = {"vector": "meaning", "text": "words", "trigram": "spelling"}
 
 
@@ -102,19 +109,31 @@ class Fused:
 def fused(found: Sequence[Sequence[Candidate]], recipe: Recipe) -> Fused:
     """found: the candidates of each scope."""
     known = {candidate.chunk: candidate for rows in found for candidate in rows}
-    stages, rankings, weights = {}, [], []
-    for name, place in PLACES.items():
-        placed = [sorted((c for c in rows if place(c)), key=lambda c: place(c) or 0) for rows in found]
-        lists = [[candidate.chunk for candidate in rows] for rows in placed]
-        stages[name] = [known[key] for key, _ in fuse(lists)]
-        rankings += lists
-        weights += [getattr(recipe, name)] * len(lists)
+    by_scope = [{name: _list(rows, name) for name in PLACES} for rows in found]
+    stages = {name: [known[key] for key, _ in fuse([list(lists[name]) for lists in by_scope])] for name in PLACES}
+    scored: list[tuple[str, float]] = []
+    leaders: list[str] = []
+    for lists in by_scope:
+        # Where no vector could be made, the words say all, as much as they and the vectors do elsewhere.
+        weights = {name: getattr(recipe, name) for name in PLACES if name != "vector" or lists[name]}
+        counted = [name for name, weight in weights.items() if weight]
+        scored += blend([lists[name] for name in counted], weights=[weights[name] for name in counted])
+        leaders += [next(iter(lists[name])) for name in counted if lists[name]]
+    scored.sort(key=lambda item: item[1], reverse=True)
     best: dict[str, tuple[Candidate, float]] = {}
-    for key, score in fuse(rankings, k=recipe.k, weights=weights):
-        if score:
-            best.setdefault(" ".join(known[key].text.split()), (known[key], score))
+    for key, score in seated(scored, leaders, place=int(recipe.seat)):
+        best.setdefault(" ".join(known[key].text.split()), (known[key], score))
     order = list(best.values())
     return Fused(order, {**stages, "fused": [candidate for candidate, _ in order]})
+
+
+def _list(rows: Sequence[Candidate], name: str) -> Mapping[str, float]:
+    """Those of a list in their order, with scores from 0 to 1."""
+    place = PLACES[name]
+    placed = sorted((c for c in rows if place(c)), key=lambda c: place(c) or 0)
+    scores = {candidate.chunk: SCORES[name](candidate) for candidate in placed}
+    # Likeness has a scale of its own with every embedding model; a share of the question means the same everywhere.
+    return spread(scores) if name == "vector" else scores
 
 
 def hits(order: Order, limit: int, recipe: Recipe, reranked: Sequence[float] = ()) -> list[Hit]:

@@ -301,16 +301,18 @@ class SourceSerializer(serializers.Serializer[Any]):
     heading = serializers.ListField(child=serializers.CharField())
     page = serializers.IntegerField(allow_null=True)
     text = serializers.CharField()
-    score = serializers.FloatField(help_text="By reciprocal ranks: it orders these passages and means nothing else.")
+    score = serializers.FloatField(help_text="From 0 to 1: it orders these passages and means nothing else.")
 
 
 class ScoresSerializer(serializers.Serializer[Any]):
     """What each way to find it says of a passage; null where it says nothing."""
 
     vector = serializers.FloatField(allow_null=True, help_text="Likeness of the vectors, by the cosine; 1 at most.")
-    text = serializers.FloatField(allow_null=True, help_text="Weight of the words it shares, by their rarity.")
+    text = serializers.FloatField(
+        allow_null=True, help_text="Share of the question's words that it holds, by their rarity."
+    )
     trigram = serializers.FloatField(allow_null=True, help_text="Likeness of spellings, 1 for each word that is there.")
-    fused = serializers.FloatField(help_text="The places in these lists, added up.")
+    fused = serializers.FloatField(help_text="What these come to together, from 0 to 1.")
     rerank = serializers.FloatField(allow_null=True, help_text="By the reranking model's own scale.")
 
 

@@ -293,7 +293,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "results": [
                 {
                     **SOURCE,
-                    "scores": {"vector": 0.871, "text": 2.14, "trigram": None, "fused": 0.1818, "rerank": None},
+                    "scores": {"vector": 0.871, "text": 0.82, "trigram": None, "fused": 0.7862, "rerank": None},
                     "why": "No. 1 by meaning, no. 1 by words.",
                 }
             ],

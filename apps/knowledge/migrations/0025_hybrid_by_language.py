@@ -1,7 +1,8 @@
 """hybrid_passages reads a question as the documents are read: once for each language that is common among them.
 
 Its name, its arguments and what it returns stay, so that the release before calls it, too. One row more, without a
-passage, says that words which stand nowhere were not looked for by their spelling; that release joins it to nothing.
+passage, tells of the question: as `weight` what all its words weigh, and as `alike` how many of those that stand nowhere
+were not looked for by their spelling. That release joins it to nothing.
 What is near the question it has found by its layout, in near_passages().
 """
 
@@ -11,8 +12,9 @@ from django.db import migrations
 
 from apps.tenants.row_security import DefinerFunction
 
-# As in 0014_hybrid.py, which says what $7 and $8 are and why, but for `spoken` and all that asks it. A word that two
-# languages have the same stem of is looked up once.
+# As in 0014_hybrid.py, which says what $7 and $8 are and why, but for `spoken` and all that asks it, and for `whole`. A word that
+# two languages have the same stem of is looked up once. Words that stand nowhere weigh most. The language that makes the
+# least of a question is the one it is written in: to the others its endings and its "the" are words that nobody uses.
 RANKED = """
     WITH searched AS MATERIALIZED (
         SELECT d.stemming, sum(d.passages) AS passages FROM public.knowledge_document d
@@ -22,21 +24,27 @@ RANKED = """
     ), near AS (
         SELECT id, distance, row_number() OVER (ORDER BY distance, id) AS place
         FROM public.near_passages($1, $2, $3, $8, $5)
+    ), readings AS MATERIALIZED (
+        SELECT stemming, lexeme FROM spoken CROSS JOIN LATERAL unnest(public.words_of(stemming, $4))
     ), words AS MATERIALIZED (
-        SELECT DISTINCT lexeme, array_to_tsvector(ARRAY[lexeme])::text::tsquery AS word
-        FROM spoken CROSS JOIN LATERAL unnest(public.words_of(stemming, $4))
-    ), held AS MATERIALIZED (
-        SELECT lexeme, word, holders FROM words CROSS JOIN LATERAL (
-            SELECT array_agg(c.id) AS holders FROM public.knowledge_chunk c
+        SELECT DISTINCT lexeme, array_to_tsvector(ARRAY[lexeme])::text::tsquery AS word FROM readings
+    ), looked_up AS MATERIALIZED (
+        SELECT lexeme, word, holders, round(1000 * ln(1 + (
+            greatest((SELECT sum(passages) FROM searched) - held_by, 0) + 0.5::float8)
+            / (held_by + 0.5::float8)))::int AS weight
+        FROM words CROSS JOIN LATERAL (
+            SELECT array_agg(c.id) AS holders, count(*) AS held_by FROM public.knowledge_chunk c
             WHERE c.tenant_id = %1$L AND c.collection_id = ANY($2) AND c.live AND c.tsv @@ word
                 AND ($8 IS NULL OR c.document_id = ANY($8))
         ) of_word
-        WHERE holders IS NOT NULL
+    ), held AS MATERIALIZED (
+        SELECT lexeme, word, holders, weight FROM looked_up WHERE holders IS NOT NULL
+    ), whole AS (
+        SELECT min(weight) AS weight FROM (
+            SELECT sum(weight) AS weight FROM readings JOIN looked_up USING (lexeme) GROUP BY stemming
+        ) by_reading
     ), deciding AS MATERIALIZED (
-        SELECT word, holders, round(1000 * ln(1 + (
-            (SELECT sum(passages) FROM searched) - cardinality(holders) + 0.5::float8)
-            / (cardinality(holders) + 0.5::float8)))::int AS weight
-        FROM held ORDER BY cardinality(holders), word LIMIT $6
+        SELECT word, holders, weight FROM held ORDER BY cardinality(holders), word LIMIT $6
     ), weighed AS (
         SELECT id, sum(weight) AS weight FROM deciding, unnest(holders) AS id
         GROUP BY id ORDER BY weight DESC FETCH FIRST ($5) ROWS WITH TIES
@@ -73,8 +81,9 @@ RANKED = """
     SELECT id, near.place, near.distance::float4, worded.place, worded.weight::bigint, alike.place,
         alike.similarity::float4
     FROM near FULL JOIN worded USING (id) FULL JOIN alike USING (id)
-    UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL
-    WHERE EXISTS (SELECT FROM strange) AND (SELECT sum(passages) FROM searched) > 50000
+    UNION ALL SELECT NULL, NULL, NULL, NULL, weight::bigint,
+        (SELECT count(*) FROM strange WHERE (SELECT sum(passages) FROM searched) > 50000), NULL
+    FROM whole WHERE weight IS NOT NULL
 """
 
 

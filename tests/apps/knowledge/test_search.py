@@ -100,6 +100,7 @@ def test_an_identifier_finds_its_passage(
             tenant=acme, document=document, text=f"Setting {n} of x is the id of your home, a header set at x."
         )
     make_passage(tenant=acme, document=document, text=f"Here stands `{identifier}`.")
+    Document.objects.filter(pk=document.pk).update(passages=121)  # rarity is judged by it
     question = f"What is the header or setting {identifier} set to?"
     assert find(acme, manuals, text=question)[0].text == f"Here stands `{identifier}`."
 

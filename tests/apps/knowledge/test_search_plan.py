@@ -20,7 +20,9 @@ MANY = """
     SELECT gen_random_uuid(), %s, %s, %s, true, n, 'the pump has seal number' || n, '{}', 5, ''
     FROM generate_series(1, %s) n
 """
-SEARCH = "SELECT id FROM hybrid_passages(%s, %s, NULL, 'Where is number7?', 40, 32, '{number7}', NULL)"
+SEARCH = (
+    "SELECT id FROM hybrid_passages(%s, %s, NULL, 'Where is number7?', 40, 32, '{number7}', NULL) WHERE id IS NOT NULL"
+)
 DIRECTLY = "SELECT id FROM knowledge_chunk c WHERE c.tenant_id = %s AND c.live AND c.tsv @@ 'number7'::tsquery"
 
 
