@@ -109,7 +109,7 @@ def _candidate(row: tuple[Any, ...], whole: int) -> Candidate:
     another language, which makes more of them, may hold more."""
     weight = row[WEIGHT]
     share = None if weight is None or not whole else min(1.0, weight / whole)
-    return Candidate(*row[:WEIGHT], share, *row[ALIKE:])
+    return Candidate(*(*row[:WEIGHT], share, *row[ALIKE:]))
 
 
 def parameters(tenant: Tenant, scope: Scope, text: str, depth: int, filters: Filters) -> dict[str, Any]:
