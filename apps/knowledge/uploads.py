@@ -48,7 +48,7 @@ log = structlog.get_logger(__name__)
 LIFETIME = datetime.timedelta(hours=24)  # since the last piece
 UNTOUCHED = datetime.timedelta(hours=1)  # until the first one: what promises alone take is free again soon
 MOST_PARTS = 1000  # of an upload
-# A piece but the last has so many bytes, or this part of the file: what costs no quota must not cost many deletions.
+# Each piece but the last has so many bytes, or one in so many of the file's: little quota must not buy many deletions.
 LEAST_PIECE, LEAST_PART = 1 << 20, 10
 MOST_OPEN = 100  # uploads of a tenant that are not whole
 _SHA256 = re.compile(r"[0-9a-f]{64}")
