@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot.fusion import diverse, fuse
+from chatbot.fusion import blend, diverse, fuse, seated, spread
 
 rankings = st.lists(st.lists(st.integers(0, 20), unique=True, max_size=12), max_size=4)
 
@@ -65,3 +65,51 @@ def test_nothing_is_left_out_and_the_best_stays_first(ranked: list[tuple[int, fl
     assert sorted(order) == sorted(ranked)
     assert order[:1] == ranked[:1]
     assert [score for _, score in diverse(ranked, lambda key: key % 3, decay=1)] == [score for _, score in ranked]
+
+
+searches = st.lists(st.dictionaries(st.integers(0, 20), st.floats(0, 1), max_size=12), min_size=1, max_size=3)
+
+
+@given(searches, st.data())
+def test_a_blend_keeps_every_key_within_bounds_best_first(lists: list[dict[int, float]], data: st.DataObject) -> None:
+    weights = data.draw(st.lists(st.floats(0, 1), min_size=len(lists), max_size=len(lists)))
+    blended = blend(lists, weights=weights)
+    assert sorted(key for key, _ in blended) == sorted({key for scores in lists for key in scores})
+    scores = [score for _, score in blended]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 + 1e-9 for score in scores)
+    assert blended == blend(lists, weights=weights)
+
+
+@given(searches, st.integers(0, 20), st.floats(0, 1))
+def test_a_higher_score_never_stands_lower(lists: list[dict[int, float]], key: int, score: float) -> None:
+    weights = [1.0] * len(lists)
+    before = dict(blend([{**lists[0], key: 0.0}, *lists[1:]], weights=weights))
+    after = dict(blend([{**lists[0], key: score}, *lists[1:]], weights=weights))
+    assert after[key] >= before[key]
+    assert all(after[other] == before[other] for other in after if other != key)
+
+
+def test_equal_blends_keep_the_order_of_the_searches() -> None:
+    assert [key for key, _ in blend([{"b": 1.0, "a": 1.0}, {"c": 1.0}], weights=[1, 1])] == ["b", "a", "c"]
+
+
+@given(st.dictionaries(st.integers(), st.floats(-1, 1), min_size=1))
+def test_spread_keeps_the_order_from_0_to_1(scores: dict[int, float]) -> None:
+    between = spread(scores)
+    assert max(between.values()) == 1
+    assert min(between.values()) == 0 or len(set(scores.values())) == 1
+    for key, other in zip(sorted(scores, key=lambda key: scores[key]), list(scores)[1:], strict=False):
+        assert (scores[key] > scores[other]) >= (between[key] > between[other])
+
+
+@given(st.lists(st.integers(), unique=True, min_size=1), st.integers(1, 5), st.data())
+def test_a_leader_has_its_seat_and_nobody_is_lost(keys: list[int], place: int, data: st.DataObject) -> None:
+    ranked = [(key, 1 / (at + 1)) for at, key in enumerate(keys)]
+    leader = data.draw(st.sampled_from(keys))
+    order = seated(ranked, [leader], place=place)
+    assert [key for key, _ in order].index(leader) == min(keys.index(leader), place - 1)
+    assert sorted(key for key, _ in order) == sorted(keys)
+    scores = [score for _, score in order]
+    assert scores == sorted(scores, reverse=True)
+    assert [key for key, _ in order if key != leader] == [key for key in keys if key != leader]
