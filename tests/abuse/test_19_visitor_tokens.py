@@ -141,7 +141,8 @@ async def test_another_visitors_turn_is_none_on_a_socket(world: World, visitor: 
 
 async def test_every_other_route_refuses_a_visitor(world: World, visitor: Page) -> None:
     unknown = {
-        name: str(uuid.uuid4()) for name in ("collection", "document", "webhook", "assistant", "message", "source")
+        name: str(uuid.uuid4())
+        for name in ("collection", "document", "webhook", "assistant", "message", "source", "upload")
     }
     asked = 0
     for route in sorted(set(OURS) - PUBLIC - OPEN - NEED_NO_TOKEN):

@@ -19,9 +19,9 @@ from apps.knowledge.models import Collection, Document
 from apps.tenants.models import Tenant
 from tests.apps.knowledge.conftest import acme, embeddings, endpoint, manuals
 from tests.apps.knowledge.ingesting import manual, until
-from tests.apps.knowledge.test_worker import worker
+from tests.apps.knowledge.test_worker import otlp, worker
 
-__all__ = ["acme", "embeddings", "endpoint", "manuals", "worker"]
+__all__ = ["acme", "embeddings", "endpoint", "manuals", "otlp", "worker"]
 
 
 class Bomb:

@@ -39,6 +39,7 @@ NOT_PAGES = {
     "rotate",
     "again",
     "identity",
+    "pieces",
     "run_now",
     "stop_run",
 }
