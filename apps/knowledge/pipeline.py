@@ -144,10 +144,8 @@ def _swap(document: Document) -> bool:
         return False
     lease.write(document, status=Document.Status.READY)
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=True).discard()
-    pending = passages.pending(document)
-    # The release before may have stored them, which says nothing of it.
-    stemming = pending.values_list("stemming", flat=True).first() or document.stemming
-    _settle(document, stemming=stemming, passages=pending.publish())
+    stemming = passages.read_as_told(document)
+    _settle(document, stemming=stemming, passages=passages.pending(document).publish())
     return True
 
 
