@@ -157,16 +157,16 @@ def retry_document(tenant: Tenant, document: Document) -> None:
 
 
 def read_in(tenant: Tenant, document: Document, language: str) -> None:
-    """Have its words read as those of a language, or of the one that is found out where it is empty: from its bytes
-    anew, and found as before until then. Vectors stay."""
+    """Have its words read as those of a language, or of the one that is found out where it is empty. What is ready is
+    read from its bytes anew, and found as before until then; what is on its way goes on. Vectors stay."""
     with tenant_scope(tenant):
         current = locked(tenant, document)
         if current.language == language:
             return
         current.language = language
-        requeue(current)
+        if current.status in (Document.Status.READY, Document.Status.FAILED):
+            requeue(current)
         current.save()
-        Chunk.objects.for_tenant(tenant).filter(document=current, live=False).discard()
         queue.send_due(tenant.pk)
 
 

@@ -52,7 +52,7 @@ URL_CHARS = 2000
 LARGE_BYTES = 4 * 2**20  # of a file that workers of its own read, lest others wait for minutes
 # How far ahead the time of one that was just sent can lie. A queued one's that lies farther is of a clock that is fast.
 MOST_AHEAD = datetime.timedelta(minutes=2)
-PUBLISHED_AT_ONCE = 1_000  # vectors
+PUBLISHED_AT_ONCE = 1_000  # vectors, or passages whose words are read
 QUESTION_CHARS = 500  # of one that is judged
 FILTERS = ("tags", "source", "after", "before")  # what every search can be narrowed by; Collection.fields adds to them
 MOST_FIELDS, MOST_TAGS, TAG_CHARS = 20, 50, 50

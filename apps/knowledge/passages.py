@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from apps.knowledge import lease, metering, metrics, storage, vectors
-from apps.knowledge.models import TITLE_CHARS, Chunk, ChunkQuerySet, Document
+from apps.knowledge.models import PUBLISHED_AT_ONCE, TITLE_CHARS, Chunk, ChunkQuerySet, Document
 from chatbot import languages
 from chatbot.chunking import Passage
 from chatbot.extraction import Extracted
@@ -22,10 +22,12 @@ def title(document: Document, extracted: Extracted) -> str:
 
 def store(document: Document, title: str, extracted: Extracted, cut: list[Passage]) -> None:
     document.title = title  # which the vectors are made of, too
-    lease.write(document, title=title, pages=len(extracted.pages))
+    stemming = languages.stemming(document.language or languages.detect([passage.text for passage in cut]))
+    # A worker of the release before may make them live, and leave the document's as it is.
+    first = {} if document.passages else {"stemming": stemming}
+    lease.write(document, title=title, pages=len(extracted.pages), **first)
     metering.refuse_read(document, extracted)  # before all this is written
     pending(document).discard()
-    stemming = languages.stemming(document.language or languages.detect([passage.text for passage in cut]))
     Chunk.objects.bulk_create(
         (
             Chunk(
@@ -49,3 +51,20 @@ def store(document: Document, title: str, extracted: Extracted, cut: list[Passag
     lease.write(document, status=Document.Status.EMBEDDING, progress_done=reused, progress_total=len(cut))
     # Last, since others of the tenant wait meanwhile; and with the passages, so that a rerun pays no second time.
     metering.charge_read(document, extracted)
+
+
+def read_as_told(document: Document) -> str:
+    """Read the words of the next version in the language that was given last, perhaps after they were stored; the
+    configuration of their stems. In a transaction that has locked the document's row."""
+    document.refresh_from_db(fields=["language"])
+    rows = pending(document)
+    total = rows.count()
+    if not (language := document.language):
+        # No more texts than are looked at: they may be many.
+        sample = rows.filter(position__in=range(0, total, max(1, total // languages.SAMPLES)))
+        language = languages.detect(list(sample.order_by("position").values_list("text", flat=True)))
+    stemming = languages.stemming(language)
+    for start in range(0, total, PUBLISHED_AT_ONCE):
+        some = rows.filter(position__gte=start, position__lt=start + PUBLISHED_AT_ONCE)
+        some.exclude(stemming=stemming).update(stemming=stemming)
+    return stemming

@@ -151,8 +151,7 @@ def _swap(document: Document) -> bool:
     Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=True).discard()
     pending = passages.pending(document)
     pending.forget_other_vectors(vectors.kept(document))
-    # The release before may have stored them, which says nothing of it.
-    stemming = pending.values_list("stemming", flat=True).first() or document.stemming
+    stemming = passages.read_as_told(document)
     _settle(document, stemming=stemming, passages=pending.publish())
     return True
 

@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection
+from django.utils import timezone
 
+from apps.knowledge import lease
+from apps.knowledge.embedding import FIRST_BATCH
 from apps.knowledge.ingest import add_document, ingest, replace_document
 from apps.knowledge.models import Chunk, Collection, Document
 from apps.knowledge.search import find
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
+from apps.usage.models import UsageRecord
 from chatbot.languages import LANGUAGES, stemming
 from tests.apps.knowledge.asking import client_of, post, refused, upload
+from tests.apps.knowledge.ingesting import embedded, let_lease_run_out
 from tests.environment import Backends
 from tests.factories import make_collection, make_document, make_passage
 from tests.fakes.inference import FakeInference, Reply
@@ -125,6 +131,58 @@ def test_it_is_found_as_before_until_it_is_read_anew(acme: Tenant, manuals: Coll
     ingest(acme.pk, document.pk)
     assert texts(acme, manuals, "Dichtung?") == []
     assert texts(acme, manuals, "Dichtungen?") == [str(document.pk)]
+
+
+@pytest.mark.parametrize("told", [("", "fr", "french"), ("de", "", "english")], ids=["given", "found"])
+def test_a_language_given_on_the_way_costs_nothing(
+    acme: Tenant, manuals: Collection, embeddings: FakeInference, told: tuple[str, str, str]
+) -> None:
+    """A worker that is at it goes on, with the vectors that there are and the pages that are paid."""
+    first, later, expected = told
+    text = "".join(f"# Part {part}\n\n" + ENGLISH.partition("\n\n")[2] * 4 + "\n\n" for part in range(20))
+    document, _ = add_document(acme, manuals, name="", content=text.encode(), language=first)
+    embeddings.recover()
+    embeddings.script(Reply(kind="embedding"), Reply(kind="embedding", status=500, always=True))
+    ingest(acme.pk, document.pk)
+    sent = embedded(embeddings)[:FIRST_BATCH]
+    billed = UsageRecord.objects.for_tenant(acme).filter(bill="once", pages__gt=0)
+    assert billed.count() == 1
+    embeddings.recover()
+    embeddings.requests.clear()
+    Document.objects.filter(pk=document.pk).update(next_attempt_at=timezone.now())
+    with tenant_scope(acme):
+        held = lease.claim(acme.pk, document.pk)
+    assert held is not None
+    changed = client_of(acme).patch(
+        f"/api/v1/documents/{document.pk}", {"language": later}, content_type="application/json"
+    )
+    assert changed.status_code == 200
+    with tenant_scope(acme):
+        lease.write(held)  # still its worker's
+    let_lease_run_out(document)
+    ingest(acme.pk, document.pk)
+    document.refresh_from_db()
+    assert (document.status, document.language, document.stemming) == ("ready", later, expected)
+    rows = Chunk.objects.for_tenant(acme).filter(document=document)
+    assert set(rows.values_list("stemming", flat=True)) == {expected}
+    assert len(sent) + len(embedded(embeddings)) == document.passages
+    assert billed.count() == 1
+
+
+def test_the_release_before_may_make_passages_live(
+    acme: Tenant, manuals: Collection, embeddings: FakeInference
+) -> None:
+    """It does not say by which language their words were read."""
+    embeddings.script(Reply(kind="embedding", status=500, always=True))
+    document, _ = add_document(acme, manuals, name="", content=GERMAN.encode())
+    ingest(acme.pk, document.pk)
+    with tenant_scope(acme):
+        live = Chunk.objects.for_tenant(acme).filter(document=document).publish()
+        Document.objects.filter(pk=document.pk).update(status="ready", passages=live)
+    assert texts(acme, manuals, "Dichtungen?") == [str(document.pk)]
+    replace_document(acme, document, name="manual.md", content=FRENCH.encode())
+    ingest(acme.pk, document.pk)
+    assert texts(acme, manuals, "Dichtungen?") == [str(document.pk)]  # until the new ones are live
 
 
 def test_a_replaced_document_is_read_in_its_new_language(acme: Tenant, manuals: Collection) -> None:
