@@ -1,7 +1,5 @@
-"""Migrates back to a state of `knowledge`, and forth again, cut short after each operation that stays, and begun anew:
-
-python -m tests.apps.ops.interrupted 0017
-"""
+"""`python -m tests.apps.ops.interrupted 0017` migrates back to a state of `knowledge`, and forth again, cut short after
+each operation that stays, and begun anew."""
 
 from __future__ import annotations
 
