@@ -40,7 +40,7 @@ POSTGRES_PORT = free_port()
 REDIS_PORT = free_port()
 
 
-def database_url(role: str, port: int) -> str:
+def _database_url(role: str, port: int) -> str:
     return f"postgres://{role}:{PASSWORDS[role]}@127.0.0.1:{port}/{postgres.DATABASE}"
 
 
@@ -52,9 +52,9 @@ ENVIRONMENT = {
     "SECRET_KEY": "a secret that only tests know, long enough to be accepted",
     "PARLEY_KEY_PEPPER": "a pepper that only tests know, long enough to be accepted",
     "PARLEY_ENCRYPTION_KEYS": "dGhpcyBpcyBhIGtleSB0aGF0IG9ubHkgdGVzdHMgdXM=",
-    "DATABASE_URL": database_url(postgres.APP, POSTGRES_PORT),
-    "OWNER_DATABASE_URL": database_url(postgres.OWNER, POSTGRES_PORT),
-    "OPERATOR_DATABASE_URL": database_url(postgres.OPERATOR, POSTGRES_PORT),
+    "DATABASE_URL": _database_url(postgres.APP, POSTGRES_PORT),
+    "OWNER_DATABASE_URL": _database_url(postgres.OWNER, POSTGRES_PORT),
+    "OPERATOR_DATABASE_URL": _database_url(postgres.OPERATOR, POSTGRES_PORT),
     "REDIS_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/0",
     # All that a test does comes from one address. tests/apps/access/test_limiting.py sets limits that are reached.
     "PARLEY_ADDRESS_REQUESTS_A_MINUTE": "1000000",
@@ -164,9 +164,9 @@ def _make_seed(data: Path) -> None:
             stdout=subprocess.DEVNULL,
             env={
                 **os.environ,
-                "DATABASE_URL": database_url(postgres.APP, port),
-                "OWNER_DATABASE_URL": database_url(postgres.OWNER, port),
-                "OPERATOR_DATABASE_URL": database_url(postgres.OPERATOR, port),
+                "DATABASE_URL": _database_url(postgres.APP, port),
+                "OWNER_DATABASE_URL": _database_url(postgres.OWNER, port),
+                "OPERATOR_DATABASE_URL": _database_url(postgres.OPERATOR, port),
             },
         )
         with postgres.connect(port, PASSWORDS[postgres.SUPERUSER], postgres.DATABASE) as superuser:
