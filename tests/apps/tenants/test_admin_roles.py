@@ -10,7 +10,7 @@ from django.urls import reverse
 from apps.assistants.models import Assistant, Prompt
 from apps.conversations.models import Conversation, Turn
 from apps.inference.models import Endpoint
-from apps.knowledge.models import Collection, Document, Source
+from apps.knowledge.models import Collection, Document, Layout, Source
 from apps.oauth.models import Application
 from apps.tenants import rights
 from apps.tenants.models import ApiKey, AuditEntry, EndUser, Membership, Tenant, User
@@ -34,6 +34,7 @@ TABLE: dict[type, dict[str, str]] = {
     Collection: dict(zip(Role, (ALL, ALL, READ, NONE), strict=True)),
     Document: dict(zip(Role, ("lvd", "lvd", READ, NONE), strict=True)),
     Source: dict(zip(Role, (ALL, ALL, READ, NONE), strict=True)),
+    Layout: dict(zip(Role, (READ, READ, READ, NONE), strict=True)),
     Conversation: dict(zip(Role, (READ, NONE, READ, ONE), strict=True)),
     Turn: dict(zip(Role, (READ, NONE, READ, NONE), strict=True)),
     EndUser: dict(zip(Role, (READ, NONE, READ, NONE), strict=True)),
@@ -114,6 +115,8 @@ def test_the_admin_shows_no_more_than_a_key_of_the_same_role_reads() -> None:
         ("assistants_prompt_preview", Prompt),
         ("knowledge_collection_upload", Collection),
         ("knowledge_collection_search", Collection),
+        ("knowledge_collection_pieces", Collection),
+        ("knowledge_collection_index", Collection),
         ("knowledge_document_retry", Document),
     ],
 )
