@@ -42,9 +42,6 @@ def _header(name: str, description: str, *, required: bool = True, kind: Any = s
     return OpenApiParameter(name, kind, OpenApiParameter.HEADER, required=required, description=description)
 
 
-_RESUMABLE = _header("Tus-Resumable", f"{TUS_VERSION}, where the client speaks tus.", required=False)
-
-
 class Uploads(TenantView, generics.ListAPIView[Upload]):
     """Uploads that are not whole, newest first. Who lost an address finds it here, to go on or to give up."""
 
@@ -69,7 +66,6 @@ class Uploads(TenantView, generics.ListAPIView[Upload]):
                 "Pairs of a name and a value in base64, separated by commas: `collection` (slug or id), `filename`,"
                 " and optionally `title`, `language` and `sha256` (of the whole file, in hex).",
             ),
-            _RESUMABLE,
         ],
         responses={201: ResumableSerializer, **ERRORS, **MISSING, **_REFUSED},
     )
@@ -90,7 +86,7 @@ class OneUpload(TenantView):
     scopes = {"GET": WRITE, "PATCH": WRITE, "DELETE": WRITE}
     unscoped = ("patch", "delete")
 
-    @extend_schema(parameters=[_RESUMABLE], responses={200: ResumableSerializer, **ERRORS, 412: _REFUSED[412]})
+    @extend_schema(responses={200: ResumableSerializer, **ERRORS, 412: _REFUSED[412]})
     def get(self, request: Request, upload_id: uuid.UUID) -> Response:
         """How far it is, and what became of it once it is whole. HEAD tells the offset alone."""
         tus.check_version(request._request)
@@ -99,7 +95,7 @@ class OneUpload(TenantView):
 
     @extend_schema(
         request={tus.MEDIA_TYPE: OpenApiTypes.BINARY},
-        parameters=[_header("Upload-Offset", "The byte with which this piece begins.", kind=_BYTES), _RESUMABLE],
+        parameters=[_header("Upload-Offset", "The byte with which this piece begins.", kind=_BYTES)],
         responses={
             204: OpenApiResponse(description="`Upload-Offset` says how far it is now."),
             409: OpenApiResponse(ErrorSerializer, "The upload has come to another byte: ask for its offset."),
@@ -116,7 +112,7 @@ class OneUpload(TenantView):
         tus.continued(request._request, tenant, upload)
         return Response(status=status.HTTP_204_NO_CONTENT, headers=tus.headers_of(upload))
 
-    @extend_schema(parameters=[_RESUMABLE], responses={204: None, **ERRORS, 412: _REFUSED[412]})
+    @extend_schema(responses={204: None, **ERRORS, 412: _REFUSED[412]})
     def delete(self, request: Request, upload_id: uuid.UUID) -> Response:
         """Give it up: what has come of it is deleted. A document that was made of it stays."""
         tus.check_version(request._request)

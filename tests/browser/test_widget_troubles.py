@@ -41,7 +41,8 @@ from tests.faults.replicas import Replica, launch
 
 __all__ = ["fake", "guide", "site", "visitor"]
 
-ONE_IN_TEN_SECONDS = {"level": "visitor", "metric": "requests", "window": "minute", "amount": 6, "burst": 1}
+# Long enough to ask a second time on a busy machine.
+ONE_IN_TWENTY_SECONDS = {"level": "visitor", "metric": "requests", "window": "minute", "amount": 3, "burst": 1}
 TICKET = "Object.keys(localStorage).find((name) => name.endsWith('ticket'))"
 
 
@@ -113,7 +114,7 @@ def test_a_replica_dies_in_mid_answer_and_the_reader_sees_all_of_it_once(
 def test_a_limit_is_told_with_its_time_and_then_it_works(
     visitor: BrowserContext, fake: FakeInference, guide: Assistant
 ) -> None:
-    in_thread(lambda: factories.make_quota(tenant=guide.tenant, **ONE_IN_TEN_SECONDS))
+    in_thread(lambda: factories.make_quota(tenant=guide.tenant, **ONE_IN_TWENTY_SECONDS))
     page, watch = tab(visitor)
     open_widget(page)
     fake.script(Reply(tokens=["First."]), Reply(tokens=["Second."]))
@@ -122,10 +123,10 @@ def test_a_limit_is_told_with_its_time_and_then_it_works(
     ask(page, "Two?")
     expect(page.locator(".trouble")).to_contain_text("That was a lot at once.")
     again = page.locator(".trouble").get_by_role("button")
-    expect(again).to_have_text(re.compile(r"Try again in [1-9]0? seconds?"))
+    expect(again).to_have_text(re.compile(r"Try again in [12]?[0-9] seconds?"))
     expect(again).to_have_attribute("aria-disabled", "true")
     shot(page, "limit")
-    expect(again).to_have_text("Try again", timeout=15_000)
+    expect(again).to_have_text("Try again", timeout=30_000)
     again.click()
     expect(answer(page)).to_have_text("Second.")
     expect(page.locator(".trouble")).to_have_count(0)
@@ -241,7 +242,7 @@ def test_a_clock_that_is_wrong_changes_nothing(
     visitor: BrowserContext, fake: FakeInference, guide: Assistant, years: int
 ) -> None:
     visitor.add_init_script(f"{{ const now = Date.now; Date.now = () => now() + {years} * 365 * 86400e3; }}")
-    in_thread(lambda: factories.make_quota(tenant=guide.tenant, **ONE_IN_TEN_SECONDS))
+    in_thread(lambda: factories.make_quota(tenant=guide.tenant, **ONE_IN_TWENTY_SECONDS))
     page, watch = tab(visitor)
     open_widget(page)
     fake.script(Reply(tokens=WORDS[:10], delay=0.1), Reply(tokens=["Second."]))
@@ -251,8 +252,8 @@ def test_a_clock_that_is_wrong_changes_nothing(
     expect(answer(page)).to_have_text("".join(WORDS[:10]).strip())
     ask(page, "Two?")
     again = page.locator(".trouble").get_by_role("button")
-    expect(again).to_have_text(re.compile(r"Try again in [1-9]0? seconds?"))
-    expect(again).to_have_text("Try again", timeout=15_000)
+    expect(again).to_have_text(re.compile(r"Try again in [12]?[0-9] seconds?"))
+    expect(again).to_have_text("Try again", timeout=30_000)
     again.click()
     expect(answer(page)).to_have_text("Second.", timeout=15_000)
     assert in_thread(Turn.objects.for_tenant(guide.tenant).count) == 2

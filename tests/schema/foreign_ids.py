@@ -8,6 +8,8 @@ from typing import Any
 
 import schemathesis
 
+from tests.schema import media as media  # noqa: PLC0414 - loaded as well
+
 # By the parameter's name.
 FOREIGN: dict[str, str] = json.loads(os.environ["FOREIGN_IDS"])
 

@@ -44,7 +44,7 @@ def sweep(address: str, key: str, where: Path, *options: str, **environment: str
     done = subprocess.run(
         [*program, "--header", f"Authorization: Bearer {key}", *OPTIONS, *options],
         cwd=where,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": "tests.schema.media", **environment},
         capture_output=True,
         text=True,
         check=False,
