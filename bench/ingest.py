@@ -253,7 +253,7 @@ def _one_batch(collection: Collection) -> float:
                 tenant=collection.tenant, document=document, text=text, position=position, live=False
             )
     started = time.perf_counter()
-    async_to_sync(embedding.embed)(document)
+    async_to_sync(embedding.embed)(document, collection.index)
     return time.perf_counter() - started
 
 
