@@ -25,7 +25,9 @@ EXACT = _FOUND.format(distance="e.vector <=> $1", order="distance, e.chunk_id")
 INDEXED = _FOUND.format(distance="e.vector::halfvec(%3$s) <=> $1::halfvec(%3$s)", order="distance")
 
 # An HNSW index is used where enough passages are searched that comparing each would be slower, and only as long as it
-# finds as many as asked for: an iterative scan that ends early has met too few that pass the filter.
+# finds as many as asked for. Of one tenant among many PostgreSQL expects far too few rows, since it takes tenant and
+# index for independent, and would rather sort them: without sorting only the index gives them in order. An iterative
+# scan that ends early has met too few that pass the filter.
 NEAR = f"""
     DECLARE
         tenant uuid := current_setting('app.tenant')::uuid;
@@ -51,8 +53,12 @@ NEAR = f"""
         IF searched > layout.exact_up_to THEN
             PERFORM set_config('hnsw.ef_search', greatest(layout.ef_search, depth)::text, true),
                 set_config('hnsw.iterative_scan', 'relaxed_order', true);
+            IF documents IS NULL THEN
+                PERFORM set_config('enable_sort', 'off', true);
+            END IF;
             EXECUTE format($statement${INDEXED}$statement$, tenant, index, vector_dims(question_vector))
                 INTO ids, distances USING question_vector, collections, documents, depth;
+            PERFORM set_config('enable_sort', 'on', true);
         END IF;
         IF ids IS NULL OR cardinality(ids) < depth THEN
             EXECUTE format($statement${EXACT}$statement$, tenant, index)
