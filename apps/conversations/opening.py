@@ -1,9 +1,9 @@
-"""Opens turns: a short transaction finds out what is asked, reserves what it may cost, and writes question, turn and
-ledger row. From then on nothing is lost.
+"""Opens turns: a short transaction finds out what is asked, and writes question, turn and ledger row while Redis
+reserves what it may cost. From then on nothing is lost.
 
 A transaction holds one of few connections, so it waits for Redis no longer than Redis takes when it is well. Where that
-was not enough, it ends, and another one writes. That one makes sure that nothing was asked meanwhile: otherwise it all
-begins again. Every question waits for this, so it is plain SQL (apps/tenants/statements.py says why).
+was not enough, it is rolled back, and another one writes. That one makes sure that nothing was asked meanwhile:
+otherwise it all begins again. Every question waits for this, so it is plain SQL (apps/tenants/statements.py says why).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from django.utils import timezone
 
@@ -22,20 +23,19 @@ from apps.conversations.again import Again, Deed, again_of
 from apps.conversations.branches import Branch, branch_of, walk
 from apps.conversations.bringing import attached_to, brought_by, chars_of
 from apps.conversations.parties import ANONYMOUS
-from apps.conversations.places import Place, alone, in_conversation
+from apps.conversations.places import Place, alone, in_conversation, meet_again
 from apps.conversations.question import Question
 from apps.conversations.repeats import asked_before, claim_of, earlier_of
+from apps.conversations.reserving import LateError, Reservation
 from apps.conversations.turn import Opened
 from apps.conversations.writing import Planned, write
 from apps.edge import turnstile
-from apps.edge.errors import ServiceUnavailable
 from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Collection, EmbeddingIndex
 from apps.tenants.models import Tenant
 from apps.tenants.pool import Connection
 from apps.tenants.statements import Columns, transaction
-from apps.usage import meter
 from apps.usage.limits import limits_of
 from apps.usage.meter import Reserved
 from chatbot.errors import InvalidRequest, NotFound, QuotaExceeded, RateLimited, TurnInProgress
@@ -143,8 +143,8 @@ async def _attempt(
     *,
     limited: bool,
 ) -> Opened | uuid.UUID | None:
-    """Plan, reserve and write. None where something else was asked meanwhile."""
-    reserving: asyncio.Task[tuple[Planned, Reserved]] | None = None
+    """Plan, and write while Redis reserves. None where something else was asked meanwhile."""
+    reservation: Reservation | None = None
     written: Opened | uuid.UUID | None = None
     try:
         async with transaction(caller.tenant) as connection:
@@ -152,42 +152,29 @@ async def _attempt(
             if isinstance(planned, uuid.UUID):
                 return planned
             if not limited:
-                return await write(connection, planned, Reserved(charging.most(planned.opened)), replica)
-            reserving = asyncio.create_task(_reserve(planned))
-            await asyncio.wait([reserving], timeout=HELD_SECONDS)
-            if at_once := reserving.done():
-                written = await write(connection, *reserving.result(), replica)
-        if not at_once:
-            reserved = await reserving
-            async with transaction(caller.tenant) as connection:
-                written = await write(connection, *reserved, replica)
-    except BaseException:
-        written = None  # what was written is rolled back
-        raise
+                return await write(connection, planned, partial(_unlimited, planned), replica)
+            reservation = Reservation(planned)
+            committing = await write(connection, planned, partial(reservation.within, HELD_SECONDS), replica)
+        written = committing
+    except LateError as late:
+        written = await _write_late(late.reservation, replica)
     finally:
-        if reserving and not isinstance(written, Opened):
-            await _give_back(reserving)
+        if reservation and not isinstance(written, Opened):
+            await reservation.give_back()
     return written
 
 
-async def _reserve(planned: Planned) -> tuple[Planned, Reserved]:
-    """What is to be written: unmetered, so not to be answered, where Redis did not say whether it may be."""
-    try:
-        reserved = await charging.reserve(planned.caller, planned.opened)
-    except ServiceUnavailable:
-        opened = replace(planned.opened, unmetered=True)
-        return replace(planned, opened=opened), Reserved(charging.most(opened))
-    return replace(planned, opened=replace(planned.opened, standing=reserved.standing)), reserved
+async def _unlimited(planned: Planned) -> Reserved:
+    return Reserved(charging.most(planned.opened))
 
 
-async def _give_back(reserving: asyncio.Task[tuple[Planned, Reserved]]) -> None:
-    """Give back what was reserved for a question that was not written."""
-    try:
-        planned, _ = await reserving
-    except (QuotaExceeded, RateLimited):
-        return
-    if not planned.opened.unmetered:
-        await meter.settle(planned.caller.tenant, planned.opened.turn_id)
+async def _write_late(reservation: Reservation, replica: uuid.UUID) -> Opened | uuid.UUID | None:
+    planned = reservation.planned
+    await reservation.made()
+    async with transaction(planned.caller.tenant) as connection:
+        if not await meet_again(connection, planned.place.end_user):
+            return None
+        return await write(connection, planned, reservation.made, replica)
 
 
 async def _turn_away(caller: Caller, question: Question, user: str, place: uuid.UUID | None) -> None:

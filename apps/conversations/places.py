@@ -60,7 +60,7 @@ _ALONE = f"""
 """  # noqa: S608
 _NAMED = f"SELECT {_END_USER} FROM tenants_enduser e WHERE e.tenant_id = %s AND e.external_id = %s"  # noqa: S608
 _MEET = """
-    INSERT INTO tenants_enduser (id, tenant_id, external_id, created) VALUES (gen_random_uuid(), %s, %s, now())
+    INSERT INTO tenants_enduser (id, tenant_id, external_id, created) VALUES (%s, %s, %s, now())
     ON CONFLICT DO NOTHING
 """
 
@@ -101,4 +101,13 @@ async def _end_user(connection: Connection, tenant: Tenant, name: str) -> EndUse
         row = await (await connection.execute(_NAMED, (tenant.pk, name))).fetchone()
         if row is not None:
             return _END_USER.read(iter(row))
-        await connection.execute(_MEET, (tenant.pk, name))
+        await connection.execute(_MEET, (uuid.uuid4(), tenant.pk, name))
+
+
+async def meet_again(connection: Connection, end_user: EndUser) -> bool:
+    """An end user whom a transaction that was rolled back may have met first. False where another one is called so
+    now."""
+    said = (end_user.tenant_id, end_user.external_id)
+    await connection.execute(_MEET, (end_user.pk, *said))
+    row = await (await connection.execute(_NAMED, said)).fetchone()
+    return row is not None and bool(_END_USER.read(iter(row)).pk == end_user.pk)

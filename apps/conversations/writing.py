@@ -6,7 +6,7 @@ Every question waits for it, so it is plain SQL (apps/tenants/statements.py says
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from psycopg.errors import UniqueViolation
@@ -47,10 +47,10 @@ class Planned:
 
 
 async def write(
-    connection: Connection, planned: Planned, reserved: Reserved, replica: uuid.UUID
+    connection: Connection, planned: Planned, reserved: Callable[[], Awaitable[Reserved]], replica: uuid.UUID
 ) -> Opened | uuid.UUID | None:
     """Write what was planned, or give the turn that a repeat has opened meanwhile. None where something else was asked
-    meanwhile."""
+    meanwhile. reserved: what was reserved, asked for when all else is written."""
     place, branch, opened = planned.place, planned.branch, planned.opened
     if planned.claim:
         earlier = await earlier_of(connection, place, planned.claim, anywhere=planned.begin)
@@ -63,10 +63,12 @@ async def write(
     if not planned.again:
         await _write_question(connection, opened, branch)
         await attach(connection, opened, planned.brought)
-    await _write_turn(connection, planned, opened, reserved, replica)
+    await _write_turn(connection, planned, opened, replica)
     if planned.claim:
         await idempotency.keep_turn(connection, planned.claim, opened.turn_id)
-    return opened
+    held = await reserved()
+    await _enter(connection, planned, opened, held)
+    return replace(opened, standing=held.standing, unmetered=held.unmetered)
 
 
 async def _begin(connection: Connection, place: Place, branch: Branch, opened: Opened) -> uuid.UUID:
@@ -109,14 +111,11 @@ async def _write_question(connection: Connection, opened: Opened, branch: Branch
     await insert(connection, asked)
 
 
-async def _write_turn(
-    connection: Connection, planned: Planned, opened: Opened, reserved: Reserved, replica: uuid.UUID
-) -> None:
+async def _write_turn(connection: Connection, planned: Planned, opened: Opened, replica: uuid.UUID) -> None:
     caller, question, branch = planned.caller, planned.question, planned.branch
-    tenant = caller.tenant
     turn = Turn(
         id=opened.turn_id,
-        tenant=tenant,
+        tenant=caller.tenant,
         conversation_id=opened.conversation_id,
         assistant=opened.assistant,
         end_user=opened.end_user,
@@ -139,14 +138,18 @@ async def _write_turn(
         if error.diag.constraint_name == "turn_one_open_per_conversation":
             raise TurnInProgress from error
         raise
+
+
+async def _enter(connection: Connection, planned: Planned, opened: Opened, reserved: Reserved) -> None:
+    caller = planned.caller
     await ledger.reserve(
         connection,
-        tenant,
-        turn_id=turn.pk,
+        caller.tenant,
+        turn_id=opened.turn_id,
         end_user=opened.end_user,
         api_key_id=caller.api_key_id,
         oauth_client_id=caller.oauth_client_id,
         assistant_id=opened.assistant.pk,
         amounts=reserved.amounts,
-        created=reserved.at or branch.moment,
+        created=reserved.at or planned.branch.moment,
     )

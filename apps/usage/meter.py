@@ -42,11 +42,13 @@ LEAST: Final = Amounts(requests=1, tokens=1, turns=1)  # that a question asks fo
 @dataclass(frozen=True, slots=True)
 class Reserved:
     """What was reserved. at: when, by Redis' clock: the ledger's row has the same moment, so that both count it in the
-    same windows. None where nothing is limited. standing: what is left then, as a client is told."""
+    same windows. None where nothing is limited. standing: what is left then, as a client is told. unmetered: Redis
+    did not say whether the limits allow it."""
 
     amounts: Amounts
     at: dt.datetime | None = None
     standing: Sequence[Told] = ()
+    unmetered: bool = False
 
 
 async def reserve(
@@ -56,7 +58,7 @@ async def reserve(
 
     Raises QuotaExceeded or RateLimited, for the limit that leaves the longest wait, or ServiceUnavailable while Redis
     is away. Not awaited inside a transaction, for it may take SECONDS several times: opening.py lets it run as a task,
-    and waits for HELD_SECONDS within one.
+    and waits for it no longer than HELD_SECONDS within one.
     """
     book = Book(tenant, await limits_of(tenant))
     limits = book.limits.of(accounts)
