@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
 
-from apps.tenants.models import Tenant
-from apps.tenants.scoping import TenantOwned, TenantQuerySet
+from apps.knowledge.slice_models import Sliced, SlicedQuerySet
 
 
-class SecondIndexQuerySet(TenantQuerySet["SecondIndex"]):
+class SecondIndexQuerySet(SlicedQuerySet["SecondIndex"]):
     def unfinished(self) -> SecondIndexQuerySet:
         return self.exclude(state__in=SecondIndex.AT_REST)
 
-    def unclaimed(self, now: datetime.datetime) -> SecondIndexQuerySet:
-        """Unfinished, and no worker holds them. Those of a tenant that is suspended wait until it is resumed."""
-        # No join: see RunQuerySet.unclaimed().
-        active = Tenant.objects.filter(is_active=True)
-        return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now), tenant__in=active)
 
-    def due(self, now: datetime.datetime) -> SecondIndexQuerySet:
-        """Unclaimed, and neither pausing nor already sent to the workers a moment ago."""
-        return self.unclaimed(now).filter(next_slice_at__lte=now)
-
-    def sent(self, now: datetime.datetime) -> SecondIndexQuerySet:
-        """Sent to the workers a moment ago, and not claimed yet."""
-        return self.unclaimed(now).filter(is_sent=True, next_slice_at__gt=now)
-
-
-class SecondIndex(TenantOwned):
+class SecondIndex(Sliced):
     """The index that a collection has beside the one in use: see second. Switching exchanges the two."""
 
     class State(models.TextChoices):
@@ -57,16 +40,6 @@ class SecondIndex(TenantOwned):
     behind = models.BooleanField(default=False)
     failure_code = models.CharField(max_length=50, blank=True, default="")
     failure_message = models.CharField(max_length=500, blank=True, default="")
-    # Slices that were begun in a row without getting any further, and in all. A message is good for one slice.
-    attempts = models.PositiveSmallIntegerField(default=0)
-    slices = models.PositiveIntegerField(default=0)
-    is_sent = models.BooleanField(default=False)
-    lease_until = models.DateTimeField(null=True, blank=True)
-    lease_token = models.UUIDField(null=True, blank=True, editable=False)
-    # When the next slice is sent to the workers, unless one has it.
-    next_slice_at = models.DateTimeField(default=timezone.now)
-    created = models.DateTimeField(default=timezone.now, editable=False)
-    updated = models.DateTimeField(auto_now=True)
 
     objects: ClassVar[Any] = SecondIndexQuerySet.as_manager()
 

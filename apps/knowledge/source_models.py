@@ -12,8 +12,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from apps.edge.encryption import EncryptedTextField
-from apps.tenants.models import Tenant, User
-from apps.tenants.scoping import TenantOwned, TenantQuerySet
+from apps.knowledge.slice_models import Sliced, SlicedQuerySet
+from apps.tenants.models import User
+from apps.tenants.scoping import TenantOwned
 
 LOCATION_CHARS = 2000  # as long as an address
 DEEPEST, MOST_PAGES, MOST_HOSTS = 10, 10_000, 20
@@ -78,26 +79,12 @@ class Source(TenantOwned):
         return now + datetime.timedelta(hours=self.every_hours) if self.every_hours else None
 
 
-class RunQuerySet(TenantQuerySet["SourceRun"]):
+class RunQuerySet(SlicedQuerySet["SourceRun"]):
     def unfinished(self) -> RunQuerySet:
         return self.filter(state__in=[SourceRun.State.QUEUED, SourceRun.State.RUNNING])
 
-    def unclaimed(self, now: datetime.datetime) -> RunQuerySet:
-        """Unfinished, and no worker holds them. Those of a tenant that is suspended wait until it is resumed."""
-        # No join: a claim is an UPDATE, which would look at a joined row as it was before another one's claim.
-        active = Tenant.objects.filter(is_active=True)
-        return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now), tenant__in=active)
 
-    def due(self, now: datetime.datetime) -> RunQuerySet:
-        """Unclaimed, and neither waiting for a host nor already sent to the workers a moment ago."""
-        return self.unclaimed(now).filter(next_slice_at__lte=now)
-
-    def sent(self, now: datetime.datetime) -> RunQuerySet:
-        """Sent to the workers a moment ago, and not claimed yet."""
-        return self.unclaimed(now).filter(is_sent=True, next_slice_at__gt=now)
-
-
-class SourceRun(TenantOwned):
+class SourceRun(Sliced):
     """One visit of all pages of a source, done in slices: see crawl."""
 
     class State(models.TextChoices):
@@ -124,17 +111,6 @@ class SourceRun(TenantOwned):
     judged = models.BooleanField(default=False)
     failure_code = models.CharField(max_length=50, blank=True, default="")
     failure_message = models.CharField(max_length=500, blank=True, default="")
-    # Slices in a row that ended before they had looked at a page.
-    attempts = models.PositiveSmallIntegerField(default=0)
-    # Slices that were begun. A message to the workers is for the next one, and for none after that.
-    slices = models.PositiveIntegerField(default=0)
-    # Whether there is such a message, or was: it may be lost.
-    is_sent = models.BooleanField(default=False)
-    lease_until = models.DateTimeField(null=True, blank=True)
-    lease_token = models.UUIDField(null=True, blank=True, editable=False)
-    next_slice_at = models.DateTimeField(default=timezone.now)
-    created = models.DateTimeField(default=timezone.now, editable=False)
-    updated = models.DateTimeField(auto_now=True)
     ended = models.DateTimeField(null=True, blank=True)
 
     objects: ClassVar[Any] = RunQuerySet.as_manager()

@@ -10,11 +10,10 @@ from typing import Any
 
 import structlog
 from django.db import InterfaceError, OperationalError
-from django.db.models import F
 from django.utils import timezone
 
 from apps.edge.errors import ServiceUnavailable
-from apps.knowledge import lease
+from apps.knowledge import lease, slices
 from apps.knowledge.crawl import frontier, schedule, taking, visiting
 from apps.knowledge.crawl.frontier import Visited
 from apps.knowledge.crawl.manners import HostBusyError, Manners
@@ -49,25 +48,10 @@ async def run_slice(tenant_id: uuid.UUID, run_id: uuid.UUID, number: int) -> Non
 
 
 def claim(tenant_id: uuid.UUID, run_id: uuid.UUID, number: int) -> SourceRun | None:
-    """The run with all that it needs, now ours; None if it has ended, is gone or another's, or this slice was begun: it
-    was sent more than once."""
-    now = timezone.now()
-    rows = SourceRun.objects.for_tenant(tenant_id).filter(pk=run_id)
-    if (
-        not rows.unclaimed(now)
-        .filter(slices=number)
-        .update(
-            lease_token=uuid.uuid4(),
-            lease_until=now + lease.LEASE,
-            slices=number + 1,
-            is_sent=False,
-            attempts=F("attempts") + 1,
-            updated=now,
-        )
-    ):
-        return None
-    ours: SourceRun = rows.select_related("tenant", "source__collection", "source__created_by").get()
-    ours.source.tenant = ours.tenant
+    """As slices.claim()."""
+    ours = slices.claim(SourceRun, tenant_id, run_id, number, "source__collection", "source__created_by")
+    if ours:
+        ours.source.tenant = ours.tenant
     return ours
 
 

@@ -1,18 +1,15 @@
-"""Starts and stops runs, and sends their slices to the workers: one of a tenant at a time, so that nobody's crawl keeps
-the workers from others."""
+"""Starts and stops runs, and sends their slices to the workers: one of a tenant at a time."""
 
 from __future__ import annotations
 
-import datetime
 import uuid
 
 import structlog
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils import timezone
 
-from apps.edge import broker
+from apps.knowledge import slices
 from apps.knowledge.models import Source, SourceRun
-from apps.knowledge.queue import FORGET_AFTER
 from apps.tenants import lookups
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
@@ -21,9 +18,6 @@ from chatbot.errors import NotFound
 log = structlog.get_logger(__name__)
 
 SLICE_TASK = "knowledge.run_source"
-# A slice that no worker has claimed by then is sent again. The first message keeps its place in line, among those of
-# documents; whichever of them arrives first is the one that counts.
-RESEND_AFTER = datetime.timedelta(seconds=60)
 BEGUN_AT_ONCE = 50  # of a tenant; the next round begins others
 # Reports that are kept of each source.
 KEPT_RUNS = 20
@@ -83,25 +77,7 @@ def begin_due(tenant_id: uuid.UUID) -> int:
 
 
 def send_due(tenant_id: uuid.UUID) -> bool:
-    """Send the slice that waits longest of the tenant's, once this transaction commits, unless one is in line or with
-    a worker. What was sent and did not arrive goes first."""
-    now = timezone.now()
-    runs = SourceRun.objects.for_tenant(tenant_id)
-    with tenant_scope(tenant_id):
-        if runs.unfinished().filter(lease_until__gte=now).exists() or runs.sent(now).exists():
-            return False
-        due = runs.due(now).select_for_update(skip_locked=True, of=("self",)).order_by("-is_sent", "next_slice_at")
-        run = due.only("pk", "slices").first()
-        if run is None:
-            return False
-        runs.filter(pk=run.pk).update(is_sent=True, next_slice_at=now + RESEND_AFTER, updated=now)
-        transaction.on_commit(lambda: _send(tenant_id, run), robust=True)
-    return True
-
-
-def _send(tenant_id: uuid.UUID, run: SourceRun) -> None:
-    # Should the broker not take it, the row is the truth: resume_sources sends what is missing.
-    broker.send(SLICE_TASK, str(tenant_id), str(run.pk), run.slices, expires=FORGET_AFTER.total_seconds())
+    return slices.send_due(SourceRun, SLICE_TASK, tenant_id)
 
 
 def tenants_waiting() -> list[uuid.UUID]:

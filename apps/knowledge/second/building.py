@@ -15,7 +15,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from apps.edge.errors import ServiceUnavailable
-from apps.knowledge import embedding, lease, metering, metrics, vectors
+from apps.knowledge import embedding, lease, metering, metrics, slices, vectors
 from apps.knowledge.lease import SupersededError
 from apps.knowledge.metering import Batch
 from apps.knowledge.models import Chunk, Embedding, SecondIndex
@@ -51,22 +51,8 @@ async def run_slice(tenant_id: uuid.UUID, second_id: uuid.UUID, number: int) -> 
 
 
 def claim(tenant_id: uuid.UUID, second_id: uuid.UUID, number: int) -> SecondIndex | None:
-    """The second index with all that its building needs, now ours; None if nothing is to be done, it is gone or
-    another's, or this slice was begun: it was sent more than once."""
-    now = timezone.now()
-    rows = SecondIndex.objects.for_tenant(tenant_id).filter(pk=second_id)
-    claimed = rows.unclaimed(now).filter(slices=number)
-    if not claimed.update(
-        lease_token=uuid.uuid4(),
-        lease_until=now + lease.LEASE,
-        slices=number + 1,
-        is_sent=False,
-        attempts=F("attempts") + 1,
-        updated=now,
-    ):
-        return None
-    ours: SecondIndex = rows.select_related("tenant", "index__endpoint").get()
-    return ours
+    """As slices.claim()."""
+    return slices.claim(SecondIndex, tenant_id, second_id, number, "index__endpoint")
 
 
 async def _attempt(second: SecondIndex) -> None:
