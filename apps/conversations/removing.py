@@ -10,11 +10,13 @@ import datetime
 import time
 import uuid
 from collections import deque
+from typing import Any
 
 import structlog
 from django.db import connection
 from django.utils import timezone
 
+from apps.conversations.replicas import DEAD_SECONDS
 from apps.tenants import lookups
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
@@ -56,6 +58,20 @@ _OF_LONE_TURNS = {
     "conversations_message": "turn_id = ANY(%(chosen)s)",
     "conversations_turn": "id = ANY(%(chosen)s)",
 }
+# Of processes that are gone. Whoever still takes one over has raised its epoch first, and is alive.
+_END_ABANDONED = """
+    UPDATE conversations_turn t
+    SET state = 'failed', epoch = epoch + 1, partial = '', closed_at = now(),
+        error_code = 'service_unavailable', error_message = 'The tenant is being erased.'
+    WHERE tenant_id = %(tenant)s AND state IN ('queued', 'running') AND NOT EXISTS (
+        SELECT FROM conversations_replica r
+        WHERE r.id = t.replica AND r.beat > now() - make_interval(secs => %(dead)s)
+    )
+"""
+_RUNNING = """
+    SELECT DISTINCT r.name FROM conversations_turn t JOIN conversations_replica r ON r.id = t.replica
+    WHERE t.tenant_id = %s AND t.state IN ('queued', 'running')
+"""
 KINDS = ((_CONVERSATIONS, _OF_CONVERSATIONS), (_LONE_TURNS, _OF_LONE_TURNS))
 
 
@@ -83,13 +99,21 @@ def _remove_old(tenant_id: uuid.UUID) -> int:
     return removed
 
 
+def end_abandoned(tenant_id: uuid.UUID) -> list[str]:
+    """End the tenant's turns that no process runs; the names of processes that run others."""
+    with tenant_scope(tenant_id), connection.cursor() as cursor:
+        cursor.execute(_END_ABANDONED, {"tenant": tenant_id, "dead": DEAD_SECONDS})
+        cursor.execute(_RUNNING, [tenant_id])
+        return [name for (name,) in cursor.fetchall()]
+
+
 def remove_batch(tenant_id: uuid.UUID, before: datetime.datetime) -> int:
     """Remove some conversations in which nothing was asked since, and turns without one; how many. None is open."""
     return sum(_remove(tenant_id, before, chosen, hanging) for chosen, hanging in KINDS)
 
 
 def _remove(tenant_id: uuid.UUID, before: datetime.datetime, choosing: str, hanging: dict[str, str]) -> int:
-    values = {"tenant": tenant_id, "before": before, "most": AT_ONCE}
+    values: dict[str, Any] = {"tenant": tenant_id, "before": before, "most": AT_ONCE}
     with tenant_scope(tenant_id), connection.cursor() as cursor:
         cursor.execute(choosing, values)
         chosen = [pk for (pk,) in cursor.fetchall()]

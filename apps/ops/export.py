@@ -142,15 +142,13 @@ def _write_rows(tenant: Tenant, target: _Target) -> dict[str, Any]:
 
 
 def _write_table(tenant: Tenant, target: _Target, model: type[Model]) -> dict[str, Any]:
-    fields = model._meta.concrete_fields
-    without = {str(field.column): reason for field in fields if (reason := left_out(field))}
+    reasons = {str(field.column): left_out(field) for field in model._meta.concrete_fields}
     statement = sql.SQL(
-        "SELECT row_to_json(r)::text FROM (SELECT {columns} FROM {table} WHERE {whose} = %s ORDER BY {pk}) r"
+        "SELECT row_to_json(r)::text FROM (SELECT {columns} FROM {table} WHERE {whose} = %s ORDER BY id) r"
     ).format(
-        columns=sql.SQL(", ").join(sql.Identifier(field.column) for field in fields if field.column not in without),
+        columns=sql.SQL(", ").join(sql.Identifier(column) for column, reason in reasons.items() if not reason),
         table=sql.Identifier(model._meta.db_table),
         whose=sql.Identifier("id" if model is Tenant else "tenant_id"),
-        pk=sql.Identifier(model._meta.pk.column),  # type: ignore[union-attr]
     )
     rows = 0
     # A tar wants to know how long a part is before it comes.
@@ -162,7 +160,7 @@ def _write_table(tenant: Tenant, target: _Target, model: type[Model]) -> dict[st
         size = spool.tell()
         spool.seek(0)
         target.add(f"tables/{model._meta.db_table}.jsonl", spool, size)
-    return {"rows": rows, "left_out": without}
+    return {"rows": rows, "left_out": {column: reason for column, reason in reasons.items() if reason}}
 
 
 def _write_files(tenant: Tenant, target: _Target) -> tuple[int, list[str]]:
