@@ -11,7 +11,8 @@ import datetime
 import hashlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -96,7 +97,7 @@ def traces_of(tenant_id: uuid.UUID) -> list[str]:
 
 
 def _quieten(tenant_id: uuid.UUID) -> None:
-    with tenant_scope(tenant_id):
+    with _patiently(tenant_id):
         lease.end_all(tenant_id)
     until = time.monotonic() + PATIENCE
     while running := removing.end_abandoned(tenant_id):
@@ -160,7 +161,7 @@ def _usage(tenant_id: uuid.UUID) -> list[dict[str, Any]]:
 
 def _remove_rows(erasure: Erasure) -> None:
     everything = timezone.now() + datetime.timedelta(days=1)
-    while removing.remove_batch(erasure.pk, everything):
+    while _remove_conversations(erasure.pk, everything):
         pass
     for model in removable():
         while _remove_some(erasure.pk, model._meta.db_table):
@@ -168,10 +169,22 @@ def _remove_rows(erasure: Erasure) -> None:
     _remove_rest(erasure)
 
 
+@contextmanager
+def _patiently(tenant_id: uuid.UUID) -> Iterator[None]:
+    """A scope whose statements may take longer than those that somebody waits for."""
+    with tenant_scope(tenant_id), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '1min'")
+        yield
+
+
+def _remove_conversations(tenant_id: uuid.UUID, before: datetime.datetime) -> int:
+    with _patiently(tenant_id):
+        return removing.remove_batch(tenant_id, before)
+
+
 def _remove_some(tenant_id: uuid.UUID, table: str) -> int:
     statement = sql.SQL("DELETE FROM {0} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {0} WHERE tenant_id = %s LIMIT %s))")
-    with tenant_scope(tenant_id), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = '5min'; SET LOCAL lock_timeout = '1min'")
+    with _patiently(tenant_id), connection.cursor() as cursor:
         cursor.execute(statement.format(sql.Identifier(table)), [tenant_id, AT_ONCE])
         return int(cursor.rowcount)
 
@@ -179,8 +192,7 @@ def _remove_some(tenant_id: uuid.UUID, table: str) -> int:
 def _remove_rest(erasure: Erasure) -> None:
     """What refers to each other, what came meanwhile, and the tenant itself, at once."""
     tables = [sql.Identifier(model._meta.db_table) for model in owned_models() if model is not KEPT]
-    with tenant_scope(erasure.pk), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '1min'")
+    with _patiently(erasure.pk), connection.cursor() as cursor:
         # Whoever has written by now has committed, and whoever writes from now on fails.
         Tenant.objects.select_for_update().get(pk=erasure.pk)
         removed = 1
