@@ -9,11 +9,11 @@ from __future__ import annotations
 import datetime
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import structlog
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from apps.conversations.replicas import DEAD_SECONDS
@@ -78,14 +78,21 @@ KINDS = ((_CONVERSATIONS, _OF_CONVERSATIONS), (_LONE_TURNS, _OF_LONE_TURNS))
 def remove_old(seconds: float = SECONDS) -> bool:
     """Remove what tenants keep no longer, each tenant a batch in turn; whether there was time for all of it."""
     until = time.monotonic() + seconds
+    removed: Counter[uuid.UUID] = Counter()
     waiting = deque(tenant_id for (tenant_id,) in lookups.call("tenants_that_forget"))
-    while waiting:
-        if time.monotonic() > until:
-            return False
+    while waiting and time.monotonic() < until:
         tenant_id = waiting.popleft()
-        if _remove_old(tenant_id):
+        try:
+            batch = _remove_old(tenant_id)
+        except DatabaseError as error:  # the others' turn comes all the same
+            log.warning("conversations.not_removed", tenant=str(tenant_id), exc_info=error)
+            continue
+        removed[tenant_id] += batch
+        if batch:
             waiting.append(tenant_id)
-    return True
+    for tenant_id, count in (+removed).items():
+        log.info("conversations.removed", tenant=str(tenant_id), conversations=count)
+    return not waiting
 
 
 def _remove_old(tenant_id: uuid.UUID) -> int:
@@ -93,10 +100,7 @@ def _remove_old(tenant_id: uuid.UUID) -> int:
         days = Tenant.objects.filter(pk=tenant_id).values_list("conversation_days", flat=True).first()
     if days is None:  # somebody changed their mind
         return 0
-    removed = remove_batch(tenant_id, timezone.now() - datetime.timedelta(days=days))
-    if removed:
-        log.info("conversations.removed", tenant=str(tenant_id), conversations=removed, days=days)
-    return removed
+    return remove_batch(tenant_id, timezone.now() - datetime.timedelta(days=days))
 
 
 def end_abandoned(tenant_id: uuid.UUID) -> list[str]:

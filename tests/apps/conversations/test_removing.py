@@ -133,6 +133,17 @@ def test_it_goes_on_where_it_had_no_more_time(acme: Tenant, monkeypatch: pytest.
     assert not Conversation.objects.exists()
 
 
+def test_one_tenants_trouble_is_not_the_others(acme: Tenant, servers: Backends) -> None:
+    globex = make_tenant("globex", conversation_days=30)
+    stuck, gone = sorted((acme, globex), key=lambda tenant: tenant.pk)
+    kept = asked(stuck, at=OLD)
+    asked(gone, at=OLD)
+    with servers.superuser.transaction():
+        servers.superuser.execute("SELECT FROM conversations_message WHERE tenant_id = %s FOR UPDATE", [stuck.pk])
+        remove_old_conversations()
+    assert list(Conversation.objects.all()) == [kept]
+
+
 def test_whatever_hangs_on_a_conversation_is_on_the_list() -> None:
     """Of every model that refers to one that is removed."""
     removed = removing._OF_CONVERSATIONS.keys() | removing._OF_LONE_TURNS.keys()
