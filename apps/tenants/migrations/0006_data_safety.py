@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
                     django.core.validators.MinValueValidator(1),
                     django.core.validators.MaxValueValidator(36500),
                 ],
-                verbose_name="days that conversations are kept",
+                verbose_name="keep conversations (days)",
             ),
         ),
         migrations.AddConstraint(

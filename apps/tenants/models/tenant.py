@@ -36,7 +36,7 @@ class Tenant(models.Model):
     time_zone = models.CharField(max_length=64, default="UTC")
     is_active = models.BooleanField("active", default=True, help_text="A suspended tenant's keys stop working.")
     conversation_days = models.PositiveIntegerField(
-        "days that conversations are kept",
+        "keep conversations (days)",
         null=True,
         blank=True,
         validators=[MinValueValidator(1), MaxValueValidator(MOST_DAYS)],

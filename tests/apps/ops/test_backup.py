@@ -160,7 +160,7 @@ def test_the_commands_move_an_instance_to_another_database(
         return process.stdout + process.stderr
 
     file = tmp_path / "parley.tar"
-    assert "1 files" in command("backup", str(file), database=postgres.DATABASE, home=tmp_path)
+    assert "2 files" in command("backup", str(file), database=postgres.DATABASE, home=tmp_path)
     assert "exists" in command("backup", str(file), database=postgres.DATABASE, home=tmp_path)
     assert "no tables yet" in command("restore", str(file), database="second", home=tmp_path / "second")
     command("setup_database", database="second", home=tmp_path / "second")
