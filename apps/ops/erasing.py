@@ -126,7 +126,7 @@ def _found(tenant_id: uuid.UUID) -> dict[str, Any]:
 
 def _usage(tenant_id: uuid.UUID) -> list[dict[str, Any]]:
     """What the ledger says of each month, for the accounts: nobody's names."""
-    with tenant_scope(tenant_id):
+    with _patiently(tenant_id):
         rows = UsageRecord.objects.for_tenant(tenant_id).order_by()
         sums = (
             rows.annotate(month=TruncMonth("created", tzinfo=datetime.UTC))
