@@ -26,10 +26,12 @@ from redis import Redis
 from apps.conversations.models import Conversation, Message, Replica, Turn
 from apps.conversations.turn import Outcome, close_turn
 from apps.inference.models import Endpoint
+from apps.knowledge import lease
 from apps.knowledge.collections import create_collection
 from apps.knowledge.models import Chunk, Document
 from apps.ops import erasing
 from apps.ops.belongings import KEPT, owned_models, removable
+from apps.ops.export import export_tenant
 from apps.tenants import audit_chain, taking_back
 from apps.tenants.audit import SYSTEM
 from apps.tenants.models import PLATFORM, AuditEntry, EndUser, Erasure, Tenant, User
@@ -40,11 +42,12 @@ from tests.apps.conversations.conftest import Api, World, api, fake, read_sse, w
 from tests.apps.conversations.test_removing import asked, turned
 from tests.apps.knowledge.conftest import embeddings, endpoint, patient, storage
 from tests.apps.knowledge.ingesting import in_thread, until
+from tests.apps.knowledge.test_bucket import bucket, names, server
 from tests.apps.ops.two_tenants import dumped, files, keys, lived_in
 from tests.environment import ROOT, Backends
 from tests.factories import make_endpoint, make_tenant
 
-__all__ = ["api", "embeddings", "endpoint", "fake", "patient", "storage", "world"]
+__all__ = ["api", "bucket", "embeddings", "endpoint", "fake", "patient", "server", "storage", "world"]
 
 
 @pytest.fixture
@@ -381,6 +384,38 @@ def test_what_is_written_meanwhile_goes_too(
     erase(suspended(acme).slug, tmp_path / "erased.json")
     assert written
     assert (left(servers, acme.pk), files(acme.pk), keys(acme.pk)) == ({}, {}, set())
+
+
+def test_a_worker_loses_what_it_ingests(acme: Tenant, tmp_path: Path) -> None:
+    with tenant_scope(acme):
+        Document.objects.update(status=Document.Status.QUEUED)
+        held = lease.claim(acme.pk, Document.objects.get().pk)
+    assert held is not None
+    erasing.begin(suspended(acme), SYSTEM)
+    erasing._quieten(acme.pk)
+    with tenant_scope(acme):
+        with pytest.raises(lease.SupersededError):
+            lease.write(held, progress_done=1)
+        assert lease.claim(acme.pk, held.pk) is None
+    erase("acme", tmp_path / "erased.json")
+    with pytest.raises(lease.SupersededError), tenant_scope(acme):
+        lease.write(held, progress_done=1)
+
+
+def test_a_bucket_is_emptied_as_a_disk_is(bucket: Any, endpoint: Endpoint, tmp_path: Path, servers: Backends) -> None:
+    acme, globex = (lived_in(slug, endpoint, create_collection) for slug in ("acme", "globex"))
+    stored = [name for name in names(bucket) if str(acme.pk) in name]
+    assert len(stored) == 2
+    assert export_tenant(acme, tmp_path / "export").files == 2
+    for name in stored:
+        assert (tmp_path / "export/files" / name.removeprefix("site/")).read_bytes()
+    erase(suspended(acme).slug, tmp_path / "erased.json")
+    assert len(names(bucket)) == 2
+    assert all(str(globex.pk) in name for name in names(bucket))
+    assert verify(tmp_path / "erased.json")
+    back_as_a_file(acme.pk)
+    with pytest.raises(CommandError, match="1 files"):
+        verify(tmp_path / "erased.json")
 
 
 # --- Verifying --------------------------------------------------------------------------------------------------------
