@@ -23,7 +23,7 @@ from apps.tenants.scoping import tenant_scope
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 200  # conversations, or turns without one: some thousand rows, a quarter of a second
+AT_ONCE = 200  # conversations, or turns without one: some thousand rows, some ten milliseconds
 # Of one task: a message that is not acknowledged for longer is delivered to another worker, too.
 SECONDS = 300.0
 
