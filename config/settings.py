@@ -467,6 +467,7 @@ CELERY_BEAT_SCHEDULE = {
     "prune-oauth-tokens": {"task": "oauth.prune_tokens", "schedule": 3600.0},
     "roll-up-usage": {"task": "usage.roll_up", "schedule": 600.0},
     # By the clock: beat forgets when it last did something where its container is made anew.
+    "remove-old-conversations": {"task": "conversations.remove_old", "schedule": crontab(hour="2", minute="40")},
     "guard-recall": {"task": "conversations.guard_recall", "schedule": crontab(hour="3", minute="20")},
 }
 

@@ -32,6 +32,7 @@ from apps.tenants.scoping import unit
 from chatbot.errors import NotAuthenticated
 
 PREFIX = "parleyv_"
+TOKENS = "visitor:"  # what their keys in Redis begin with
 UNNAMED = "visitor:"  # what the external ids of visitors begin with whom nobody named
 SCOPES = frozenset({"chat:read", "chat:write"})
 LIFE = 900  # seconds that a token lives at most
@@ -223,7 +224,7 @@ async def knows(origin: str) -> bool:
 
 def _name(text: str) -> str:
     """Whoever reads Redis finds no token in it: the digest needs the pepper, and does not lead back."""
-    return f"visitor:{hmac.digest(settings.PARLEY_KEY_PEPPER.encode(), text.encode(), 'sha256').hex()}"
+    return f"{TOKENS}{hmac.digest(settings.PARLEY_KEY_PEPPER.encode(), text.encode(), 'sha256').hex()}"
 
 
 def _tokens_of(tenant_id: uuid.UUID, visitor: str) -> str:

@@ -11,7 +11,7 @@ from celery import shared_task
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from apps.conversations import attaching, forgetting, recalling, turn
+from apps.conversations import attaching, forgetting, recalling, removing, turn
 from apps.conversations.models import Turn
 from apps.edge.errors import ServiceUnavailable
 from apps.tenants import lookups
@@ -79,3 +79,10 @@ def guard_recall(tenant_id: str | None = None) -> None:
         return
     for _ in recalling.each_layout(uuid.UUID(tenant_id)):
         pass
+
+
+@shared_task(name="conversations.remove_old")
+def remove_old_conversations() -> None:
+    """A night's work may be too much for one task: then another one goes on."""
+    if not removing.remove_old():
+        remove_old_conversations.delay()

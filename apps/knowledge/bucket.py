@@ -41,6 +41,11 @@ class Bucket(S3Storage):  # type: ignore[misc]  # django-storages has no type hi
         with _as_of_a_disk():
             return int(super().size(name))
 
+    def listdir(self, name: str) -> tuple[list[str], list[str]]:
+        with _as_of_a_disk():
+            directories, files = super().listdir(name)
+            return directories, files
+
     def link(self, name: str, file_name: str) -> str:
         """Where whoever has it gets the bytes for a minute, as a file to keep that no browser opens as a page."""
         shown = {

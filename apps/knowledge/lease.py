@@ -53,6 +53,15 @@ def write(held: Held, /, **fields: Any) -> None:
         raise SupersededError
 
 
+def end_all(tenant_id: uuid.UUID) -> None:
+    """Take from all workers what they hold of a tenant, and let no other one begin."""
+    why = {"status": Document.Status.FAILED, "failure_code": "erased", "failure_message": "The tenant is being erased."}
+    Document.objects.for_tenant(tenant_id).unfinished().update(**why)
+    for model in (Document, SecondIndex, SourceRun):
+        held = model.objects.for_tenant(tenant_id).exclude(lease_token=None)
+        held.update(lease_token=None, lease_until=None)
+
+
 def renew(held: Held) -> None:
     write(held, lease_until=timezone.now() + LEASE)
 

@@ -21,7 +21,7 @@ SEEDED = ("django_content_type", "auth_permission")
 # The manifest tells which migrations ran. What has ended since then must not come back to life: logins, processes.
 LEFT_OUT = ("django_migrations", "django_session", "conversations_replica")
 # Columns that name files in the storage.
-STORED = (("knowledge_document", "stored"),)
+STORED = (("knowledge_document", "stored"), ("widget_widget", "logo"))
 
 _TABLES = """
     SELECT c.relname,

@@ -138,7 +138,7 @@ class TenantFieldsForm(ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Tenant
-        fields = ("name", "slug", "time_zone", "is_active")
+        fields = ("name", "slug", "time_zone", "conversation_days", "is_active")
 
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"]
@@ -159,7 +159,7 @@ class TenantsAdmin(Page):
     list_display: tuple[str, ...] = ("name", "state", "members", "since")
     list_filter = ("is_active",)
     search_fields = ("name", "slug")
-    fields = ("name", "slug", "time_zone", "is_active")
+    fields = ("name", "slug", "time_zone", "conversation_days", "is_active")
     prepopulated_fields = {"slug": ("name",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
@@ -182,7 +182,7 @@ class TenantsAdmin(Page):
         return () if is_operator(request) else ("slug", "state")
 
     def get_fields(self, request: HttpRequest, _obj: Any = None) -> Any:
-        return self.fields if is_operator(request) else ("name", "slug", "time_zone", "state")
+        return self.fields if is_operator(request) else ("name", "slug", "time_zone", "conversation_days", "state")
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if not change:

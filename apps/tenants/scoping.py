@@ -82,6 +82,22 @@ def tenant_scope(whose: Whose) -> Iterator[None]:
             connection._parley_tenant = outer  # type: ignore[attr-defined]
 
 
+@contextmanager
+def tenant_snapshot(whose: Whose) -> Iterator[None]:
+    """A tenant_scope for reading, however long it takes, what was there when it began. Not for use within another."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    connection.ensure_connection()
+    session: Any = connection.connection
+    session.isolation_level, session.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
+    try:
+        with tenant_scope(whose), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield
+    finally:
+        if not session.closed:  # it goes back to the pool
+            session.isolation_level = session.read_only = None
+
+
 def _enter(connection: Any, name: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(ENTER, (name,))

@@ -11,7 +11,7 @@ from django.utils import timezone
 from apps.edge import bus
 from apps.tenants import audit, lookups
 from apps.tenants.audit import Actor
-from apps.tenants.models import ApiKey, Membership, Tenant, User
+from apps.tenants.models import ApiKey, Erasure, Membership, Tenant, User
 from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, NotFound
 
@@ -47,12 +47,17 @@ def suspend_tenant(tenant: Tenant, actor: Actor) -> None:
 
 
 def resume_tenant(tenant: Tenant, actor: Actor) -> None:
+    """Raises InvalidRequest where it is being erased."""
     _switch(tenant, actor, active=True)
     announce(f"tenant:{tenant.pk}")  # so that nobody goes on believing that it is suspended
 
 
 def _switch(tenant: Tenant, actor: Actor, *, active: bool) -> None:
     with tenant_scope(tenant):
+        # Whoever begins to erase it holds the row, too.
+        Tenant.objects.select_for_update(no_key=True).filter(pk=tenant.pk).first()
+        if active and Erasure.objects.filter(pk=tenant.pk).exists():
+            raise InvalidRequest("This tenant is being erased and cannot be resumed.")
         if Tenant.objects.filter(pk=tenant.pk).exclude(is_active=active).update(is_active=active):
             audit.record(tenant, "tenant.resumed" if active else "tenant.suspended", actor, tenant)
     tenant.is_active = active

@@ -74,7 +74,7 @@ class Manners:
         return self._robots[origin]
 
     async def _text(self, origin: str) -> str:
-        key = f"robots:{self._run.pk}:{origin}"
+        key = f"robots:{self._run.tenant_id}:{self._run.pk}:{origin}"
         with suppress(ConnectionInterrupted):
             found: str | None = await cache.aget(key)
             if found is not None:

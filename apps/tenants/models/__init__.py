@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from apps.tenants.models.audit import PLATFORM, AuditEntry, AuditHead
 from apps.tenants.models.credentials import ApiKey, Invitation, ServiceAccount
+from apps.tenants.models.erasure import Erasure
 from apps.tenants.models.tenant import EndUser, Membership, Tenant, slug_validator
 from apps.tenants.models.users import User
 
@@ -13,6 +14,7 @@ __all__ = [
     "AuditEntry",
     "AuditHead",
     "EndUser",
+    "Erasure",
     "Invitation",
     "Membership",
     "ServiceAccount",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import connection, models
 from django.utils import timezone
 
@@ -15,6 +15,8 @@ from apps.tenants.scoping import TenantOwned
 slug_validator = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$", "Use up to 63 lower-case letters, digits and inner hyphens."
 )
+
+MOST_DAYS = 36_500  # a hundred years
 
 
 class TenantsQuerySet(models.QuerySet["Tenant"]):
@@ -33,6 +35,14 @@ class Tenant(models.Model):
     slug = models.CharField(max_length=63, unique=True, validators=[slug_validator])
     time_zone = models.CharField(max_length=64, default="UTC")
     is_active = models.BooleanField("active", default=True, help_text="A suspended tenant's keys stop working.")
+    conversation_days = models.PositiveIntegerField(
+        "keep conversations (days)",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_DAYS)],
+        help_text="A conversation in which nobody asked for so many days is deleted the next night, with its answers"
+        " and attachments. Empty: they are kept.",
+    )
     created = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = TenantsQuerySet.as_manager()
@@ -42,7 +52,11 @@ class Tenant(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(slug__regex=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"), name="tenant_slug_form"
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(conversation_days=None) | models.Q(conversation_days__gte=1),
+                name="tenant_conversation_days",
+            ),
         ]
 
     def __str__(self) -> str:

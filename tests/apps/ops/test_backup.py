@@ -29,9 +29,13 @@ from apps.ops.backup import write_backup
 from apps.ops.restore import restore_backup
 from apps.tenants import audit, audit_chain
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
+from apps.widget import logos
+from apps.widget.models import Widget
 from local import postgres
 from tests.apps.knowledge.conftest import acme, embeddings, endpoint, manuals
 from tests.apps.knowledge.ingesting import added, ingested, manual, stored_files
+from tests.apps.ops.two_tenants import PNG
 from tests.environment import PASSWORDS, POSTGRES_PORT, ROOT, Backends
 from tests.factories import make_assistant, make_conversation, make_document, make_key, make_member
 
@@ -80,6 +84,10 @@ def lived_in(acme: Tenant, manuals: Collection, endpoint: Endpoint) -> Document:
     make_conversation(tenant=acme, assistant=assistant)
     make_member(tenant=acme, email="alice@example.com")
     make_key(tenant=acme)
+    with tenant_scope(acme):
+        widget = Widget(tenant=acme, assistant=assistant)
+        logos.put(widget, PNG)
+        widget.save()
     for _ in range(2):
         audit.record(acme, "key.issued", audit.SYSTEM, acme, name="用户")
     return document
@@ -106,7 +114,7 @@ def test_an_emptied_instance_becomes_what_it_was(
     before, stored = rows(servers.superuser), files(media)
     made = write_backup(tmp_path)
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o600
-    assert (made.files, made.missing, made.size) == (1, [], made.path.stat().st_size)
+    assert (made.files, made.missing, made.size) == (2, [], made.path.stat().st_size)
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
     servers.empty_database()
     shutil.rmtree(media)
@@ -152,7 +160,7 @@ def test_the_commands_move_an_instance_to_another_database(
         return process.stdout + process.stderr
 
     file = tmp_path / "parley.tar"
-    assert "1 files" in command("backup", str(file), database=postgres.DATABASE, home=tmp_path)
+    assert "2 files" in command("backup", str(file), database=postgres.DATABASE, home=tmp_path)
     assert "exists" in command("backup", str(file), database=postgres.DATABASE, home=tmp_path)
     assert "no tables yet" in command("restore", str(file), database="second", home=tmp_path / "second")
     command("setup_database", database="second", home=tmp_path / "second")
@@ -323,7 +331,7 @@ def test_a_local_stack_s_backup_stays_out_of_production(emptied: Callable[[], bo
 def test_a_file_that_is_gone_is_told_of(lived_in: Document, tmp_path: Path) -> None:
     default_storage.delete(lived_in.stored)
     made = write_backup(tmp_path)
-    assert (made.missing, made.files) == ([lived_in.stored], 0)
+    assert (made.missing, made.files) == ([lived_in.stored], 1)
 
 
 def test_a_backup_that_fails_leaves_no_file(lived_in: Document, tmp_path: Path) -> None:

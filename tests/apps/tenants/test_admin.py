@@ -11,8 +11,8 @@ from django.contrib.sessions.models import Session
 from django.urls import reverse
 
 from apps.assistants.models import Assistant
-from apps.tenants import keys
-from apps.tenants.models import ApiKey, EndUser, Membership, Tenant, User
+from apps.tenants import audit, keys, taking_back
+from apps.tenants.models import ApiKey, AuditEntry, EndUser, Erasure, Membership, Tenant, User
 from tests import factories
 from tests.apps.admin_world import World, logged_in, make_world
 
@@ -256,6 +256,27 @@ def test_owner_cannot_set_what_operators_set(world: World, page_data) -> None:
     logged_in(world.alice).post(url, fields | sent | member_rows(alice, bob, initial=2))
     tenant = Tenant.objects.get(pk=world.acme.pk)
     assert (tenant.name, tenant.slug, tenant.is_active) == ("Acme & Sons", "acme", True)
+
+
+@pytest.mark.parametrize(("days", "kept"), [("90", 90), ("", None), ("0", 7), ("-1", 7), ("many", 7), ("36501", 7)])
+def test_owner_says_how_long_conversations_are_kept(world: World, page_data, days: str, kept: int | None) -> None:
+    Tenant.objects.filter(pk=world.acme.pk).update(conversation_days=7)
+    url, fields, alice, bob = page_data
+    logged_in(world.alice).post(url, fields | {"conversation_days": days} | member_rows(alice, bob, initial=2))
+    assert Tenant.objects.get(pk=world.acme.pk).conversation_days == kept
+    changed = AuditEntry.objects.filter(tenant=world.acme, action="tenant.changed")
+    assert changed.count() == (kept != 7)
+
+
+def test_a_tenant_that_is_being_erased_stays_suspended(world: World, page_data) -> None:
+    taking_back.suspend_tenant(world.acme, audit.SYSTEM)
+    Erasure.objects.create(pk=world.acme.pk, slug="acme")
+    url, fields, alice, bob = page_data
+    sent = {"slug": "acme", "is_active": "on"}
+    operator = logged_in(world.operator)
+    response = operator.post(url, fields | sent | member_rows(alice, bob, initial=2), follow=True)
+    assert "being erased and cannot be resumed" in response.content.decode()
+    assert not Tenant.objects.get(pk=world.acme.pk).is_active
 
 
 # --- Users ---

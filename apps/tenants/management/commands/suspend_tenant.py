@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from apps.tenants import taking_back
 from apps.tenants.audit import actor_of_command
 from apps.tenants.lookups import find_tenant
+from chatbot.errors import InvalidRequest
 
 
 class Command(BaseCommand):
@@ -24,5 +25,8 @@ class Command(BaseCommand):
         if tenant is None:
             raise CommandError(f"There is no tenant {slug!r}.")
         deed = taking_back.resume_tenant if resume else taking_back.suspend_tenant
-        deed(tenant, actor_of_command("suspend_tenant"))
+        try:
+            deed(tenant, actor_of_command("suspend_tenant"))
+        except InvalidRequest as error:
+            raise CommandError(error.message) from error
         self.stdout.write(self.style.SUCCESS(f"{tenant.name} is {'active' if resume else 'suspended'}."))
