@@ -464,6 +464,7 @@ CELERY_BEAT_SCHEDULE = {
     "deliver-webhooks": {"task": "webhooks.deliver", "schedule": 30.0},
     "prune-webhook-deliveries": {"task": "webhooks.prune_deliveries", "schedule": 3600.0},
     "prune-idempotency-keys": {"task": "access.prune_idempotency_keys", "schedule": 3600.0},
+    "prune-sessions": {"task": "access.prune_sessions", "schedule": 3600.0},
     "prune-oauth-tokens": {"task": "oauth.prune_tokens", "schedule": 3600.0},
     "roll-up-usage": {"task": "usage.roll_up", "schedule": 600.0},
     # By the clock: beat forgets when it last did something where its container is made anew.
@@ -490,6 +491,7 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_USERNAME_FORM_FIELD = "username"
 AXES_USERNAME_CALLABLE = "apps.access.sessions.login_name"
 AXES_ENABLE_ADMIN = False
+AXES_DISABLE_ACCESS_LOG = True  # the audit log has who logged in
 AXES_VERBOSE = False
 globals().update(logins.ALLAUTH)
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 600  # seconds for which having shown who one is lets second factors be changed

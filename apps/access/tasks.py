@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celery import shared_task
+from django.contrib.sessions.backends.db import SessionStore
 
 from apps.access import idempotency, invitations, passwords
 from apps.access.logins import record
@@ -26,6 +27,11 @@ def mail_invitation(tenant_id: str, invitation_id: str, sealed: str) -> None:
 @shared_task(name="access.prune_idempotency_keys")
 def prune_idempotency_keys() -> int:
     return idempotency.prune()
+
+
+@shared_task(name="access.prune_sessions")
+def prune_sessions() -> None:
+    SessionStore.clear_expired()
 
 
 @shared_task(name="access.record_failed_login", ignore_result=True)

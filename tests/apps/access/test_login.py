@@ -15,6 +15,7 @@ from django.core import signing
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.test import Client, RequestFactory
+from django.utils import timezone
 
 from apps.access import rates, sessions, tasks
 from apps.access.logins import guesses
@@ -254,6 +255,15 @@ def test_the_secret_waits_encrypted_in_the_session(alice: User) -> None:
     [secret] = re.findall(r'id="secret">(\w+)<', page)
     for row in Session.objects.all():
         assert secret not in str(signing.loads(row.session_data, salt="django.contrib.sessions.SessionStore"))
+
+
+def test_sessions_that_are_over_are_removed(alice: User, operator: User) -> None:
+    stays, over = Client(), Client()
+    log_in(stays, alice)
+    log_in(over, operator)
+    Session.objects.filter(pk=over.session.session_key).update(expire_date=timezone.now())
+    tasks.prune_sessions()
+    assert [row.pk for row in Session.objects.all()] == [stays.session.session_key]
 
 
 @pytest.mark.parametrize(
