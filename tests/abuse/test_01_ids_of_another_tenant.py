@@ -279,6 +279,7 @@ TASKS = {
     "conversations.close_abandoned_turns": "takes nothing",
     "conversations.forget_quotations": "takes nothing",
     "conversations.forget_unused_attachments": "takes nothing",
+    "conversations.remove_old": "takes nothing",
     "conversations.guard_recall": "takes nothing",
     "knowledge.build_index": "test_building_anothers_index_does_nothing",
     "knowledge.forget_deleted": "takes nothing",
