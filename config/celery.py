@@ -15,7 +15,7 @@ from django.conf import settings
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from apps.edge import tracing
+from apps.edge import alive, tracing
 
 
 class TracedTask(Task):  # type: ignore[type-arg]  # at run time it takes none
@@ -43,6 +43,13 @@ def tell_metrics(**_: Any) -> None:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         start_http_server(port, addr=host, registry=registry)
+
+
+@signals.beat_init.connect
+def tell_that_beat_lives(**_: Any) -> None:
+    """Now, and whenever it has sent something."""
+    alive.note(alive.BEAT)
+    signals.after_task_publish.connect(lambda **_: alive.note(alive.BEAT), weak=False)
 
 
 @signals.worker_process_shutdown.connect

@@ -48,6 +48,11 @@ def addresses(*, base: SplitResult, allowed_hosts: Sequence[str], trusted_origin
             "PARLEY_BASE_URL begins with http://, but in production cookies travel over HTTPS only: nobody could log"
             " in."
         )
+    if plain := [origin for origin in trusted_origins if not origin.startswith("https://")]:
+        refuse(
+            f"CSRF_TRUSTED_ORIGINS lists {plain[0]}, but in production cookies travel over HTTPS only: its forms would"
+            " all be refused."
+        )
 
 
 def databases(aliases: Mapping[str, Mapping[str, Any]]) -> None:
@@ -65,6 +70,36 @@ def proxies(trusted: Sequence[Any], *, behind: bool) -> None:
 
 
 MOST_NAMED_TENANTS = 100  # each adds some twenty lines to every scrape
+
+
+def attachments(*, most: int, upload: int) -> None:
+    if most > upload:
+        refuse(
+            f"PARLEY_MAX_ATTACHMENT_BYTES is larger than PARLEY_MAX_UPLOAD_BYTES, {upload}, which a proxy lets through."
+        )
+
+
+# What has no effect while something else is not set; people set it because they take that for set.
+_USELESS_WITHOUT = {
+    "PARLEY_TRACED_PERCENT": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "PARLEY_OPERATOR_WEBHOOK_SECRET": "PARLEY_OPERATOR_WEBHOOK_URL",
+    "PARLEY_OIDC_CLIENT_ID": "PARLEY_OIDC_ISSUER",
+    "PARLEY_OIDC_CLIENT_SECRET": "PARLEY_OIDC_ISSUER",
+    "PARLEY_OIDC_CLIENT_SECRET_FILE": "PARLEY_OIDC_ISSUER",
+    "PARLEY_OIDC_DOMAINS": "PARLEY_OIDC_ISSUER",
+    "PARLEY_OIDC_SIGN_UP": "PARLEY_OIDC_ISSUER",
+}
+
+
+def incomplete(environment: Mapping[str, str]) -> None:
+    for name, needed in _USELESS_WITHOUT.items():
+        if environment.get(name, "").strip() and not environment.get(needed, "").strip():
+            refuse(f"{name} is set, but {needed} is not, without which it does nothing.")
+
+
+def recognition(*, engine: str, languages: Collection[str]) -> None:
+    if languages and engine == "rapidocr":
+        refuse("PARLEY_OCR_LANGUAGES are Tesseract's, but PARLEY_OCR_ENGINE is rapidocr, which knows none of them.")
 
 
 def named_tenants(named: Collection[str]) -> None:
@@ -100,6 +135,7 @@ def placeholder_secrets(secrets: Mapping[str, str], encryption_keys: Sequence[st
 def refuse_contradictions(settings: Mapping[str, Any], *, base: SplitResult) -> None:
     """Look at all of config.settings, once it has read everything."""
     unknown_variables(os.environ)
+    incomplete(os.environ)
     addresses(
         base=base,
         allowed_hosts=settings["ALLOWED_HOSTS"],
@@ -108,6 +144,8 @@ def refuse_contradictions(settings: Mapping[str, Any], *, base: SplitResult) -> 
     )
     databases(settings["DATABASES"])
     proxies(settings["PARLEY_TRUSTED_PROXIES"], behind=settings["PARLEY_BEHIND_PROXY"])
+    attachments(most=settings["PARLEY_MAX_ATTACHMENT_BYTES"], upload=settings["PARLEY_MAX_UPLOAD_BYTES"])
+    recognition(engine=settings["PARLEY_OCR_ENGINE"], languages=settings["PARLEY_OCR_LANGUAGES"])
     named_tenants(settings["PARLEY_METRICS_TENANTS"])
     broker(url=settings["CELERY_BROKER_URL"], redis_url=settings["REDIS_URL"])
     if not settings["LOCAL"]:

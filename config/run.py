@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -87,23 +88,45 @@ def command_line(arguments: list[str]) -> list[str]:
     serving = deeds.add_parser("web", help="REST, SSE, WebSocket and the admin")
     serving.set_defaults(command=web)
     serving.add_argument("--host", default="127.0.0.1", help="the interface to listen on")
-    serving.add_argument("--port", type=int, default=8000)
+    serving.add_argument("--port", type=_port, default=8000)
     working = deeds.add_parser("worker", help="ingests documents, and does whatever nobody waits for")
     working.set_defaults(command=worker)
-    working.add_argument("--concurrency", type=int, default=2, help="tasks done at the same time")
+    working.add_argument("--concurrency", type=_count, default=2, help="tasks done at the same time")
     working.add_argument("--queues", nargs="+", choices=QUEUES, default=QUEUES, help="where they come from; else all")
     beating = deeds.add_parser("beat", help="sends again what got lost; exactly one")
     beating.set_defaults(command=beat)
     beating.add_argument("--state", type=Path, default=Path(tempfile.gettempdir()), help="a writable directory")
     moving = deeds.add_parser("layouts", help="builds and drops HNSW indexes, as the owner of the tables; exactly one")
     moving.set_defaults(command=layouts)
-    moving.add_argument("--every", type=float, default=60.0, help="seconds between two looks")
+    moving.add_argument("--every", type=_seconds, default=60.0, help="seconds between two looks")
     options = vars(parser.parse_args(arguments))
     try:
         command: list[str] = options.pop("command")(**options)
     except ValueError as error:
         refuse(f"{error}")
     return command
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"must be a port from 1 to {2**16 - 1}, but is {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, but is {text!r}: nothing would be done")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be seconds, more than 0, but is {text!r}")
+    return seconds
 
 
 def main() -> None:

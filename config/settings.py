@@ -107,7 +107,7 @@ PARLEY_MAX_UPLOAD_BYTES = number(
 )
 PARLEY_MAX_ATTACHMENT_BYTES = number(
     "PARLEY_MAX_ATTACHMENT_BYTES",
-    10 * 1024 * 1024,
+    min(10 * 1024 * 1024, PARLEY_MAX_UPLOAD_BYTES),
     "The largest file that a question may bring along, in bytes; at most `PARLEY_MAX_UPLOAD_BYTES`.",
     least=1024,
     most=2**30,

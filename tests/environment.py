@@ -181,6 +181,7 @@ def _fingerprint() -> str:
     for path in [
         *sorted(ROOT.glob("apps/*/migrations/*.py")),
         ROOT / "apps/ops/management/commands/setup_database.py",
+        ROOT / "apps/edge/table_locks.py",
         ROOT / "apps/tenants/row_security.py",
         ROOT / "config/settings.py",
         ROOT / "local/postgres.py",

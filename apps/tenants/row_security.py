@@ -20,6 +20,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.backends.ddl_references import Statement
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.db.models import ForeignKey, Model
@@ -234,8 +235,7 @@ def _bind(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], field: Fo
             table=sql.Identifier(_table(target)),
             name=sql.Identifier(_target_name(target)),
         )
-    for name in schema_editor._constraint_names(model, [field.column], foreign_key=True):  # type: ignore[attr-defined]
-        _drop_constraint(schema_editor, model, name)
+    _forget_plain(schema_editor, model, field)
     _execute(
         schema_editor,
         "ALTER TABLE {table} ADD CONSTRAINT {name} FOREIGN KEY (tenant_id, {column})"
@@ -249,8 +249,27 @@ def _bind(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], field: Fo
 
 def _unbind(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], field: ForeignKey[Any, Any]) -> None:
     _drop_constraint(schema_editor, model, _reference_name(model, field))
-    suffix = "_fk_%(to_table)s_%(to_column)s"
-    schema_editor.execute(schema_editor._create_fk_sql(model, field, suffix))  # type: ignore[attr-defined]
+    if not _plain(schema_editor, model, field):  # knowledge's 0034 tells where there was one beside ours
+        suffix = "_fk_%(to_table)s_%(to_column)s"
+        schema_editor.execute(schema_editor._create_fk_sql(model, field, suffix))  # type: ignore[attr-defined]
+
+
+def _plain(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], field: ForeignKey[Any, Any]) -> list[str]:
+    """Names of the keys that Django made of it, without the tenant."""
+    return list(schema_editor._constraint_names(model, [field.column], foreign_key=True))  # type: ignore[attr-defined]
+
+
+def _forget_plain(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], field: ForeignKey[Any, Any]) -> None:
+    for name in _plain(schema_editor, model, field):
+        _drop_constraint(schema_editor, model, name)
+    # Those of a table that the same migration makes, Django adds when all of its operations are done.
+    schema_editor.deferred_sql = [
+        statement
+        for statement in schema_editor.deferred_sql
+        if not isinstance(statement, Statement)
+        or statement.template != schema_editor.sql_create_fk
+        or not statement.references_column(_table(model), field.column)
+    ]
 
 
 def _drop_constraint(schema_editor: BaseDatabaseSchemaEditor, model: type[Model], name: str) -> None:

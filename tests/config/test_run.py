@@ -37,3 +37,25 @@ def test_servers_are_told_what_is_promised(server: str, monkeypatch: pytest.Monk
 def test_streams_and_sockets_have_one_heartbeat() -> None:
     assert HEARTBEAT_SECONDS == run.PING_SECONDS
     assert run.PONG_SECONDS < run.PING_SECONDS  # Daphne waits for one answer at a time
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("worker --concurrency 0", "--concurrency"),
+        ("worker --concurrency -1", "--concurrency"),
+        ("worker --concurrency two", "--concurrency"),
+        ("worker --queues nowhere", "--queues"),
+        ("web --port 0", "--port"),
+        ("web --port 65536", "--port"),
+        ("layouts --every 0", "--every"),
+        ("layouts --every nan", "--every"),
+    ],
+)
+def test_arguments_by_which_nothing_would_be_done_are_named(
+    arguments: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run.command_line(arguments.split())
+    assert stopped.value.code == 2
+    assert f"error: argument {named}: " in capsys.readouterr().err

@@ -20,7 +20,7 @@ from kombu import Connection
 from chatbot.tokens import estimate
 from config import run
 from local.processes import spawn, tail
-from tests.environment import HOME
+from tests.environment import HOME, ROOT
 from tests.faults.client import Asker
 from tests.faults.world import World
 
@@ -55,24 +55,25 @@ class Works:
 
     # --- Processes ----------------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
-        """A replica that takes documents."""
-        (self.home / "static").mkdir()
-        (replica,) = await self.world.start("daphne", **self._own)
+    async def open(self, root: Path = ROOT) -> None:
+        """A replica that takes documents, of this checkout."""
+        (self.home / "static").mkdir(exist_ok=True)
+        (replica,) = await self.world.start("daphne", root=root, **self._own)
         self.address = replica.address
 
-    def worker(self, *, concurrency: int = 1, hurried: bool = False) -> subprocess.Popen[str]:
-        """hurried: also in a sweep; else it is as shipped there."""
-        return self._spawn(run.worker(concurrency=concurrency), hurried=hurried)
+    def worker(self, *, concurrency: int = 1, hurried: bool = False, root: Path = ROOT) -> subprocess.Popen[str]:
+        """hurried: also in a sweep; else it is as shipped there. root: the checkout that it runs."""
+        return self._spawn(run.worker(concurrency=concurrency), hurried=hurried, root=root)
 
     def beat(self, *, hurried: bool = False) -> subprocess.Popen[str]:
         return self._spawn(run.beat(state=self.home), hurried=hurried)
 
-    def _spawn(self, command: list[str], *, hurried: bool) -> subprocess.Popen[str]:
+    def _spawn(self, command: list[str], *, hurried: bool, root: Path = ROOT) -> subprocess.Popen[str]:
         app = HURRIED if hurried or not self.world.full else SHIPPED
         command = [app if part == SHIPPED else part for part in command]
         environment = {**os.environ, **self.world.stores.environment, **self._own}
-        process = spawn(command, log=self.home / f"{len(self.processes)}.log", env=environment)
+        there = ["env", f"--chdir={root}"] if root != ROOT else []
+        process = spawn([*there, *command], log=self.home / f"{len(self.processes)}.log", env=environment)
         self.processes.append(process)
         return process
 

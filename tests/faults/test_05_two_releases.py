@@ -1,5 +1,5 @@
 """Row 5: this release and the one before run together on one database, as during an upgrade: nobody notices, whichever
-of them accepted, runs, tells or takes over a turn.
+of them accepted, runs, tells or takes over a turn, or takes and ingests a document.
 
 The one before is the newest commit that lacks the newest migration, taken from git's history.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.environment import ROOT
+from tests.fakes.inference import Reply
+from tests.faults.ingesting import Works, kill, manual
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
@@ -66,3 +68,26 @@ async def test_they_answer_and_replace_one_another(world: World, previous: Path,
     await world.finished(second)
     assert {client.cursor.epoch for client in second} == {2}
     await invariants(world)
+
+
+async def test_each_goes_on_with_the_documents_of_the_other(works: Works, previous: Path) -> None:
+    """The web of one takes a document, a worker of one begins it and dies, and a worker of the other ends it."""
+    canary = works.world.askers[0].canary
+    works.world.model.script(Reply(kind="embedding", first_delay=0.3, always=True))
+    works.beat()
+    for dies, stays in ((previous, ROOT), (ROOT, previous)):
+        await works.open(root=stays)
+        begins = works.worker(root=dies)
+        document = await works.upload(manual(40, f"{canary} {dies.name}"), f"{dies.name}.md")
+        await works.until(lambda: works.progress(document) >= 8)  # noqa: B023 - it is awaited here
+        kill(begins)
+        works.hurry(document)
+        kept = works.stored_texts(document)
+        works.world.model.forget()
+        ends = works.worker(root=stays)
+        await works.becomes(document, "ready", seconds=200)
+        again = works.embedded(dies.name)
+        assert not kept & set(again), "what one release had stored the other embedded a second time"
+        works.is_whole(document, kept | set(again))
+        assert await works.found(f"valve {dies.name}")
+        kill(ends)

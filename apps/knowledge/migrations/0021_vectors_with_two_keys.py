@@ -6,6 +6,8 @@ The new ones hold for what is written from the first statement on; what is there
 import django.db.models.deletion
 from django.db import migrations, models
 
+from apps.edge.table_locks import lock_together
+
 # The names are those under which row_security.py looks for a key that takes the tenant along.
 KEYS = {
     "knowledge_embedding_chunk_id_of_tenant": (
@@ -15,22 +17,11 @@ KEYS = {
         "(tenant_id, index_id, dimension) REFERENCES knowledge_embeddingindex (tenant_id, id, dimension)"
     ),
 }
-# Searches and workers ask for the same tables in orders of their own. Whoever waits for one with another in hand stands
-# in a circle with them, so this lets go of all, and begins anew, before anybody takes it for a deadlock (after 1 s).
-LOCK = """
-    DO $$ BEGIN
-        PERFORM set_config('lock_timeout', '150ms', true);
-        LOOP
-            BEGIN
-                LOCK TABLE knowledge_chunk, knowledge_embedding, knowledge_embeddingindex, knowledge_collection,
-                    tenants_tenant IN ACCESS EXCLUSIVE MODE;
-                EXIT;
-            EXCEPTION WHEN lock_not_available THEN
-                PERFORM pg_sleep(0.15);
-            END;
-        END LOOP;
-    END $$;
-"""
+IN_USE = (
+    *("knowledge_chunk", "knowledge_embedding", "knowledge_embeddingindex", "knowledge_collection"),
+    "tenants_tenant",
+)
+LOCK = f"DO $$ BEGIN {lock_together(*IN_USE, without='the workers')} END $$;"
 # Sent at once with what they are for, the locks are of one transaction with it: a repetition finds all of it done or
 # nothing.
 ADD = [

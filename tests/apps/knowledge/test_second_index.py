@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import IntegrityError
 from django.test import Client
 from django.utils import timezone
@@ -173,6 +173,30 @@ def test_documents_that_come_and_go_meanwhile_are_in_both(
         assert whole(acme, manuals, first)
         assert whole(acme, manuals, second.index_id)
     assert Document.objects.for_tenant(acme).exclude(status="ready").count() == 0
+
+
+def test_the_release_before_finishes_no_document_in_an_index_that_is_not_in_use(
+    acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not look which index is in use by now, and takes the database's refusal for a storage that is away."""
+    wide(embeddings)
+    changing.build(acme, manuals, "wide")
+    slice_done(manuals)
+    document = added(acme, manuals, manual(4))
+
+    async def switches_meanwhile(document: Document) -> None:
+        await sync_to_async(changing.switch)(acme, manuals)
+
+    with monkeypatch.context() as old:
+        old.setattr(keeping, "embed", switches_meanwhile)
+        old.setattr(keeping, "is_current", lambda _document: True)
+        document = ingested(acme, document)
+    assert (document.status, document.failure_code) == ("retrying", "storage")
+    assert not Chunk.objects.for_tenant(acme).filter(document=document, live=True).exists()
+    Document.objects.filter(pk=document.pk).update(next_attempt_at=timezone.now())
+    assert ingested(acme, document).status == "ready"
+    manuals.refresh_from_db()
+    assert whole(acme, manuals, manuals.index_id)
 
 
 def test_what_did_not_change_keeps_its_vectors_in_both(

@@ -1,4 +1,4 @@
-"""setup_database gives the app's role its rights and no more; doctor finds what is wrong and says what to do."""
+"""setup_database gives the app's role its rights and no more, and nobody's role may more than it should."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from django.core.management.base import CommandError
 from django.db import connections
 from django.test import Client
 
-from apps.ops import doctor, health, roles
+from apps.ops import doctor, health
 from apps.ops.checks import behind_a_proxy, plain_role
-from apps.ops.demo import ADMIN
+from apps.ops.doctor import data
 from apps.ops.management.commands import create_demo
 from apps.tenants.models import User
 from apps.tenants.scoping import tenant_scope
@@ -26,7 +26,6 @@ from apps.usage.standard_plan import create_standard_plan
 from chatbot.quota import Account
 from tests import factories
 from tests.environment import Backends
-from tests.factories import make_endpoint, make_user
 
 both_roles = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
 
@@ -86,24 +85,6 @@ def test_setup_database_refuses_one_role_for_both(db: None, monkeypatch: pytest.
         run("setup_database")
 
 
-@both_roles
-def test_doctor_approves_of_the_local_stack(redis: None) -> None:
-    said = run("doctor")
-    assert f"ok   parley      {settings.VERSION}\n" in said
-    for line in ("ok   python", "ok   packages", "ok   storage", "ok   postgres", "ok   extensions", "ok   role"):
-        assert line in said
-    assert "fail" not in said
-    assert "-> Start one, or documents stay queued" in said  # no worker runs beside this test
-
-
-@both_roles
-def test_doctor_refuses_a_role_that_owns_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roles, "connection", connections["owner"])
-    [finding] = doctor._role()
-    assert finding.level == "fail"
-    assert "owns" in finding.says
-
-
 @pytest.fixture
 def grants(servers: Backends) -> Iterator[Callable[[str], None]]:
     """Changes the product's role, and takes it back."""
@@ -141,7 +122,7 @@ def test_a_role_that_may_too_much_is_named_everywhere(
     assert Client().get("/healthz/ready").status_code == 200
     monkeypatch.setattr(health, "_prepared", False)
     grants(grant)
-    [finding] = doctor._role()
+    [finding] = data._role()
     assert (finding.level, finding.says) == ("fail", f"parley_app {said}")
     [message] = plain_role()
     assert (message.id, message.msg) == ("parley.E001", f"parley_app, the role of DATABASE_URL, {said}.")
@@ -149,46 +130,9 @@ def test_a_role_that_may_too_much_is_named_everywhere(
     assert (response.status_code, response.json()["database"]) == (503, f"the role of DATABASE_URL {said}")
 
 
-@both_roles
-def test_doctor_exits_with_an_error_and_advice(redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "REDIS_URL", "redis://127.0.0.1:9/0")
-    output = StringIO()
-    with pytest.raises(SystemExit) as stopped:
-        call_command("doctor", stdout=output)
-    assert stopped.value.code == 1
-    assert "-> Check REDIS_URL" in output.getvalue()
-
-
 @pytest.fixture
 def production(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "LOCAL", False)
-
-
-def test_doctor_finds_the_demo_s_administrator_in_production(database: None, production: None) -> None:
-    assert list(doctor.demo()) == []
-    make_user(ADMIN)
-    [finding] = doctor.demo()
-    assert finding.level == "fail"
-    User.objects.update(is_active=False)
-    assert list(doctor.demo()) == []
-
-
-def test_doctor_warns_of_tenants_that_may_use_everything(database: None) -> None:
-    factories.make_tenant("acme")
-    plan = create_standard_plan()
-    assert plan is None  # for tenants that are there nobody decides but operators
-    [finding] = doctor.limits()
-    said = "1 tenant may use everything, as no limit holds for them."
-    assert (finding.level, finding.says) == ("warn", said)
-    factories.make_quota(tenant=factories.make_tenant("globex"))
-    [finding] = doctor.limits()
-    assert finding.says == said
-    plan = Plan.objects.create(name="Empty", is_default=True)
-    [finding] = doctor.limits()
-    assert finding.says == said
-    plan.limits.create(level="user", metric="requests", window="day", amount=5)
-    [finding] = doctor.limits()
-    assert finding.level == "ok"
 
 
 def test_a_fresh_installation_has_a_plan_that_holds_for_every_new_tenant(database: None) -> None:
@@ -227,34 +171,6 @@ def test_the_demo_is_made_in_no_production(db: None, production: None) -> None:
     with pytest.raises(CommandError, match="only where PARLEY_ENV=local"):
         run("create_demo")
     assert not User.objects.exists()
-
-
-def test_doctor_misses_static_files_in_production(
-    production: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(settings, "STATIC_ROOT", tmp_path)
-    [finding] = doctor.static_files()
-    assert "collectstatic" in finding.advice
-    (tmp_path / "staticfiles.json").touch()
-    assert list(doctor.static_files()) == []
-
-
-def test_doctor_logs_in_to_the_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [finding.level for finding in doctor.mail()] == ["ok"]
-    monkeypatch.setattr(settings, "EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend")
-    monkeypatch.setattr(settings, "EMAIL_HOST", "127.0.0.1")
-    monkeypatch.setattr(settings, "EMAIL_PORT", 9)
-    [finding] = doctor.mail()
-    assert (finding.level, "refused" in finding.says) == ("fail", True)
-    monkeypatch.setattr(settings, "PARLEY_MAIL", False)
-    assert [finding.level for finding in doctor.mail()] == ["warn"]
-
-
-def test_doctor_lets_endpoints_work(database: None) -> None:
-    make_endpoint(name="Nobody's")
-    [found] = [finding for finding in doctor.endpoints() if finding.subject == "endpoint"]
-    assert found.level == "fail"
-    assert found.says.startswith("Nobody's: ")
 
 
 def test_the_deployment_check_sees_a_redirect_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""Migrations of a database that is in use: one that is cut short can be repeated, and none ends in a deadlock."""
+"""Migrations of a database that is in use: one that is cut short can be repeated, none ends in a deadlock or waits for
+ever, the release before can work beside each, and what one did can be taken back."""
 
 from __future__ import annotations
 
@@ -10,13 +11,20 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.conf import settings
+from django.conf import LazySettings, settings
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
+from apps.ops import beside
+from apps.ops.rehearsal import copy_at
+from tests.apps.ops.copies import copied
 from tests.environment import ENVIRONMENT, Backends
 
 keys = importlib.import_module("apps.knowledge.migrations.0021_vectors_with_two_keys")
+once = importlib.import_module("apps.knowledge.migrations.0034_one_key_for_each_reference")
 replaces = len(keys.ADD) + len(keys.VALIDATE)
 CONSTRAINTS = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint ORDER BY 1, 2"
 INDEXES = "SELECT indexdef FROM pg_indexes ORDER BY 1"
@@ -67,5 +75,87 @@ def test_vectors_get_other_keys_in_the_midst_of_work(same: None, tables: tuple[s
             migrating.execute(statement)
 
 
+@pytest.mark.django_db(transaction=True, databases=["default", "owner", "operator"])
+def test_one_that_comes_by_no_moment_alone_ends_with_a_sentence(servers: Backends, settings: LazySettings) -> None:
+    settings.MIGRATION_MODULES = {"widget": "tests.apps.ops.migrations.stuck"}
+    with owner() as worker, worker.transaction():
+        worker.execute("LOCK TABLE widget_widget IN ROW EXCLUSIVE MODE")
+        with pytest.raises(CommandError, match=r"^For 1 second somebody was at widget_widget\. Stop web, and migrate"):
+            call_command("setup_database")
+
+
 def waits(looking: psycopg.Connection[Any], pid: int) -> bool:
     return looking.execute("SELECT FROM pg_locks WHERE pid = %s AND NOT granted", [pid]).fetchone() is not None
+
+
+# --- The release before -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner"])
+def test_the_release_before_can_work_beside_each() -> None:
+    """Or apps.ops.beside says why what django-migration-linter has against one does no harm."""
+    loader = MigrationLoader(None)
+    # Those of other packages are theirs to judge.
+    known = [*beside.BASELINE.items(), *(leaf for leaf in loader.graph.leaf_nodes() if leaf[0] not in beside.BASELINE)]
+    state = loader.project_state(known)
+    before = loader.graph._generate_plan(known, at_end=True)
+    hindered = set()
+    for key in loader.graph._generate_plan(loader.graph.leaf_nodes(), at_end=True):
+        if key in before:
+            continue
+        migration = loader.get_migration(*key)
+        with connections["owner"].schema_editor(collect_sql=True, atomic=migration.atomic) as editor:
+            state = migration.apply(state, editor, collect_sql=True)
+        if beside.hindrances(migration, editor.collected_sql):
+            hindered.add(key)
+    assert hindered == set(beside.EXCEPTIONS)
+
+
+# --- Back and forth ---------------------------------------------------------------------------------------------------
+
+DOUBLED = """
+    ALTER TABLE knowledge_upload ADD CONSTRAINT upload_doubled FOREIGN KEY (collection_id)
+        REFERENCES knowledge_collection DEFERRABLE INITIALLY DEFERRED;
+    ALTER TABLE knowledge_layout ADD CONSTRAINT layout_doubled FOREIGN KEY (index_id)
+        REFERENCES knowledge_embeddingindex DEFERRABLE INITIALLY DEFERRED
+"""
+BEFORE = (("knowledge", "0015_judgements"), ("conversations", "0011_story"), ("usage", "0009_ingestion"))
+# The operators' are setup_database's, and others the tests'.
+POLICIES = """
+    SELECT tablename, policyname, roles, cmd, qual, with_check FROM pg_policies
+    WHERE policyname IN ('tenant', 'maintenance', 'search') ORDER BY 1, 2
+"""
+COLUMNS = """
+    SELECT table_name, column_name, data_type, column_default, is_nullable, generation_expression
+    FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2
+"""
+FUNCTIONS = """
+    SELECT oid::regprocedure::text, proowner::regrole::text, prosrc FROM pg_proc
+    WHERE pronamespace = 'public'::regnamespace ORDER BY 1
+"""
+TRIGGERS = """
+    SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2
+"""
+SCHEMA = (CONSTRAINTS, INDEXES, POLICIES, COLUMNS, FUNCTIONS, TRIGGERS)
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "owner", "operator"])
+def test_they_go_back_and_forth(servers: Backends) -> None:
+    """Also where an older database has keys twice, which are then there once."""
+    with copied() as copy, copy_at(copy.url) as connection:
+
+        def migrate(*targets: tuple[str, str]) -> None:
+            executor = MigrationExecutor(connection)
+            executor.migrate([*targets] or executor.loader.graph.leaf_nodes())
+
+        def schema() -> list[list[Any]]:
+            return [copy.superuser.execute(query).fetchall() for query in SCHEMA]
+
+        before = schema()
+        copy.superuser.execute(DOUBLED)
+        migrate(*BEFORE)
+        migrate()
+        assert schema() == before
+        copy.superuser.execute(DOUBLED)
+        copy.superuser.execute(once.DROP)
+        assert schema() == before

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections
 
+from apps.edge import alive
 from apps.knowledge import layouts
 
 log = structlog.get_logger(__name__)
@@ -43,6 +44,7 @@ class Command(BaseCommand):
     def _round(self) -> None:
         try:
             layouts.move_all()
+            alive.note(alive.LAYOUTS)
         except DatabaseError as error:
             log.warning("layouts.not_moved", error=type(error).__name__)
         finally:

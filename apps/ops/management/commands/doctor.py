@@ -11,7 +11,10 @@ from apps.ops.doctor import CHECKS
 
 
 class Command(BaseCommand):
-    help = "Check every dependency, version, extension and role; say what to do. Exits with 1 when something fails."
+    help = (
+        "Check every dependency, version, role, extension, queue, clock and disk; say what to do. Exits with 1 when"
+        " something fails."
+    )
     requires_system_checks = ()
 
     def handle(self, *_args: Any, **_options: Any) -> None:

@@ -25,24 +25,20 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_email
 from django.db import connections
 
+from apps.edge.doctor import cache_server, shared_state
 from apps.inference.models import Endpoint
 from apps.inference.probe import probe
-from apps.ops import doctor, first_start
+from apps.knowledge.doctor import storage
+from apps.ops import first_start
+from apps.ops.doctor.data import EXTENSIONS, demo, postgres
+from apps.ops.doctor.process import mail, python
 from apps.tenants import lookups
 from apps.tenants.models import Membership, Tenant, User, slug_validator
 from apps.tenants.scoping import tenant_scope
 from apps.usage.standard_plan import create_standard_plan
 from chatbot.addresses import is_public
 
-CHECKS = (
-    doctor.python,
-    doctor.storage,
-    doctor.postgres,
-    doctor.demo,
-    doctor.shared_state,
-    doctor.cache_server,
-    doctor.mail,
-)
+CHECKS = (python, storage, postgres, demo, shared_state, cache_server, mail)
 CONTEXT = {Endpoint.Kind.CHAT: 8192, Endpoint.Kind.EMBEDDING: 512}  # tokens, where the server does not tell
 
 
@@ -88,7 +84,7 @@ class Command(BaseCommand):
         if "owner" in settings.DATABASES:
             with connections["owner"].cursor() as cursor:
                 cursor.execute("SELECT extname FROM pg_extension")
-                missing = doctor.EXTENSIONS.keys() - {row[0] for row in cursor.fetchall()}
+                missing = EXTENSIONS.keys() - {row[0] for row in cursor.fetchall()}
             if missing:
                 wanted = " ".join(f"CREATE EXTENSION {name};" for name in sorted(missing))
                 raise CommandError(f"The database lacks extensions. As a superuser: {wanted}")

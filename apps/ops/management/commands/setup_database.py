@@ -7,10 +7,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 OWNER = "owner"
 OPERATOR = "operator"
@@ -77,7 +78,7 @@ class Command(BaseCommand):
             pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
             if pending:
                 self.stdout.write(f"Applying {len(pending)} migrations")
-                call_command("migrate", database=OWNER, verbosity=0, interactive=False)
+                _migrate()
             _grant_untouched(connection, app)
             if operator:
                 _show_to_operators(connection, operator)
@@ -104,6 +105,15 @@ def _check_search_role(connection: BaseDatabaseWrapper, search: str) -> None:
         raise CommandError(
             f"The owner inherits what {search} may read. As a superuser: REVOKE {search} FROM the owner; {mended}"
         )
+
+
+def _migrate() -> None:
+    try:
+        call_command("migrate", database=OWNER, verbosity=0, interactive=False)
+    except OperationalError as error:
+        if not isinstance(error.__cause__, LockNotAvailable):
+            raise
+        raise CommandError(str(error).splitlines()[0]) from error  # apps/edge/table_locks.py says what to do
 
 
 def _show_to_operators(connection: BaseDatabaseWrapper, operator: str) -> None:
