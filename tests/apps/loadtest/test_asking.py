@@ -22,14 +22,15 @@ from apps.loadtest.plan import Plan, Stage
 from apps.loadtest.running import Crowd
 from apps.loadtest.tally import figures
 
+Events = list[tuple[str, str, dict[str, Any]]]
+
 FINISH = {"finish_reason": "stop", "usage": {"completion_tokens": 2}, "text": "ab"}
-HEALTHY = [
+HEALTHY: Events = [
     ("1-1", "turn.started", {"turn": "t1", "conversation": "c1"}),
     ("1-2", "token", {"text": "a"}),
     ("1-3", "token", {"text": "b"}),
     ("1-4", "turn.finished", FINISH),
 ]
-Events = list[tuple[str, str, dict[str, Any]]]
 
 
 def block(cursor: str, kind: str, data: dict[str, Any]) -> bytes:
