@@ -19,7 +19,7 @@ class Line(NamedTuple):
     values: Sequence[float | None]
 
 
-def chart(title: str, unit: str, at: Sequence[int], lines: Sequence[Line]) -> dict[str, Any]:
+def chart(title: str, at: Sequence[int], lines: Sequence[Line]) -> dict[str, Any]:
     """at: seconds from the start."""
     most = max((value for line in lines for value in line.values if value is not None), default=0.0)
     step = nice(most / 4)
@@ -36,7 +36,7 @@ def chart(title: str, unit: str, at: Sequence[int], lines: Sequence[Line]) -> di
     return {
         "title": title,
         "legend": [(line.name, line.mark) for line in lines],
-        "rows": [(y(value), f"{value:,.10g}{unit}") for value in _ticks(step, top)],
+        "rows": [(y(value), f"{value:,.10g}") for value in _ticks(step, top)],
         "columns": [(x(value), f"{value:g} s") for value in _ticks(nice(last / 4), last)],
         "lines": [
             (line.mark, [f"{x(when)},{y(value)}" for when, value in piece])
@@ -44,7 +44,7 @@ def chart(title: str, unit: str, at: Sequence[int], lines: Sequence[Line]) -> di
             for piece in _pieces(at, line.values)
         ],
         "hints": [
-            (round(max(x(when) - column / 2, LEFT), 1), round(column, 1), _hint(when, unit, lines, place))
+            (round(max(x(when) - column / 2, LEFT), 1), round(column, 1), _hint(when, lines, place))
             for place, when in enumerate(at)
         ],
     }
@@ -70,6 +70,6 @@ def _pieces(at: Sequence[int], values: Sequence[float | None]) -> Iterator[list[
             yield points if len(points) > 1 else points * 2
 
 
-def _hint(when: int, unit: str, lines: Sequence[Line], place: int) -> str:
-    said = [f"{line.name} {value:,.1f}{unit}" for line in lines if (value := line.values[place]) is not None]
+def _hint(when: int, lines: Sequence[Line], place: int) -> str:
+    said = [f"{line.name} {value:,.1f}" for line in lines if (value := line.values[place]) is not None]
     return " · ".join([f"{when} s", *said])

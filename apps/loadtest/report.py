@@ -143,35 +143,21 @@ def _tiles(told: dict[str, Any]) -> list[tuple[str, str, str]]:
 def _charts(told: dict[str, Any]) -> list[dict[str, Any]]:
     columns = told["series"]
     first = [column["first_ms"] or {} for column in columns]
+
+    def line(name: str, mark: str, of: str) -> Line:
+        return Line(name, mark, [column[of] for column in columns])
+
+    drawn = {
+        "Users at the same time": [line("users", "a", "users")],
+        "Questions a second": [line("asked", "a", "asked"), line("finished", "b", "finished")],
+        "First token, ms": [
+            Line("p50", "a", [times.get("p50") for times in first]),
+            Line("p95", "b", [times.get("p95") for times in first]),
+        ],
+        "Not answered, a second": [line("refused", "b", "refused"), line("failed or broken", "c", "wrong")],
+    }
     at = [column["at"] for column in columns]
-    return [
-        chart("Users at the same time", "", at, [Line("users", "a", [column["users"] for column in columns])]),
-        chart(
-            "Questions a second",
-            "/s",
-            at,
-            [
-                Line(name, mark, [column[name] for column in columns])
-                for name, mark in (("asked", "a"), ("finished", "b"))
-            ],
-        ),
-        chart(
-            "First token",
-            " ms",
-            at,
-            [Line(name, mark, [times.get(name) for times in first]) for name, mark in (("p50", "a"), ("p95", "b"))],
-        ),
-        chart("Tokens a second", "/s", at, [Line("tokens", "a", [column["tokens"] for column in columns])]),
-        chart(
-            "Refused, failed or broken a second",
-            "/s",
-            at,
-            [
-                Line("refused", "b", [column["refused"] for column in columns]),
-                Line("failed or broken", "c", [column["wrong"] for column in columns]),
-            ],
-        ),
-    ]
+    return [chart(title, at, lines) for title, lines in drawn.items()]
 
 
 def _cells(name: str, door: dict[str, Any]) -> dict[str, Any]:

@@ -88,13 +88,13 @@ def test_a_column_without_a_first_token_is_a_gap_in_its_line() -> None:
         tally.finished("sse", at, at + 0.2, [at + 0.1], 1)
     first = [column["first_ms"] for column in series(tally)]
     assert [one is not None for one in first] == [True, True, False, True]
-    drawn = charts.chart("First token", " ms", [0, 1, 2, 3], [charts.Line("p50", "a", [1.0, 2.0, None, 3.0])])
+    drawn = charts.chart("First token", [0, 1, 2, 3], [charts.Line("p50", "a", [1.0, 2.0, None, 3.0])])
     assert [len(points) for _, points in drawn["lines"]] == [2, 2]
 
 
 @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=130))
 def test_a_chart_stays_within_its_frame(values: list[float]) -> None:
-    drawn = charts.chart("Any", "", list(range(len(values))), [charts.Line("any", "a", values)])
+    drawn = charts.chart("Any", list(range(len(values))), [charts.Line("any", "a", values)])
     for _, points in drawn["lines"]:
         for point in points:
             x, y = map(float, point.split(","))
