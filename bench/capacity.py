@@ -57,6 +57,7 @@ def tell(servers: Backends, core: int, doors: Doors) -> dict[str, Any]:
         for metric, window in LIMITS:
             factories.make_quota(tenant=tenant, metric=metric, window=window, amount=10**9)
         figures: dict[str, Any] = {"passage": _passage(servers)}
+        print(f"\na passage, bytes: {figures['passage']}", flush=True)
         for kind in ("sse", "ws"):
             web = machine.start_web(HOME, "config.asgi:application", core, {})
             started.append(web)
@@ -65,7 +66,9 @@ def tell(servers: Backends, core: int, doors: Doors) -> dict[str, Any]:
             if kind == "sse":
                 figures["turn"] = _turn(servers, web, door)
                 figures["logged"] = _logged(servers, door)
+                _print_turn(figures["turn"], figures["logged"])
             figures[f"open {kind}"] = uvloop.run(_open(servers, web, door))
+            print(f"{OPEN.streams} streams, {kind}: {figures[f'open {kind}']}", flush=True)
             web.stop()
         web = machine.start_web(HOME, "config.asgi:application", core, {})
         started.append(web)
@@ -73,7 +76,6 @@ def tell(servers: Backends, core: int, doors: Doors) -> dict[str, Any]:
     finally:
         for process in started:
             process.stop()
-    _print(figures)
     return figures
 
 
@@ -180,6 +182,7 @@ def _steps(web: machine.Process, data: fixture.Fixture, assistant: str) -> list[
                 "generator_late_ms": figures["generator"]["late_ms"]["p99"],
             }
         )
+        _print_step(told[-1])
     return told
 
 
@@ -212,27 +215,24 @@ def _redis() -> dict[str, Any]:
     return {"memory": told["used_memory"], "clients": told["connected_clients"], "calls": calls}
 
 
-def _print(figures: Mapping[str, Any]) -> None:
-    turn, logged = figures["turn"], figures["logged"]
+def _print_turn(turn: Mapping[str, Any], logged: Mapping[str, float]) -> None:
     print(
         f"\na turn of {TURNS.tokens} tokens, ms of CPU: web {turn['web_ms']:.1f}, PostgreSQL {turn['postgres_ms']:.1f},"
         f" Redis {turn['redis_ms']:.2f}"
     )
-    print(f"  {logged['statements']:.1f} statements, {logged['transactions']:.1f} transactions")
-    print(f"  in PostgreSQL {sum(turn['tables'].values()):,.0f} bytes, in its log {turn['wal_bytes']:,.0f}:")
+    print(f"  {logged['statements']:.1f} statements in {logged['transactions']:.1f} transactions")
+    print(f"  bytes in PostgreSQL {sum(turn['tables'].values()):,.0f}, in its log {turn['wal_bytes']:,.0f}:")
     for table, size in turn["tables"].items():
         print(f"    {table:34} {size:8,.0f}")
-    print(f"  in Redis {turn['redis_bytes']:,.0f} bytes for ten minutes; commands {turn['redis_commands']}")
-    for table, parts in figures["passage"].items():
-        print(f"a passage, bytes: {table} {parts}")
-    for kind in ("open sse", "open ws"):
-        print(f"{OPEN.streams} streams, {kind}: {figures[kind]}")
-    for step in figures["steps"]:
-        first, gap = step["first_ms"] or {}, step["gap_ms"] or {}
-        print(
-            f"  {step['rate']:3} a second: {step['finished_a_second']:5.1f} finished, {step['refused']} refused,"
-            f" {step['wrong']} wrong; first token {first.get('p50', 0):.0f} / {first.get('p99', 0):.0f} ms,"
-            f" between tokens {gap.get('p50', 0):.0f} / {gap.get('p99', 0):.0f}; web {step['web_cpu']:.0%}, PostgreSQL"
-            f" {step['postgres_cpu']:.0%}, generator {step['generator_cpu']:.0%},"
-            f" {step['generator_late_ms']:.0f} ms late"
-        )
+    print(f"  bytes in Redis for ten minutes {turn['redis_bytes']:,.0f}; commands {turn['redis_commands']}", flush=True)
+
+
+def _print_step(step: Mapping[str, Any]) -> None:
+    first, gap = step["first_ms"] or {}, step["gap_ms"] or {}
+    print(
+        f"  {step['rate']:3} a second: {step['finished_a_second']:5.1f} finished, {step['refused']} refused,"
+        f" {step['wrong']} wrong; first token {first.get('p50', 0):.0f} / {first.get('p99', 0):.0f} ms, between tokens"
+        f" {gap.get('p50', 0):.0f} / {gap.get('p99', 0):.0f}; web {step['web_cpu']:.0%}, PostgreSQL"
+        f" {step['postgres_cpu']:.0%}, generator {step['generator_cpu']:.0%}, {step['generator_late_ms']:.0f} ms late",
+        flush=True,
+    )

@@ -65,6 +65,8 @@ class Asker:
         else:
             if self._happens(self.plan.verifies):
                 await self._compare(door, told)
+            return 0.0
+        await place.close()  # what is broken is not gone on with
         return 0.0
 
     # --- As JSON ------------------------------------------------------------------------------------------------------
@@ -102,6 +104,7 @@ class Asker:
                         left = await self._listen(place, asked, silence, leaves_at, stops_at)
                         lost, leaves_at, stops_at = "lost", 0, 0
                     except _LOST as error:
+                        await place.close()
                         left, lost = False, _named(error)
                     except TurnedAway as away:
                         if not asked.turn or not away.for_now:
@@ -111,7 +114,6 @@ class Asker:
                         self.tally.doors[door].came_back += 1
                         pause = pause if left else await _rest(pause)
         except TimeoutError as error:
-            await place.close()
             raise Broken(lost or "silent") from error
         return self._end(door, asked, since)
 
