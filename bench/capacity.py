@@ -2,7 +2,7 @@
 
 CPU of the web process, PostgreSQL and Redis, statements, commands and bytes of a turn; what an open stream or socket
 keeps in memory; what a passage takes on the disk; and `manage.py loadtest` against one web process, step by step, until
-it is too much. Answers last 8.3 seconds and have 83 tokens of the mock's, which are as many characters as 280 of a model.
+it is too much. Answers last 8.3 seconds and have 83 tokens of the mock's: as many characters as 280 of a model.
 """
 
 from __future__ import annotations
@@ -233,7 +233,8 @@ def _print_step(step: Mapping[str, Any]) -> None:
     print(
         f"  {step['rate']:3} a second: {step['finished_a_second']:5.1f} finished, {step['refused']} refused,"
         f" {step['wrong']} wrong; first token {first.get('p50', 0):.0f} / {first.get('p99', 0):.0f} ms, between tokens"
-        f" {gap.get('p50', 0):.0f} / {gap.get('p99', 0):.0f}; web {step['web_cpu']:.0%}, PostgreSQL"
-        f" {step['postgres_cpu']:.0%}, Redis {step['redis_cpu']:.0%}, generator {step['generator_cpu']:.0%}, {step['generator_late_ms']:.0f} ms late",
+        f" {gap.get('p50', 0):.0f} / {gap.get('p99', 0):.0f}; of a core: web {step['web_cpu']:.0%}, PostgreSQL"
+        f" {step['postgres_cpu']:.0%}, Redis {step['redis_cpu']:.0%}, generator {step['generator_cpu']:.0%};"
+        f" {step['generator_late_ms']:.0f} ms late",
         flush=True,
     )
