@@ -98,9 +98,10 @@ class Crowd:
         """Whatever is still going on ends here; a mistake of our own is told."""
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._mistake:
-            raise self._mistake
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for mistake in (self._mistake, *ended):
+            if isinstance(mistake, Exception):
+                raise mistake
 
     def _now(self) -> float:
         return time.monotonic() - self.tally.begun
