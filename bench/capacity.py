@@ -30,8 +30,8 @@ from tests.environment import HOME, REDIS_PASSWORD, REDIS_PORT, ROOT, Backends
 
 TURNS: Final = Profile("turns", streams=64, interval_us=100_000, tokens=83, rounds=3)
 LOGGED: Final = Profile("logged", streams=4, interval_us=1_000, tokens=83, rounds=10)
-OPEN: Final = Profile("open", streams=256, interval_us=100_000, tokens=20, rounds=1, ramp=16.0, hold=22.0)
-OPEN_SECONDS: Final = 21.0  # after which all are open and wait
+OPEN: Final = Profile("open", streams=256, interval_us=1_000_000, tokens=22, rounds=1, ramp=14.0)
+OPEN_SECONDS: Final = 17.0  # after which all are open, and none has ended
 STEPS: Final = (5, 10, 15, 20, 25, 30)  # questions a second
 STEP_SECONDS: Final = 8
 LIMITS: Final = (("requests", "minute"), ("tokens", "month"), ("turns", "once"))
@@ -139,7 +139,7 @@ def _logged(servers: Backends, door: Door) -> dict[str, float]:
 
 
 async def _open(servers: Backends, web: machine.Process, door: Door) -> dict[str, float]:
-    """What streams keep while they are open and say nothing."""
+    """What streams keep while they are open and say little."""
     before, memory = web.resident_mib(), _redis()["memory"]
     asking = asyncio.create_task(drive(door, OPEN))
     await asyncio.sleep(OPEN_SECONDS)
