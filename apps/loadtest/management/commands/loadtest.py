@@ -126,11 +126,9 @@ def _questions(path: Path | None) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadPlan(f"{path} cannot be read ({error}).") from error
-    return [line.strip() for line in lines if line.strip()] or _none_in(path)
-
-
-def _none_in(path: Path) -> list[str]:
-    raise BadPlan(f"{path} holds no question.")
+    if not (found := [line.strip() for line in lines if line.strip()]):
+        raise BadPlan(f"{path} holds no question.")
+    return found
 
 
 def _write(path: Path, data: bytes) -> None:
