@@ -1,9 +1,9 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
 `ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `telemetry`, `idle`, `scope`, `authenticate`,
-`limits`, `choosing`, `failover`, `quota`, `refusing`, `ingest`, `usage` or `overload` (bench/gpu.md says how to run
-that one against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes ten million
-rows, runs only where it is asked for.
+`limits`, `choosing`, `failover`, `quota`, `refusing`, `ingest`, `usage`, `capacity` or `overload` (bench/gpu.md says
+how to run that one against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes
+ten million rows, and `capacity` run only where they are asked for.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -33,6 +33,7 @@ django.setup()
 
 from bench import (
     authentication,
+    capacity,
     choosing,
     failover,
     fixture,
@@ -62,6 +63,7 @@ WARM_UP = Profile("warm-up", streams=4, interval_us=1_000, tokens=5, rounds=3)
 JOURNAL = tuple(replace(PROFILES[3], name=f"journal {number}") for number in (1, 2, 3))
 # The flood without log, with it, and with traces beside it, in turns.
 TELEMETRY = tuple(replace(PROFILES[3], name=f"telemetry {number}") for number in (1, 2, 3))
+ON_REQUEST = ("usage", "capacity")
 IDLE_SOCKETS = 1_000
 SETTLE_SECONDS = 1.0
 HEARTBEAT_SECONDS = 30.0  # within which each idle socket has been pinged, and has answered
@@ -108,6 +110,12 @@ def doors(upstream: int, bare: int, parley: int, questions: Questions, key: str)
     }
 
 
+def parley_doors(data: fixture.Fixture) -> Callable[[int], Mapping[str, Door]]:
+    """To a web process alone, by its port."""
+    questions = Questions(data.conversations, data.words)
+    return lambda port: doors(0, 0, port, questions, data.key)
+
+
 async def idle(door: Door, process: machine.Process) -> dict[str, float]:
     """Attach a crowd of sockets at once: how long that takes them, and what each keeps in memory after a heartbeat."""
     before = process.resident_mib()
@@ -149,6 +157,8 @@ async def measure(
 def run(servers: Backends, started: list[machine.Process], core: int, only: Sequence[str]) -> None:
     """Start what is measured (`started` tells the caller what to stop), measure it and report."""
     alone: dict[str, Callable[[], object]] = {
+        "usage": lambda: save("usage", usage.tell(servers)),
+        "capacity": lambda: save("capacity", capacity.tell(servers, core, parley_doors)),
         "scope": scope.tell,
         "authenticate": lambda: authentication.tell(servers),
         "limits": lambda: limiting.tell(servers),
@@ -160,12 +170,10 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         "ingest": lambda: save("ingest", ingest.tell(servers)),
         "retrieval": lambda: save("retrieval", retrieval.tell(servers)),
     }
-    if "usage" in only:
-        save("usage", usage.tell(servers))
     for name, tell_alone in alone.items():
-        if not only or name in only:
+        if name in only or not (only or name in ON_REQUEST):
             tell_alone()
-    if only and set(only) <= {*alone, "usage"}:
+    if only and set(only) <= {*alone}:
         return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
@@ -252,9 +260,9 @@ def main(only: Sequence[str]) -> None:
         "refusing",
         "ingest",
         "retrieval",
-        "usage",
         "overload",
         "telemetry",
+        *ON_REQUEST,
     }
     if unknown := set(only) - {*(profile.name for profile in PROFILES), *others}:
         sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}.")

@@ -5,11 +5,8 @@ With a name of the client's own and without: whatever has one may be a repeat, w
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -21,14 +18,13 @@ from apps.conversations.models import Conversation
 from apps.conversations.question import Question
 from apps.tenants import rights
 from apps.usage import meter
-from bench import fixture
+from bench import fixture, machine
 from chatbot.errors import QuotaExceeded, RateLimited
 from chatbot.quota import Account, Amounts
 from tests import factories
 from tests.environment import Backends
 
 TIMES: Final = 300
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def tell(servers: Backends) -> dict[str, Any]:
@@ -59,35 +55,10 @@ async def _measure(caller: Caller, conversation: uuid.UUID) -> dict[str, Any]:
     figures = {}
     for label, name in (("without a name", ""), ("with a name", "name")):
         await refuse(name)
-        before, here = _spent(), time.process_time()
+        before, here = machine.spent(), time.process_time()
         for _ in range(TIMES):
             await refuse(name)
-        here, after = time.process_time() - here, _spent()
+        here, after = time.process_time() - here, machine.spent()
         spent = {server: after[server] - before[server] for server in after}
         figures[label] = {who: 1000 * seconds / TIMES for who, seconds in {"here": here, **spent}.items()}
     return figures
-
-
-def _spent() -> dict[str, float]:
-    """Seconds of CPU of the servers that this process started, so far."""
-    found = {"postgres": 0.0, "redis-server": 0.0}
-    for name, ticks in _descendants(os.getpid()):
-        if name in found:
-            found[name] += ticks / _TICKS
-    return found
-
-
-def _descendants(root: int) -> Iterator[tuple[str, int]]:
-    parents, known = {root}, {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            head, _, rest = entry.read_text().rpartition(")")
-        except OSError:
-            continue
-        fields = rest.split()
-        known[int(entry.parent.name)] = int(fields[1]), head.partition("(")[2], int(fields[11]) + int(fields[12])
-    for pid in sorted(known):
-        parent, name, ticks = known[pid]
-        if parent in parents:
-            parents.add(pid)
-            yield name, ticks

@@ -269,6 +269,7 @@ INSTALLED_APPS = [
     "apps.widget",
     "apps.conversations",
     "apps.ops",
+    "apps.loadtest",
 ]
 
 MIDDLEWARE = [

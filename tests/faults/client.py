@@ -15,10 +15,10 @@ from typing import Any
 
 import aiohttp
 
-from chatbot.events import START, Cursor
+from chatbot.events import Cursor
+from chatbot.reader import Reader, Seen
 
 DOORS = ("sse", "ws")
-TERMINAL = ("turn.finished", "error")
 BACKOFF = 0.05
 TOO_MANY, PATIENT = 429, 3.0
 _LONG_LINES = 2**20  # bytes of one event
@@ -38,22 +38,14 @@ class Asker:
         return {"Authorization": f"Bearer {self.key}"}
 
 
-@dataclass(frozen=True)
-class Seen:
-    at: float  # time.monotonic()
-    cursor: Cursor
-    kind: str
-    data: dict[str, Any]
-
-
-class Client:
+class Client(Reader):
     """One question, from the moment that it is made. It runs in the test's event loop.
 
     addresses: tried one after the other, whenever a connection ends; a test may change them. conversation: ask in this
     one, else in a new one. turn: follow this one instead of asking. silence: seconds without a word after which it
     comes back elsewhere. obeys: whether it waits as long as it is told where it has asked too much.
-    kept: what the protocol lets it keep. history: all that it ever saw. state, bill and answer: how the turn should
-    end, and what the model says if it says it all.
+    state, bill and answer: how the turn should end, and what the model says if it says it all. Times are
+    time.monotonic().
     """
 
     def __init__(
@@ -68,20 +60,15 @@ class Client:
         silence: float = 40.0,
         obeys: bool = True,
     ) -> None:
-        self.door, self.asker, self.text, self.silence = door, asker, text, silence
-        self.conversation, self.turn, self.obeys = conversation, turn, obeys
+        super().__init__(turn, conversation)
+        self.door, self.asker, self.text, self.silence, self.obeys = door, asker, text, silence, obeys
         self.addresses = list(addresses)
         self.name = uuid.uuid4().hex  # by which a repeat of the question is known
         self.state, self.bill, self.answer = "finished", "once", ""
-        self.kept: list[Seen] = []
-        self.history: list[Seen] = []
         self.raw: list[str] = []
         self.refusals: list[tuple[int, str]] = []
         self.connections = 0
-        self.cursor = START
         self._pause = BACKOFF
-        self._replaying = False
-        self._fresh = True  # this connection began at the turn's beginning
         self._news = asyncio.Event()
         self.task = self._begin()
 
@@ -120,21 +107,9 @@ class Client:
         self.task = self._begin()
 
     @property
-    def ended(self) -> bool:
-        return bool(self.kept) and self.kept[-1].kind in TERMINAL
-
-    @property
-    def texts(self) -> list[str]:
-        return [seen.data["text"] for seen in self.kept if seen.kind == "token"]
-
-    @property
     def first_word(self) -> float:
         """The time.monotonic() at which it came."""
         return next(seen.at for seen in self.history if seen.kind == "token")
-
-    @property
-    def transcript(self) -> str:
-        return "".join(self.texts)
 
     @property
     def restarts(self) -> list[dict[str, Any]]:
@@ -165,7 +140,8 @@ class Client:
             while not self.ended:
                 address = self.addresses[self.connections % len(self.addresses)]
                 self.connections += 1
-                self._pause, self._replaying, self._fresh = BACKOFF, False, self.cursor == START
+                self._pause = BACKOFF
+                self.connected()
                 with suppress(aiohttp.ClientError, OSError, TimeoutError):
                     await reads(session, address)
                 if not self.ended:
@@ -257,37 +233,6 @@ class Client:
             assert (kind, body["code"]) == ("error", "service_unavailable"), body
             self._note_refusal(503, body)
             return True
-        self._take(Seen(time.monotonic(), Cursor.parse(cursor), kind, body))
+        self.take(Seen(time.monotonic(), Cursor.parse(cursor), kind, body))
         self._news.set()
         return self.ended
-
-    def _take(self, seen: Seen) -> None:
-        assert not self.ended, f"{seen} after the end: {self}"
-        if seen.kind == "restarted":
-            self._forget(seen)
-        else:
-            assert self._follows(seen), f"{seen} does not follow: {self}"
-        if seen.kind == "turn.started":
-            assert self.turn in ("", seen.data["turn"]), f"{seen} is another turn: {self}"
-            self.turn = seen.data["turn"]
-            self.conversation = seen.data["conversation"]
-        self.cursor = seen.cursor
-        self.history.append(seen)
-        self.kept.append(seen)
-
-    def _forget(self, seen: Seen) -> None:
-        """A stored answer that is told anew does not move the reader until its end."""
-        self._replaying = seen.data["reset"] and seen.cursor == self.cursor
-        assert self._replaying or seen.cursor > self.cursor, f"{seen} lies behind: {self}"
-        assert self._replaying or seen.data["epoch"] == seen.cursor.epoch, str(seen)
-        self.kept = [one for one in self.kept if one.cursor.seq <= seen.data["after"] and not seen.data["reset"]]
-
-    def _follows(self, seen: Seen) -> bool:
-        if self._replaying:
-            return seen.cursor == self.cursor or (seen.kind in TERMINAL and seen.cursor > self.cursor)
-        if self.cursor == START:
-            return seen.cursor.seq == 1
-        if seen.cursor == Cursor(self.cursor.epoch, self.cursor.seq + 1):
-            return True
-        # What is told from its beginning of a stored answer jumps to where its end stood.
-        return self._fresh and seen.kind in TERMINAL and seen.cursor > self.cursor

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import httpx
 
 from apps.edge import shared_state
+from chatbot.reader import TERMINAL
 from tests.environment import ROOT
-from tests.faults.client import TERMINAL, Client
+from tests.faults.client import Client
 from tests.faults.counted import counters_equal_the_ledger
 from tests.faults.replicas import Replica
 from tests.faults.world import World
