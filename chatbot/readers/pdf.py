@@ -234,7 +234,9 @@ def _marked_pages(
         for text, level in _marked(lines, headings[number]):
             numbered = _SECTION.match(text)
             section = tuple(int(part) for part in numbered[1].split(".")) if numbered else ()
-            is_due = section and section in _due_after(last) and _may_be_heading(text) and not _SENTENCE_END.search(text)
+            is_due = (
+                section and section in _due_after(last) and _may_be_heading(text) and not _SENTENCE_END.search(text)
+            )
             here = level or (min(6, len(section)) if is_due else 0)
             last = section if here and section else last
             marked.append((text, here))

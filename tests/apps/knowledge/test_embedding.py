@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import uuid
 
 import pytest
 from django.db import connection
@@ -154,6 +155,8 @@ def test_a_vector_is_stored_as_it_is(acme: Tenant, manuals: Collection) -> None:
             )
             rows = Embedding.objects.for_tenant(acme).order_by("chunk__position")
             assert [half(row.vector) for row in rows] == made  # it is told in fewer digits
+            assert {(row.pk.version, row.pk.variant) for row in rows} == {(7, uuid.RFC_4122)}
+            assert sorted(row.pk for row in rows) == [row.pk for row in rows]
 
     stored()
 
