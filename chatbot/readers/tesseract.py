@@ -28,7 +28,7 @@ _handles: list[tuple[ctypes.CDLL, int]] = []
 def warm_up(languages: str, told: str) -> None:
     """Load the library, and what it knows of the text's language where it was told, else of these. Raises Unreadable.
 
-    Of several it makes a mixture, which is slow and spells a script as another.
+    Of several it makes a mixture, which is slow and may spell a word in the script of another.
     """
     library = ctypes.CDLL(tesseract_library())
     library.TessBaseAPICreate.restype = ctypes.c_void_p
@@ -39,7 +39,7 @@ def warm_up(languages: str, told: str) -> None:
     listed = library.TessBaseAPIGetAvailableLanguagesAsVector(ctypes.c_void_p(handle))
     installed = {name.decode() for name in takewhile(bool, map(listed.__getitem__, count()))} - _NO_LANGUAGES
     if told in installed:
-        _initialise(library, handle, "+".join(dict.fromkeys([told, _FIRST])))
+        _initialise(library, handle, told)
     elif not languages:
         _initialise(library, handle, "+".join([_FIRST, *sorted(installed - {_FIRST})]))
     _handles.append((library, handle))
