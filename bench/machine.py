@@ -9,10 +9,12 @@ import subprocess
 import sys
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
+
+import psutil
 
 from bench.upstream import now_us
 from local.home import Home, free_port
@@ -32,6 +34,24 @@ def share_cores() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return last
+
+
+@contextmanager
+def every_core() -> Iterator[None]:
+    """Let this process, and all that it started, use the core that is kept for the web process, too."""
+    kept = sorted(os.sched_getaffinity(0))
+    _move_to([])  # all that there are
+    try:
+        yield
+    finally:
+        _move_to(kept)
+
+
+def _move_to(cores: list[int]) -> None:
+    this = psutil.Process()
+    for process in (this, *this.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            process.cpu_affinity(cores)
 
 
 @dataclass(frozen=True)

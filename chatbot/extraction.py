@@ -116,8 +116,8 @@ def extract(
 def _read(
     path: Path, media_type: str, limits: Limits, tell: Tell = keep_to_oneself, scans: Sequence[str] = ()
 ) -> Extracted:
-    """What the child reads of the file: all of it, or as `scans` names an engine, its languages and then pages, the
-    text of those as they look."""
+    """What the child reads of the file: all of it, or as `scans` names an engine, its languages, the text's own
+    and then pages, the text of those as they look."""
     with path.open("rb") as file, tempfile.TemporaryDirectory(prefix="parley-extract-") as scratch:
         command = [sys.executable, "-m", "chatbot.extraction", media_type, str(limits.output_chars)]
         return _answer(supervise([*command, *scans], file, limits, scratch, tell), limits)
@@ -138,7 +138,7 @@ def _with_scans(path: Path, media_type: str, limits: Limits, tell: Tell, recogni
         seconds = limits.seconds + limits.scan_seconds * len(scanned)
         more = replace(limits, seconds=seconds, memory_mb=max(limits.memory_mb, limits.scan_memory_mb))
         known, total = len(pages), len(read.pages)
-        scans = [engine, "+".join(recognition.languages), *map(str, scanned)]
+        scans = [engine, *recognition.words(), *map(str, scanned)]
         recognised = _read(path, media_type, more, lambda done, _: tell(known + done, total), scans)
         pages += [page for page in recognised.pages if page.text]
         pages.sort(key=lambda page: page.number or 0)
@@ -174,7 +174,7 @@ def _main() -> None:
     # No network of its own. Refused in many containers, which is why it is not the only wall.
     libc.unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)
     media_type, limit = sys.argv[1], int(sys.argv[2])
-    scans, scanned = sys.argv[3:5], [int(number) for number in sys.argv[5:]]
+    scans, scanned = sys.argv[3:6], [int(number) for number in sys.argv[6:]]
     name, function = ("scans", _SCANS[media_type]) if scanned else _READERS[media_type]
     reader = importlib.import_module(f"chatbot.readers.{name}")
     answer: dict[str, Any]

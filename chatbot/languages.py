@@ -52,6 +52,11 @@ def stemming(language: str) -> str:
     return _KNOWN[language][1] if language in _KNOWN else PLAIN
 
 
+def long_code(language: str) -> str:
+    """As ISO 639-3 has it; empty for none and for another."""
+    return _KNOWN[language][0] if language in _KNOWN else ""
+
+
 def name(language: str) -> str:
     """For people."""
     return _KNOWN[language][1].title() if language in _KNOWN else "Another"

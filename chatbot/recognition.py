@@ -10,11 +10,13 @@ from ctypes.util import find_library
 from dataclasses import dataclass
 from functools import cache
 
+from chatbot import languages
 from chatbot.errors import ExtractionFailed
 
 AUTO, TESSERACT, RAPIDOCR = "auto", "tesseract", "rapidocr"
 # What turns files into pictures, for both.
 _PICTURES = ("pypdfium2", "PIL")
+_OWN_NAMES = {"no": "nor"}  # by which Tesseract knows what it does not name as ISO 639-3 does
 
 
 class NotInstalled(ExtractionFailed):
@@ -24,14 +26,19 @@ class NotInstalled(ExtractionFailed):
 @dataclass(frozen=True, slots=True)
 class Recognition:
     """engine: TESSERACT or RAPIDOCR; AUTO for the first of them that is installed. languages: of Tesseract, as it names
-    them; none for all that are installed."""
+    them; none for all that are installed. told: the one of a text of which somebody said it, as ISO 639-1 has it."""
 
     engine: str = AUTO
     languages: tuple[str, ...] = ()
+    told: str = ""
 
     def found(self) -> str:
         """The engine to use; empty where none is installed."""
         return next((name for name in (TESSERACT, RAPIDOCR) if self.engine in {name, AUTO} and _is_installed(name)), "")
+
+    def words(self) -> tuple[str, str]:
+        """`languages` and `told` for the reader's command line."""
+        return "+".join(self.languages), _OWN_NAMES.get(self.told) or languages.long_code(self.told)
 
 
 def _is_installed(engine: str) -> bool:

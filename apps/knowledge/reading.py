@@ -23,9 +23,9 @@ from chatbot.recognition import Recognition
 TELL_EVERY = 1.0  # seconds
 
 
-def recognition() -> Recognition:
-    """What operators chose to recognise text by."""
-    return Recognition(settings.PARLEY_OCR_ENGINE, tuple(settings.PARLEY_OCR_LANGUAGES))
+def recognition(language: str = "") -> Recognition:
+    """What operators chose to recognise text by. language: one of LANGUAGES, where somebody said it."""
+    return Recognition(settings.PARLEY_OCR_ENGINE, tuple(settings.PARLEY_OCR_LANGUAGES), language)
 
 
 class BytesGoneError(ExtractionFailed):
@@ -60,7 +60,8 @@ def _extract(document: Document, seen: _Seen) -> Extracted:
         with default_storage.open(document.stored) as source, tempfile.NamedTemporaryFile(prefix="parley-") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
-            return extract(Path(copy.name), document.media_type, tell=seen.tell, recognition=recognition())
+            told = recognition(document.language)
+            return extract(Path(copy.name), document.media_type, tell=seen.tell, recognition=told)
     except FileNotFoundError as error:
         raise BytesGoneError from error
 

@@ -11,6 +11,7 @@ _EDGE_LENGTH = 100  # characters; what is longer is text
 _REPEATS = 3  # pages
 _FRONT = 40  # pages that may be numbered in Roman numerals
 _CONTENTS_LINES = 4  # lines with dot leaders that make a page one of contents
+_FEWEST_DOTS = 2  # that lead to a page number; most lines have less, and need not be searched
 _PART = 3  # characters of a line that may be a part of a heading
 
 _CONTENTS = re.compile(r"(?:\s?\.){3,}\s*\w{1,5}\s*\Z|(?:\s\.){2,}\s*\w{1,5}\s*\Z")
@@ -18,13 +19,14 @@ _ENDS_IN_NUMBER = re.compile(r"\s\d{1,4}\s*\Z")
 _EDGE_NUMBER = re.compile(r"\A\d{1,4}\b|\b\d{1,4}\Z")
 _PAGE_LABEL = re.compile(r"page\s+\d{1,4}(?:\s*(?:/|of)\s*\d{1,4})?|\d{1,4}\s*(?:/|of)\s*\d{1,4}", re.IGNORECASE)
 _ROMAN = re.compile(r"[ivxlc]{1,7}", re.IGNORECASE)
+_NEITHER = re.compile(r"[\W_]+")  # letters nor digits
 
 Pages = Mapping[int, Sequence[str]]  # the lines of each page, by its place in the file
 
 
 def is_contents(line: str) -> bool:
     """An entry of a table of contents: dots that lead to a page number."""
-    return bool(_CONTENTS.search(line))
+    return line.count(".") >= _FEWEST_DOTS and bool(_CONTENTS.search(line))
 
 
 def without_furniture(pages: Pages, headings: Mapping[int, Sequence[str]]) -> dict[int, list[str]]:
@@ -50,8 +52,8 @@ def without_furniture(pages: Pages, headings: Mapping[int, Sequence[str]]) -> di
 
 
 def key(text: str) -> str:
-    """What two settings of the same line have in common: letters and digits."""
-    return "".join(character for character in text.casefold() if character.isalnum())
+    """What two settings of the same line have in common: letters and digits. Of joined lines, it is theirs joined."""
+    return _NEITHER.sub("", text.casefold())
 
 
 def _is_part(line: str, heading: str) -> bool:

@@ -33,7 +33,7 @@ class _Sign:
 
 
 def is_leftward(text: str) -> bool:
-    return any(unicodedata.bidirectional(character) in _LEFTWARD for character in text)
+    return not text.isascii() and any(unicodedata.bidirectional(character) in _LEFTWARD for character in text)
 
 
 def restorers(data: bytes, numbers: Iterable[int]) -> dict[int, Restore]:

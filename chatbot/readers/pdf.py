@@ -234,7 +234,9 @@ def _marked_pages(
         for text, level in _marked(lines, headings[number]):
             numbered = _SECTION.match(text)
             section = tuple(int(part) for part in numbered[1].split(".")) if numbered else ()
-            is_due = section in _due_after(last) and _may_be_heading(text) and not _SENTENCE_END.search(text)
+            is_due = (
+                section and section in _due_after(last) and _may_be_heading(text) and not _SENTENCE_END.search(text)
+            )
             here = level or (min(6, len(section)) if is_due else 0)
             last = section if here and section else last
             marked.append((text, here))
@@ -265,10 +267,11 @@ def _markdown(marked: list[tuple[str, int]]) -> str:
 def _marked(lines: list[str], headings: list[_Heading]) -> Iterator[tuple[str, int]]:
     """Each line with its level, 0 for text; a heading set in several lines becomes one."""
     wanted = {key(heading.text): heading for heading in reversed(headings)}
+    keys = [*map(key, lines)]
     at = 0
     while at < len(lines):
         for count in range(1, _HEADING_LINES + 1):
-            heading = wanted.get(key("".join(lines[at : at + count])))
+            heading = wanted.get("".join(keys[at : at + count]))
             if heading and lines[at].strip():
                 yield heading.text, heading.level
                 at += count

@@ -40,7 +40,7 @@ class _Line:
     text: str
 
 
-def warm_up(_languages: str) -> None:
+def warm_up(_languages: str, _told: str) -> None:
     """Load and use everything once; its models know the languages that they know."""
     onnxruntime.disable_telemetry_events()
     warnings.simplefilter("ignore")

@@ -13,18 +13,18 @@ from chatbot.readers import Pages, Unreadable, images
 from chatbot.recognition import RAPIDOCR, TESSERACT
 
 _DPI, LONGEST_SIDE = 200, 2400  # pixels: letters of 6 points are still told apart
-# The module that speaks to each engine: it has `warm_up(languages)` and `recognised(picture)`.
+# The module that speaks to each engine: it has `warm_up(languages, told)` and `recognised(picture)`.
 _ENGINES = {TESSERACT: "tesseract", RAPIDOCR: "rapid"}
 _loaded: list[Any] = []
 
 Tell = Callable[[int, int], None]  # how many of the pages are recognised, of how many
 
 
-def warm_up(engine: str, languages: str) -> None:
+def warm_up(engine: str, languages: str, told: str) -> None:
     """Load and use everything once: a process without rights can load nothing any more. Raises Unreadable."""
     images.warm_up()
     loaded = importlib.import_module(f"chatbot.readers.{_ENGINES[engine]}")
-    loaded.warm_up(languages)
+    loaded.warm_up(languages, told)
     _loaded.append(loaded)
     pages = pypdfium2.PdfDocument.new()
     pages.new_page(72, 72).render().to_pil()

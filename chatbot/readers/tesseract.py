@@ -16,23 +16,31 @@ from chatbot.readers import Unreadable
 from chatbot.recognition import tesseract_library
 
 _DIRECTION = re.compile("[\u200e\u200f\u202a-\u202e]")  # marks that only tell a screen where to put what follows
+# Chinese and Japanese have no spaces, but it puts some where it looks for other languages, too.
+_SPACELESS = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uff65"
+_SPLIT = re.compile(f"(?<=[{_SPACELESS}]) +(?=[{_SPACELESS}])")
 _NO_LANGUAGES = {"osd", "equ", "snum"}
 _FIRST = "eng"  # which every installation brings
 _DPI = 200  # of pages that were drawn; near enough for others
 _handles: list[tuple[ctypes.CDLL, int]] = []
 
 
-def warm_up(languages: str) -> None:
-    """Load the library, and what it knows of these languages. Raises Unreadable."""
+def warm_up(languages: str, told: str) -> None:
+    """Load the library, and what it knows of the text's language where it was told, else of these. Raises Unreadable.
+
+    Of several it makes a mixture, which is slow and may spell a word in the script of another.
+    """
     library = ctypes.CDLL(tesseract_library())
     library.TessBaseAPICreate.restype = ctypes.c_void_p
     library.TessBaseAPIGetUTF8Text.restype = ctypes.c_void_p
     library.TessBaseAPIGetAvailableLanguagesAsVector.restype = ctypes.POINTER(ctypes.c_char_p)
     handle = library.TessBaseAPICreate()
     _initialise(library, handle, languages or _FIRST)
-    if not languages:
-        listed = library.TessBaseAPIGetAvailableLanguagesAsVector(ctypes.c_void_p(handle))
-        installed = {name.decode() for name in takewhile(bool, map(listed.__getitem__, count()))} - _NO_LANGUAGES
+    listed = library.TessBaseAPIGetAvailableLanguagesAsVector(ctypes.c_void_p(handle))
+    installed = {name.decode() for name in takewhile(bool, map(listed.__getitem__, count()))} - _NO_LANGUAGES
+    if told in installed:
+        _initialise(library, handle, told)
+    elif not languages:
         _initialise(library, handle, "+".join([_FIRST, *sorted(installed - {_FIRST})]))
     _handles.append((library, handle))
     recognised(Image.new("L", (64, 64), "white"))
@@ -58,5 +66,5 @@ def recognised(picture: Image.Image) -> str:
     finally:
         library.TessDeleteText(ctypes.c_void_p(text))
         library.TessBaseAPIClear(handle)
-    lines = [line.strip() for line in found.splitlines()]
+    lines = [_SPLIT.sub("", line.strip()) for line in found.splitlines()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(markdown.escape(line) for line in lines)).strip()

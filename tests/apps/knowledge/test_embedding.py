@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import uuid
 
 import pytest
 from django.db import connection
@@ -154,19 +155,22 @@ def test_a_vector_is_stored_as_it_is(acme: Tenant, manuals: Collection) -> None:
             )
             rows = Embedding.objects.for_tenant(acme).order_by("chunk__position")
             assert [half(row.vector) for row in rows] == made  # it is told in fewer digits
+            assert {(row.pk.version, row.pk.variant) for row in rows} == {(7, uuid.RFC_4122)}
+            assert sorted(row.pk for row in rows) == [row.pk for row in rows]
 
     stored()
 
 
-def test_numbers_that_no_vector_holds_store_nothing(acme: Tenant, manuals: Collection) -> None:
+@pytest.mark.parametrize("number", [65_520, -1e6, 1e300])
+def test_numbers_that_no_vector_holds_store_nothing(acme: Tenant, manuals: Collection, number: float) -> None:
     document = added(acme, manuals, manual(1))
     with pytest.raises(ModelFailed), tenant_scope(acme):
-        vectors.store(document, manuals.index, [make_chunk(document, 0)], [[1e6] * DIMENSION])
+        vectors.store(document, manuals.index, [make_chunk(document, 0)], [[number] * DIMENSION])
     assert not Embedding.objects.for_tenant(acme).exists()
 
 
 def test_vectors_are_copied_as_postgres_itself_writes_them(database: None) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT halfvec_send('[1,-2,0.5]'::halfvec)")
+        cursor.execute("SELECT vector_send('[1,-2,0.5]'::vector)")
         [(sent,)] = cursor.fetchall()
-    assert bytes(sent) == struct.pack(">HH3e", 3, 0, 1, -2, 0.5)
+    assert bytes(sent) == struct.pack(">HH3f", 3, 0, 1, -2, 0.5)
