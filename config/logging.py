@@ -46,6 +46,7 @@ def configure_logging(*, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    logging.captureWarnings(True)  # by themselves they are written to stderr, and waited for
     for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     for telling in TELLING:

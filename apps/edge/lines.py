@@ -24,7 +24,7 @@ _dropped: Callable[[int], object] = _uncounted
 
 def count_dropped(by: Callable[[int], object]) -> None:
     """From now on, by this. It is called by any thread."""
-    global _dropped
+    global _dropped  # noqa: PLW0603 - the process has one count
     _dropped = by
 
 
