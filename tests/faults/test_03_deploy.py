@@ -131,6 +131,7 @@ async def test_a_switch_of_colours_and_back_loses_and_doubles_nothing(world: Wor
                 await world.all_at(clients, world.moment(2, 6))
                 begun = time.monotonic()
                 await colours.run(deed, proxy.home)
+                world.record(f"{deed}_seconds", round(time.monotonic() - begun, 1))
                 world.took(max(client.longest_silence(begun) for client in clients))
                 assert {replica.port for replica in world.living} == set(colours.ports[live])
                 await world.finished(clients, 180)

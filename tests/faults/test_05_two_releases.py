@@ -46,7 +46,7 @@ def previous(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def front(world: World) -> Iterator[Callable[[Replica], str]]:
-    """Of an nginx before this replica alone, the address: each release has one, so that it is known whom clients ask."""
+    """The address of an nginx before this replica alone: so it is known which release a client asks."""
     world.behind_proxy = True
     with ExitStack() as started:
         yield lambda replica: started.enter_context(nginx(replica.place)).url
