@@ -116,7 +116,7 @@ async def test_who_comes_between_the_end_and_its_journal_is_not_told_anew(
     turn = await world.only_turn()
     monkeypatch.setattr(runner, "_running", {})
     redis, key = (await journal.journal()).redis, journal.key_of(world.tenant.pk, turn.pk)
-    while not journal.is_whole(await journal.whole(world.tenant.pk, turn.pk)):
+    while not journal.is_whole(await journal.whole(world.tenant.pk, turn.pk)):  # noqa: ASYNC110 - in Redis
         await asyncio.sleep(0.02)
     *pages, last = await redis.xrange(key)
     await redis.delete(key)
