@@ -1,9 +1,9 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
-`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `telemetry`, `idle`, `scope`, `authenticate`,
-`limits`, `choosing`, `failover`, `quota`, `refusing`, `ingest`, `usage`, `capacity` or `overload` (bench/gpu.md says
-how to run that one against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes
-ten million rows, and `capacity` run only where they are asked for.
+`ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `telemetry`, `idle`, `nginx`, `scope`,
+`authenticate`, `limits`, `choosing`, `failover`, `quota`, `refusing`, `ingest`, `usage`, `capacity` or `overload`
+(bench/gpu.md says how to run that one against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`,
+which first writes ten million rows, and `capacity` run only where they are asked for.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -41,6 +41,7 @@ from bench import (
     limiting,
     machine,
     overload,
+    proxying,
     quota,
     refusing,
     report,
@@ -165,6 +166,7 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         "choosing": choosing.tell,
         "overload": lambda: save("overload", overload.tell()),
         "failover": lambda: save("failover", failover.tell()),
+        "nginx": lambda: save("nginx", proxying.tell(core)),
         "quota": lambda: save("quota", quota.tell(servers, core)),
         "refusing": lambda: save("refusing", refusing.tell(servers)),
         "ingest": lambda: save("ingest", ingest.tell(servers)),
@@ -251,6 +253,7 @@ def main(only: Sequence[str]) -> None:
     others = {
         "journal",
         "idle",
+        "nginx",
         "scope",
         "authenticate",
         "limits",

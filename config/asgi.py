@@ -27,6 +27,7 @@ from servestatic import ServeStaticASGI
 
 from apps.conversations.consumers import ChatConsumer
 from apps.conversations.draining import serve
+from apps.edge import lines
 from apps.edge.backpressure import BackPressure
 from apps.edge.inbound import bound_sockets
 from apps.edge.proxies import Proxies
@@ -79,6 +80,8 @@ async def lifespan(_scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             serve_from_now_on()
+        else:
+            lines.flush()  # uvicorn ends by the signal that it got
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return

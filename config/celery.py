@@ -15,7 +15,7 @@ from django.conf import settings
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from apps.edge import alive, tracing
+from apps.edge import alive, lines, tracing
 
 
 class TracedTask(Task):  # type: ignore[type-arg]  # at run time it takes none
@@ -57,3 +57,4 @@ def end(pid: int, **_: Any) -> None:
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
     tracing.flush()
+    lines.flush()

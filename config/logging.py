@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 import structlog
 
+from apps.edge.lines import Lines
+
+STDERR = 2  # the descriptor itself: whoever replaces sys.stderr does not get the log
 # They tell of each request or task, which is in our own log.
 CHATTY = ("daphne", "uvicorn", "uvicorn.access", "httpx", "httpx2", "aiohttp.access", "axes", "celery.app.trace")
 # At DEBUG they write down what a page was made of and what was stored, the secrets that it shows once among it.
@@ -27,7 +29,7 @@ def configure_logging(*, level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines(STDERR)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -44,6 +46,7 @@ def configure_logging(*, level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    logging.captureWarnings(True)  # by themselves they are written to stderr, and waited for
     for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     for telling in TELLING:

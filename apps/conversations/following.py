@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 
@@ -19,6 +20,8 @@ from chatbot.events import Cursor, Event
 
 # How often a silent stream looks whether its reader is still let in.
 LOOK_SECONDS = 1.0
+# Whoever ends a turn closes it first and journals its last words with the next tick, which a busy process has late.
+LAST_TICKS = 10
 
 
 def turn_of(caller: Caller, turn_id: uuid.UUID, *, user: str = "") -> Turn:
@@ -52,8 +55,18 @@ async def _elsewhere(
 async def _told(turn: Turn, after: Cursor) -> AsyncIterator[list[Entry]]:
     """A closed turn: word by word while its journal lasts."""
     if after < stored.end_of(turn):
-        log = Log(turn.epoch, await journal.whole(turn.tenant_id, turn.pk))
+        log = Log(turn.epoch, await _journaled(turn))
         yield log.entries[log.place(after) :] if journal.is_whole(log.entries) else stored.replay(turn, after)
+
+
+async def _journaled(turn: Turn) -> list[Entry]:
+    """What is journaled of a closed turn, with its end if that is still to come."""
+    for _ in range(LAST_TICKS):
+        entries = await journal.whole(turn.tenant_id, turn.pk)
+        if not entries or entries[-1].event.terminal:
+            break
+        await asyncio.sleep(journal.TICK)
+    return entries
 
 
 def heard(tenant: Tenant, turn_id: uuid.UUID, after: Cursor, watch: Watch) -> AsyncIterator[list[Entry]]:

@@ -16,6 +16,7 @@ CACHE_LOOKUPS = Counter(
     "Lookups in what is remembered, by what it is (keys, question_vectors) and result: hit, miss.",
     ["cache", "result"],
 )
+LOG_LINES_DROPPED = Counter("parley_log_lines_dropped_total", "Lines of the log that found no room and were dropped.")
 LOOP_LAG_SECONDS = Histogram(
     "parley_event_loop_lag_seconds",
     "Seconds that the event loop was late, looked at each second.",

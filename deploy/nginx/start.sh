@@ -80,4 +80,18 @@ server {
 END
 fi
 
+# Whoever should take nginx's output and has stopped would stop nginx too, which waits for it with all that it serves. So
+# this takes it instead, and where there is no room it throws away a second's worth. A line that was torn is ended first.
+pass_on() {
+    until dd bs=64k oflag=nonblock status=none; do
+        timeout 1 cat > /dev/null || echo || :
+    done
+}
+if [ $# -eq 0 ] && [ ! -t 1 ]; then
+    rm -f "$NGINX_HOME/output"
+    mkfifo "$NGINX_HOME/output"
+    pass_on < "$NGINX_HOME/output" 2> /dev/null &
+    exec > "$NGINX_HOME/output" 2>&1
+fi
+
 exec nginx -p "$NGINX_HOME" -c "$conf/nginx.conf" -g "daemon off;" "$@"

@@ -74,7 +74,7 @@ def replicas(web: str) -> Iterator[list[Replica]]:
 
 @pytest.fixture
 def proxy(replicas: list[Replica]) -> Iterator[Proxy]:
-    with nginx(*(replica.address.removeprefix("http://") for replica in replicas)) as started:
+    with nginx(*(replica.place for replica in replicas)) as started:
         yield started
 
 

@@ -10,11 +10,15 @@ import shutil
 import socketserver
 import tempfile
 import threading
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from local.home import free_port
 from local.postgres import system_user
@@ -22,6 +26,7 @@ from local.processes import healthy, spawn, stop, wait_until
 from tests.environment import HOME, ROOT
 
 START = ROOT / "deploy" / "nginx" / "start.sh"
+_MARK = "log-"
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,18 @@ class Proxy:
 
     def log(self) -> list[dict[str, Any]]:
         """The access log so far. Fails where a line is not JSON."""
-        return [json.loads(line) for line in self.raw_log().splitlines() if "nginx.request" in line]
+        lines = [json.loads(line) for line in self.raw_log().splitlines() if "nginx.request" in line]
+        return [line for line in lines if not line["request_id"].startswith(_MARK)]
 
     def raw_log(self) -> str:
-        return (self.home / "nginx.log").read_text(encoding="utf-8")
+        """All of what was answered until now: lines come a little after it, in their order."""
+        mark = f"{_MARK}{uuid.uuid4().hex}"
+        httpx.get(f"{self.url}/metrics", headers={"X-Request-Id": mark}, verify=False)
+        until = time.monotonic() + 20
+        while mark not in (found := (self.home / "nginx.log").read_text(encoding="utf-8")):
+            assert time.monotonic() < until, found[-1000:]
+            time.sleep(0.02)
+        return found
 
 
 def place(home: Path, port: int, **settings: str) -> dict[str, str]:
@@ -65,17 +78,18 @@ def directory() -> Iterator[Path]:
 
 
 @contextmanager
-def nginx(*web: str, scheme: str = "http", **settings: str) -> Iterator[Proxy]:
-    """nginx in front of web processes, each host:port. settings: start.sh's."""
+def nginx(*web: str, output: Path | None = None, **settings: str) -> Iterator[Proxy]:
+    """nginx in front of web processes, each host:port. output: where it writes instead of its log. settings:
+    start.sh's."""
     port = free_port()
     with directory() as home:
         env = place(home, port, NGINX_WEB=" ".join(web), **settings)
         log = home / "nginx.log"
-        process = spawn([START], log=log, env=env, user=system_user())
+        process = spawn([START], log=output or log, env=env, user=system_user())
         try:
             status = f"http://127.0.0.1:{env['NGINX_STATUS_PORT']}/healthz"
             wait_until(lambda: healthy(status), name="nginx", process=process, log=log)
-            yield Proxy(f"{scheme}://127.0.0.1:{port}", home)
+            yield Proxy(f"http://127.0.0.1:{port}", home)
         finally:
             stop(process)
 

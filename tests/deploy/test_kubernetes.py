@@ -264,6 +264,20 @@ async def test_what_kubernetes_asks_answers_to_any_host_name(things: list[Thing]
     assert answer.status_code == 200
 
 
+def test_workers_tell_prometheus_where_it_may_ask(things: list[Thing]) -> None:
+    _, port = settings(things)["PARLEY_WORKER_METRICS_ADDRESS"].split(":")
+    policy = named(things, "NetworkPolicy", "workers")["spec"]
+    for name in WORKERS:
+        pod = pods(things)[name]
+        assert pod["metadata"]["annotations"]["prometheus.io/port"] == port
+        assert str(container(things, name)["ports"][0]["containerPort"]) == port
+        assert matches(policy["podSelector"], labels(pod))
+    assert [str(one["port"]) for one in policy["ingress"][0]["ports"]] == [port]
+    assert policy["ingress"][0]["from"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ]
+
+
 def test_what_ends_is_given_the_time_that_it_takes(things: list[Thing]) -> None:
     said = {name: int(value) for name, value in settings(things).items() if name.startswith("PARLEY_DRAIN")}
     drains = said["PARLEY_DRAIN_GRACE_SECONDS"] + said["PARLEY_DRAIN_SECONDS"] + SPREAD_SECONDS + LAST_SECONDS

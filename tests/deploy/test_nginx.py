@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from local.home import free_port
 from tests.deploy.proxy import START, Backend, Proxy, backend, directory, nginx, place
 from tests.environment import HOME
+from tests.fakes.unread import unread
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx: apt-get install nginx")
 
@@ -405,3 +407,19 @@ def test_the_log_is_json_and_tells_no_secrets(client: httpx.Client, proxy: Proxy
     assert (line["path"], line["status"], line["client"]) == ("/api/v1/documents", 200, "127.0.0.1")
     assert line["agent"] == 'a"b\\'
     assert "s3cret" not in proxy.raw_log()
+
+
+def test_a_log_that_nobody_reads_holds_up_no_request(echo: Backend, tmp_path: Path) -> None:
+    with (
+        unread(tmp_path / "pipe") as pipe,
+        nginx(echo.address, output=pipe.path) as started,
+        httpx.Client(base_url=started.url, timeout=30, headers={"User-Agent": "x" * 1000}) as client,
+    ):
+        for _ in range(300):  # more than the pipe between nginx and start.sh's relay holds
+            assert client.get("/static/tests/app.js").status_code == 200
+        pipe.read()
+        until = time.monotonic() + 30
+        while b'"nginx.request"' not in pipe.read():
+            assert time.monotonic() < until, "nothing comes again"
+            client.get("/static/tests/app.js")
+            time.sleep(0.05)

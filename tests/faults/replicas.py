@@ -38,7 +38,12 @@ class Replica:
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.place}"
+
+    @property
+    def place(self) -> str:
+        """As nginx has it."""
+        return f"127.0.0.1:{self.port}"
 
     @property
     def is_alive(self) -> bool:
@@ -99,8 +104,17 @@ class Replica:
         return [json.loads(line) for line in told if line.startswith("{") and line.endswith("}")]
 
 
-def launch(server: str, stores: Mapping[str, str], *, port: int = 0, root: Path = ROOT, **environment: str) -> Replica:
-    """A web process that has just been started, at this port or at a free one."""
+def launch(
+    server: str,
+    stores: Mapping[str, str],
+    *,
+    port: int = 0,
+    root: Path = ROOT,
+    output: Path | None = None,
+    **environment: str,
+) -> Replica:
+    """A web process that has just been started, at this port or at a free one. output: where it writes instead of its
+    log."""
     port = port or free_port()
     home = Path(tempfile.mkdtemp(prefix="replica-", dir=HOME))
     (home / "static").mkdir()
@@ -118,7 +132,8 @@ def launch(server: str, stores: Mapping[str, str], *, port: int = 0, root: Path 
     replica = Replica(server, port, home / "web.log", environment, root)
     # `python -m` finds the product in the directory that it is started in.
     there = ["env", f"--chdir={root}"] if root != ROOT else []
-    replica.process = spawn([*there, *command], log=replica.log, env=environment)
+    replica.log.touch()
+    replica.process = spawn([*there, *command], log=output or replica.log, env=environment)
     return replica
 
 

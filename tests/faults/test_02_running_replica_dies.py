@@ -75,7 +75,7 @@ async def test_behind_nginx_everybody_comes_back_by_the_same_address(world: Worl
     dies, other = await world.start(server, server, PARLEY_BEHIND_PROXY="on")
     world.behind_proxy = True
     world.script()
-    with nginx(*(replica.address.removeprefix("http://") for replica in (dies, other))) as proxy:
+    with nginx(*(replica.place for replica in (dies, other))) as proxy:
         clients = world.ask_all(proxy.url, times=2)
         await world.all_at(clients, world.moment(4, 30))
         dies.kill()

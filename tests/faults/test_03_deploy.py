@@ -20,28 +20,28 @@ from tests.faults.world import World
 
 pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(1800)]
 
-ONCE, SWEEP = (5, 1), (25, 10)  # of each of four kinds of clients; restarts of both
+STREAMS = 25  # of each of four kinds of clients
+ROUNDS = 10  # of a sweep: restarts of both
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx: apt-get install nginx")
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 async def test_rolling_restarts_lose_and_double_nothing(world: World, server: str) -> None:
-    times, rounds = SWEEP if world.full else ONCE
     how = {"PARLEY_BEHIND_PROXY": "on", "PARLEY_DRAIN_SECONDS": "60"}
     replicas = await world.start(server, server, **how)
     world.behind_proxy = True
     world.script(words=80, delay=0.1)
     slowest = 0.0
-    with nginx(*(replica.address.removeprefix("http://") for replica in replicas)) as proxy:
-        for _ in range(rounds):
+    with nginx(*(replica.place for replica in replicas)) as proxy:
+        for _ in range(ROUNDS if world.full else 1):
             for place in (0, 1):
-                clients = world.ask_all(proxy.url, times=times)
+                clients = world.ask_all(proxy.url, times=STREAMS)
                 await world.all_at(clients, world.moment(2, 6))
                 replicas[place].terminate()
                 begun = time.monotonic()
                 await asyncio.gather(world.finished(clients, 180), replicas[place].gone(90))
                 slowest = max(slowest, *(client.longest_silence(begun) for client in clients))
-                assert not [client for client in clients if client.restarts], "nothing had to be taken over"
+                assert not [f"{one} {one.restarts}" for one in clients if one.restarts], "silently"
                 replicas[place] = await world.again(replicas[place], **how)
         assert any(client.connections > 1 for client in world.clients), "nobody was sent away"
         world.took(slowest)
@@ -115,8 +115,6 @@ class Colours:
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx: apt-get install nginx")
 async def test_a_switch_of_colours_and_back_loses_and_doubles_nothing(world: World) -> None:
-    """100 streams in a sweep."""
-    times = SWEEP[0] if world.full else ONCE[0] // 2
     how = {"PARLEY_BEHIND_PROXY": "on", "PARLEY_DRAIN_SECONDS": "60"}
     world.behind_proxy = True
     world.script(words=80, delay=0.1)
@@ -129,12 +127,13 @@ async def test_a_switch_of_colours_and_back_loses_and_doubles_nothing(world: Wor
         await world.ready(*world.replicas)
         with nginx(*colours.addresses("BLUE").split(), NGINX_UPSTREAM_FILE=str(colours.upstream)) as proxy:
             for deed, live in (("deploy", "GREEN"), ("rollback", "BLUE")):
-                clients = world.ask_all(proxy.url, times=times)
+                clients = world.ask_all(proxy.url, times=STREAMS)
                 await world.all_at(clients, world.moment(2, 6))
                 begun = time.monotonic()
                 await colours.run(deed, proxy.home)
+                world.record(f"{deed}_seconds", round(time.monotonic() - begun, 1))
                 world.took(max(client.longest_silence(begun) for client in clients))
                 assert {replica.port for replica in world.living} == set(colours.ports[live])
                 await world.finished(clients, 180)
-                assert not [client for client in clients if client.restarts], "nothing had to be taken over"
+                assert not [f"{one} {one.restarts}" for one in clients if one.restarts], "silently"
             await invariants(world)

@@ -6,15 +6,20 @@ The one before is the newest commit that lacks the newest migration, taken from 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.deploy.proxy import nginx
 from tests.environment import ROOT
 from tests.fakes.inference import Reply
 from tests.faults.ingesting import Works, kill, manual
 from tests.faults.invariants import invariants
+from tests.faults.replicas import Replica
 from tests.faults.world import World
 
 pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
@@ -41,22 +46,33 @@ def previous(tmp_path: Path) -> Path:
     return tree
 
 
+@pytest.fixture
+def front(world: World) -> Iterator[Callable[[Replica], str]]:
+    """The address of an nginx before this replica alone: so it is known which release a client asks."""
+    world.behind_proxy = True
+    with ExitStack() as started:
+        yield lambda replica: started.enter_context(nginx(replica.place)).url
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx: apt-get install nginx")
 @pytest.mark.parametrize("dies", ["the release before", "this release"])
-async def test_they_answer_and_replace_one_another(world: World, previous: Path, dies: str) -> None:
-    (old,) = await world.start("daphne", root=previous)
-    (new,) = await world.start("daphne")
+async def test_they_answer_and_replace_one_another(
+    world: World, previous: Path, front: Callable[[Replica], str], dies: str
+) -> None:
+    (old,) = await world.start("daphne", root=previous, PARLEY_BEHIND_PROXY="on")
+    (new,) = await world.start("daphne", PARLEY_BEHIND_PROXY="on")
+    before, after = front(old), front(new)
     world.script(delay=0.02)
-    first = [*world.ask_all(old.address), *world.ask_all(new.address)]
+    first = [*world.ask_all(before), *world.ask_all(after)]
     await world.all_at(first, 2)
-    crossed = [world.follow(client, new.address if client in first[:4] else old.address) for client in first]
+    crossed = [world.follow(client, after if client in first[:4] else before) for client in first]
     await world.finished([*first, *crossed])
     # Each goes on in the other's conversations, and is then killed in mid-answer.
     world.script(delay=0.05)
-    goes, stays = (old, new) if dies == "the release before" else (new, old)
+    goes = old if dies == "the release before" else new
     second = [
         world.ask(
-            goes.address,
-            stays.address,
+            *((before, after) if goes is old else (after, before)),
             door=client.door,
             asker=world.askers.index(client.asker),
             conversation=client.conversation,
