@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 # Attempts in a row that got no further; each batch of vectors that is stored starts the count again (embedding.py).
 MAX_ATTEMPTS = 8
 FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 600.0  # seconds
-# Documents that one process is at, each of another tenant. Each may have a reader of its own, with its memory.
+# Documents that one process is at. Each may have a reader of its own, with its memory.
 MOST_AT_ONCE = 3
 LOOKS_EVERY = 2.0  # seconds
 
@@ -72,7 +72,7 @@ async def run(tenant_id: uuid.UUID, document_id: uuid.UUID, *, in_line: bool, be
 
 
 async def _take_others(document: Document, over: asyncio.Event, beside: int) -> None:
-    """Until it is over, take up what other tenants have in line and no worker comes to, one after the other.
+    """Until it is over, take up what tenants that have no worker have in line, one after the other.
 
     A document may be at one step for minutes, in which its worker mostly waits: for the process that reads the file,
     for a host or an endpoint.
@@ -83,7 +83,7 @@ async def _take_others(document: Document, over: asyncio.Event, beside: int) -> 
                 await over.wait()
                 return
         try:
-            found = await unit(queue.left_waiting, document)
+            found = await unit(queue.left_waiting, large=document.is_large)
         except (OperationalError, InterfaceError):
             continue
         if found:

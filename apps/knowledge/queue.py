@@ -114,23 +114,21 @@ def gives_way(document: Document, *, at_length: bool = False) -> bool:
 
 def _without_a_worker(tenant_id: uuid.UUID) -> set[bool]:
     """In which lines other tenants stand that no worker is at: of large documents, of others."""
-    return {large for _, large in _others_without_a_worker(tenant_id)}
-
-
-def _others_without_a_worker(tenant_id: uuid.UUID) -> list[tuple[uuid.UUID, bool]]:
     found = lookups.call("tenants_without_a_worker", timezone.now())
-    return [(other, large) for other, large in found if other != tenant_id]
+    return {large for other, large in found if other != tenant_id}
 
 
-def left_waiting(document: Document) -> tuple[uuid.UUID, uuid.UUID] | None:
-    """Tenant and id of a document that no worker has taken for PATIENCE, of another tenant that has none: in the line
-    of small ones, or in this one's."""
+def left_waiting(*, large: bool) -> tuple[uuid.UUID, uuid.UUID] | None:
+    """Tenant and id of a document that no worker has taken for PATIENCE, and whose tenant has none for its line: that
+    of small ones or, where `large`, any."""
     now = timezone.now()
-    for tenant_id, large in _others_without_a_worker(document.tenant_id):
-        if large and not document.is_large:
+    for tenant_id, is_large in lookups.call("tenants_without_a_worker", now):
+        if is_large and not large:
             continue
         with tenant_scope(tenant_id):
-            sent = of_queue(Document.objects.for_tenant(tenant_id).sent(now), LARGE_DOCUMENTS if large else DOCUMENTS)
+            sent = of_queue(
+                Document.objects.for_tenant(tenant_id).sent(now), LARGE_DOCUMENTS if is_large else DOCUMENTS
+            )
             waits = sent.filter(next_attempt_at__lte=now + RESEND_AFTER - PATIENCE).order_by("next_attempt_at").first()
         if waits:
             return tenant_id, waits.pk

@@ -115,9 +115,9 @@ def test_nor_behind_an_endpoint_that_hangs(
 
 
 def test_what_the_same_tenant_has_in_line_waits(manuals: Collection, news: Collection) -> None:
-    """It has a worker. So has whoever is at its turn, and what was just sent is for workers that are free."""
+    """Where it is of the same line: there it has a worker."""
     with work_at(added(manuals.tenant, manuals, sheet(1), "parts.csv")), stopped():
-        own = added(manuals.tenant, manuals, PAGE)
+        own = added(manuals.tenant, manuals, sheet(2), "more.csv")
         page = added(news.tenant, news, PAGE)
         until(lambda: status(page) == "ready")
         assert status(own) == "queued"
