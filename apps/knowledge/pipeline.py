@@ -83,7 +83,7 @@ async def _take_others(document: Document, over: asyncio.Event, beside: int) -> 
                 await over.wait()
                 return
         try:
-            found = await unit(queue.left_waiting, large=document.is_large)
+            found = await unit(queue.left_waiting, document)
         except (OperationalError, InterfaceError):
             continue
         if found:

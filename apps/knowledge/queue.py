@@ -118,12 +118,12 @@ def _without_a_worker(tenant_id: uuid.UUID) -> set[bool]:
     return {large for other, large in found if other != tenant_id}
 
 
-def left_waiting(*, large: bool) -> tuple[uuid.UUID, uuid.UUID] | None:
+def left_waiting(beside: Document) -> tuple[uuid.UUID, uuid.UUID] | None:
     """Tenant and id of a document that no worker has taken for PATIENCE, and whose tenant has none for its line: that
-    of small ones or, where `large`, any."""
+    of small ones, or the one that `beside` stood in."""
     now = timezone.now()
     for tenant_id, is_large in lookups.call("tenants_without_a_worker", now):
-        if is_large and not large:
+        if is_large and not beside.is_large:
             continue
         with tenant_scope(tenant_id):
             sent = of_queue(
