@@ -51,7 +51,7 @@ async def run_slice(tenant_id: uuid.UUID, run_id: uuid.UUID, number: int) -> Non
 def claim(tenant_id: uuid.UUID, run_id: uuid.UUID, number: int) -> SourceRun | None:
     """The run with all that it needs, now ours; None if it has ended, is gone or another's, or this slice was begun: it
     was sent more than once."""
-    now = timezone.now()
+    now = lease.clock()
     rows = SourceRun.objects.for_tenant(tenant_id).filter(pk=run_id)
     if (
         not rows.unclaimed(now)

@@ -53,7 +53,7 @@ async def run_slice(tenant_id: uuid.UUID, second_id: uuid.UUID, number: int) -> 
 def claim(tenant_id: uuid.UUID, second_id: uuid.UUID, number: int) -> SecondIndex | None:
     """The second index with all that its building needs, now ours; None if nothing is to be done, it is gone or
     another's, or this slice was begun: it was sent more than once."""
-    now = timezone.now()
+    now = lease.clock()
     rows = SecondIndex.objects.for_tenant(tenant_id).filter(pk=second_id)
     claimed = rows.unclaimed(now).filter(slices=number)
     if not claimed.update(
