@@ -1,9 +1,10 @@
 """`make bench`: the same questions asked directly, through a bare relay and through the product, in one run.
 
 `ONLY=name` picks a profile (c1, c32, c128, flood, turns), `journal`, `telemetry`, `idle`, `nginx`, `scope`,
-`authenticate`, `limits`, `choosing`, `failover`, `quota`, `refusing`, `ingest`, `usage`, `capacity` or `overload`
-(bench/gpu.md says how to run that one against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`,
-which first writes ten million rows, and `capacity` run only where they are asked for.
+`authenticate`, `limits`, `choosing`, `failover`, `quota`, `refusing`, `ingest` or a part of it (`ingest-reading`,
+`ingest-storing`, `ingest-busy`, `ingest-flood`, `ingest-books`), `usage`, `capacity` or `overload` (bench/gpu.md says
+how to run that one against a GPU); PARLEY_ASGI_SERVER picks the server, as in `make up`. `usage`, which first writes
+ten million rows, and `capacity` run only where they are asked for.
 """
 
 # ruff: noqa: E402 - the environment is set before Django reads it.
@@ -67,6 +68,7 @@ TELEMETRY = tuple(replace(PROFILES[3], name=f"telemetry {number}") for number in
 ON_REQUEST = ("usage", "capacity")
 IDLE_SOCKETS = 1_000
 SETTLE_SECONDS = 1.0
+INGESTION = ("ingest", *(f"ingest-{part}" for part in ingest.PARTS))
 HEARTBEAT_SECONDS = 30.0  # within which each idle socket has been pinged, and has answered
 
 
@@ -155,8 +157,8 @@ async def measure(
     return rows
 
 
-def run(servers: Backends, started: list[machine.Process], core: int, only: Sequence[str]) -> None:
-    """Start what is measured (`started` tells the caller what to stop), measure it and report."""
+def run_alone(servers: Backends, core: int, only: Sequence[str]) -> set[str]:
+    """Measure and report what stands apart from the profiles, where it is asked for; the names of all of it."""
     alone: dict[str, Callable[[], object]] = {
         "usage": lambda: save("usage", usage.tell(servers)),
         "capacity": lambda: save("capacity", capacity.tell(servers, core, parley_doors)),
@@ -169,13 +171,20 @@ def run(servers: Backends, started: list[machine.Process], core: int, only: Sequ
         "nginx": lambda: save("nginx", proxying.tell(core)),
         "quota": lambda: save("quota", quota.tell(servers, core)),
         "refusing": lambda: save("refusing", refusing.tell(servers)),
-        "ingest": lambda: save("ingest", ingest.tell(servers)),
         "retrieval": lambda: save("retrieval", retrieval.tell(servers)),
     }
     for name, tell_alone in alone.items():
         if name in only or not (only or name in ON_REQUEST):
             tell_alone()
-    if only and set(only) <= {*alone}:
+    if parts := [part for part in ingest.PARTS if not only or {"ingest", f"ingest-{part}"} & set(only)]:
+        save("ingest", ingest.tell(servers, parts))
+    return {*alone, *INGESTION}
+
+
+def run(servers: Backends, started: list[machine.Process], core: int, only: Sequence[str]) -> None:
+    """Start what is measured (`started` tells the caller what to stop), measure it and report."""
+    known = run_alone(servers, core, only)
+    if only and set(only) <= known:
         return
     profiles = [profile for profile in PROFILES if not only or profile.name in only]
     upstream = machine.start_upstream(HOME)
@@ -261,7 +270,7 @@ def main(only: Sequence[str]) -> None:
         "failover",
         "quota",
         "refusing",
-        "ingest",
+        *INGESTION,
         "retrieval",
         "overload",
         "telemetry",

@@ -9,17 +9,18 @@ told, too, as is a flood of documents of many batches, each of which would keep 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from aiohttp import web
@@ -57,8 +58,20 @@ PAGES_SENT: Final = 7
 SECONDS_A_TEXT: Final = 0.004
 TARGETS: Final = {"reading": 0.8, "busy": 0.95, "vectors_a_second": 50_000}
 TIMES_IDLE: Final = 1.5
+
+
+class Flood(NamedTuple):
+    documents: int
+    sections: int  # of each
+    said: str
+
+
 # By what the names of their files begin with.
-FLOODS: Final = {"flood": f"{FLOOD:,} documents", "books": f"{BOOKS} documents of {BOOK_SECTIONS:,} sections"}
+FLOODS: Final = {
+    "flood": Flood(FLOOD, FIRST_BATCH, f"{FLOOD:,} documents"),
+    "books": Flood(BOOKS, BOOK_SECTIONS, f"{BOOKS} documents of {BOOK_SECTIONS:,} sections"),
+}
+PARTS: Final = ("reading", "storing", "busy", *FLOODS)
 
 
 class Model:
@@ -104,39 +117,49 @@ class Model:
         return self.busy / (self.last - self.first)
 
 
-def tell(servers: Backends) -> dict[str, Any]:
-    """Measure and print; gives the figures."""
+def tell(servers: Backends, parts: Sequence[str]) -> dict[str, Any]:
+    """Measure these of PARTS and print each as soon as it is measured; gives the figures."""
     servers.empty_redis()
     model = Model()
     with model.serving() as address:
         factories.make_endpoint(address, name="bench embedding", model="bench", kind=Endpoint.Kind.EMBEDDING)
         gateway.forget()
         tenants = [factories.make_tenant(name) for name in ("flood", "single")]
-        collections = [create_collection(tenant, name="Bench") for tenant in tenants]
-        figures: dict[str, Any] = {
-            "reading": _reading(),
-            **_storing(tenants[0], collections[0]),
-            "busy": _embedding(tenants[0], collections[0], model),
-            **_beside_a_flood(*collections),
+        flood, single = (create_collection(tenant, name="Bench") for tenant in tenants)
+        deeds: dict[str, Callable[[], dict[str, Any]]] = {
+            "reading": lambda: {"reading": _reading()},
+            "storing": lambda: _storing(flood.tenant, flood),
+            "busy": lambda: {"busy": _embedding(flood.tenant, flood, model)},
+            **{name: partial(_beside, name, flood, single) for name in FLOODS},
         }
-    print(f"\n{'ingestion':52} {'measured':>10} {'target':>10}")
+        print(f"\n{'ingestion':52} {'measured':>10} {'target':>10}", flush=True)
+        figures: dict[str, Any] = {}
+        for part in parts:
+            found = deeds[part]()
+            _print(found)
+            figures |= found
+    return figures
+
+
+def _print(figures: dict[str, Any]) -> None:
     for key, said in {
         "reading": "reading a PDF, of the extractor's own speed",
         "busy": "time for which the embedding endpoint was busy",
         "vectors_a_second": f"vectors stored a second, {AT_ONCE} batches at a time",
     }.items():
-        print(f"{said:52} {figures[key]:10,.2f} {TARGETS[key]:10,.2f}")
-    print(f"one batch at a time: {figures['one_at_a_time']:,.0f} vectors stored a second")
-    for flood in ("flood", "books"):
-        took, batch = figures[flood]["page_s"], figures[flood]["batch_s"]
-        allowed = TIMES_IDLE * figures["idle_s"] + batch
-        said = f"seconds for one page beside {FLOODS[flood]}"
-        print(f"{said:52} {took:10,.2f} {allowed:10,.2f}")
+        if key in figures:
+            print(f"{said:52} {figures[key]:10,.2f} {TARGETS[key]:10,.2f}", flush=True)
+    if "one_at_a_time" in figures:
+        print(f"one batch at a time: {figures['one_at_a_time']:,.0f} vectors stored a second", flush=True)
+    for name in figures.keys() & FLOODS.keys():
+        told = figures[name]
+        said = f"seconds for one page beside {FLOODS[name].said}"
+        print(f"{said:52} {told['page_s']:10,.2f} {TIMES_IDLE * told['idle_s'] + told['batch_s']:10,.2f}")
         print(
-            f"  which is {TIMES_IDLE} times the {figures['idle_s']:.2f} s that it takes alone, and a batch of"
-            f" {batch:.2f} s; until a worker took it {figures[flood]['waited_s']:.2f} s"
+            f"  which is {TIMES_IDLE} times the {told['idle_s']:.2f} s that it takes alone, and a batch of"
+            f" {told['batch_s']:.2f} s; until a worker took it {told['waited_s']:.2f} s",
+            flush=True,
         )
-    return figures
 
 
 def _reading() -> float:
@@ -207,34 +230,32 @@ def _embedding(tenant: Tenant, collection: Collection, model: Model) -> float:
     return model.share()
 
 
-def _beside_a_flood(flood: Collection, single: Collection) -> dict[str, Any]:
+def _beside(name: str, flood: Collection, single: Collection) -> dict[str, Any]:
+    """Of pages that come one after the other, the median."""
+    kind = FLOODS[name]
     worker = spawn(run.worker(concurrency=2), log=HOME / "worker.log", env=os.environ)
-    numbers = itertools.count()
     try:
-        _one_page(single, next(numbers))  # the worker starts
-        figures: dict[str, Any] = {"idle_s": min(_one_page(single, next(numbers))[0] for _ in range(PAGES_SENT))}
-        for name, documents, sections in (("flood", FLOOD, FIRST_BATCH), ("books", BOOKS, BOOK_SECTIONS)):
-            for number in range(documents):
-                content = manual(sections, version=f"{name} {number}")
-                ingest.add_document(flood.tenant, flood, name=f"{name}-{number}.md", content=content)
-            _until(lambda: Embedding.objects.filter(chunk__document__file_name__startswith=name).exists())  # noqa: B023
-            pages = sorted(_one_page(single, next(numbers)) for _ in range(PAGES_SENT))
-            batch = _one_batch(flood)
-            assert Document.objects.filter(tenant=flood.tenant).unfinished().exists(), "The flood was over too early."
-            took, waited = pages[PAGES_SENT // 2]
-            figures[name] = {"page_s": took, "waited_s": waited, "batch_s": batch}
-            for document in Document.objects.filter(tenant=flood.tenant):
-                ingest.delete_document(flood.tenant, document)
+        _one_page(single)  # the worker starts
+        idle = sorted(_one_page(single) for _ in range(PAGES_SENT))[PAGES_SENT // 2][0]
+        for number in range(kind.documents):
+            content = manual(kind.sections, version=f"{name} {number}")
+            ingest.add_document(flood.tenant, flood, name=f"{name}-{number}.md", content=content)
+        _until(lambda: Embedding.objects.filter(chunk__document__file_name__startswith=name).exists())
+        took, waited = sorted(_one_page(single) for _ in range(PAGES_SENT))[PAGES_SENT // 2]
+        batch = _one_batch(flood)
+        assert Document.objects.filter(tenant=flood.tenant).unfinished().exists(), "The flood was over too early."
+        for document in Document.objects.filter(tenant=flood.tenant):
+            ingest.delete_document(flood.tenant, document)
     finally:
         stop(worker)
         connections.close_all()
-    return figures
+    return {name: {"idle_s": idle, "page_s": took, "waited_s": waited, "batch_s": batch}}
 
 
-def _one_page(collection: Collection, number: int) -> tuple[float, float]:
+def _one_page(collection: Collection) -> tuple[float, float]:
     """Seconds until it is ready, and until a worker had it."""
     started, waited = time.perf_counter(), 0.0
-    content = f"# Page\n\nNumber {number}.".encode()
+    content = f"# Page\n\nNumber {uuid.uuid4()}.".encode()
     document, _ = ingest.add_document(collection.tenant, collection, name="page.md", content=content)
     rows = Document.objects.filter(pk=document.pk)
     while (state := rows.values_list("status", flat=True).get()) != Document.Status.READY:

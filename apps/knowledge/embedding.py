@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db.models import F
 
+from apps.inference import line
 from apps.knowledge import lease, metering, metrics, passages, queue, vectors
 from apps.knowledge.metering import Batch
 from apps.knowledge.models import Chunk, Document, Embedding, EmbeddingIndex, SecondIndex
@@ -69,7 +70,7 @@ class Work:
     failure: BaseException | None = None
 
     def __post_init__(self) -> None:
-        self.pace = Pace(min(AT_ONCE, self.index.endpoint.limit))
+        self.pace = Pace(min(AT_ONCE, line.slots(self.index.endpoint.limit)))
 
     async def run(self) -> None:
         """What one batch fails for is raised once the others are stored."""
@@ -104,10 +105,9 @@ class Work:
 
     async def _embed(self, batch: Batch) -> None:
         async with metering.given_back(batch):
-            started = time.perf_counter()
-            made = await _made(batch, self.pace)
+            made, seconds = await _made(batch, self.pace)
             await unit(self.store, self.held, batch, made)
-        self.pace.stored(len(batch.chunks), time.perf_counter() - started)
+        self.pace.stored(len(batch.chunks), seconds)
 
 
 async def embed(document: Document, index: EmbeddingIndex) -> None:
@@ -132,11 +132,15 @@ async def embed(document: Document, index: EmbeddingIndex) -> None:
     await Work(document, index, reserve, _store).run()
 
 
-async def _made(batch: Batch, pace: Pace) -> list[list[float]]:
+async def _made(batch: Batch, pace: Pace) -> tuple[list[list[float]], float]:
+    """The vectors, and for how many seconds the endpoint was at them."""
     asked_again = 0
     while True:
         try:
-            return await vectors.embed(batch.index, batch.texts, input_type="passage")
+            async with line.place(batch.index.endpoint):
+                began = time.perf_counter()
+                made = await vectors.embed(batch.index, batch.texts, input_type="passage")
+                return made, time.perf_counter() - began
         except ModelBusy as error:
             pace.refused()
             if error.retry_after is None or error.retry_after > SOON or asked_again == ASKED_AGAIN:

@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 from django.db import InterfaceError, OperationalError
@@ -35,6 +35,9 @@ log = structlog.get_logger(__name__)
 # Attempts in a row that got no further; each batch of vectors that is stored starts the count again (embedding.py).
 MAX_ATTEMPTS = 8
 FIRST_BACKOFF, LONGEST_BACKOFF = 15.0, 600.0  # seconds
+# Documents that one process is at. Each may have a reader of its own, with its memory.
+MOST_AT_ONCE = 3
+LOOKS_EVERY = 2.0  # seconds
 
 
 class NoTextError(ExtractionFailed):
@@ -47,19 +50,45 @@ class InterruptedTooOftenError(ExtractionFailed):
     default_message = "Ingestion was interrupted again and again."
 
 
-async def run(tenant_id: uuid.UUID, document_id: uuid.UUID, *, in_line: bool) -> None:
+async def run(tenant_id: uuid.UUID, document_id: uuid.UUID, *, in_line: bool, beside: int = 0) -> None:
     """Ingest a document that no other worker holds; its tenant's next one is sent at once, and again at the end.
 
-    in_line: as ingest.ingest has it.
+    in_line: as ingest.ingest has it. beside: how many others this process is at already.
     """
     document = await unit(_take, tenant_id, document_id, in_line=in_line)
     if document is None:
         return
     await unit(queue.send_due, tenant_id)
     with structlog.contextvars.bound_contextvars(tenant=document.tenant.slug, document=str(document_id)):
-        outcome = await _attempt(document)
+        over = asyncio.Event()
+        others = asyncio.create_task(_take_others(document, over, beside + 1))
+        try:
+            outcome = await _attempt(document)
+        finally:
+            over.set()
+            await others
         metrics.INGESTED.labels(outcome).inc()
         await unit(queue.send_due, tenant_id)
+
+
+async def _take_others(document: Document, over: asyncio.Event, beside: int) -> None:
+    """Until it is over, take up what tenants that have no worker have in line, one after the other.
+
+    A document may be at one step for minutes, in which its worker mostly waits: for the process that reads the file,
+    for a host or an endpoint.
+    """
+    while beside < MOST_AT_ONCE:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOKS_EVERY):
+                await over.wait()
+                return
+        try:
+            found = await unit(queue.left_waiting, document)
+        except (OperationalError, InterfaceError):
+            continue
+        if found:
+            log.info("document.others_taken")
+            await run(*found, in_line=False, beside=beside)
 
 
 def _take(tenant_id: uuid.UUID, document_id: uuid.UUID, *, in_line: bool) -> Document | None:

@@ -33,6 +33,8 @@ GAVE_WAY = "gave_way"  # a message's header: it was at the head of the line befo
 # clocks differ a little. Messages are forgotten much later, so that they keep their place in line however long it is.
 RESEND_AFTER = datetime.timedelta(seconds=60)
 FORGET_AFTER = datetime.timedelta(minutes=15)
+# A worker that is free takes a document at once: for longer it stands in line only where all are at others.
+PATIENCE = datetime.timedelta(seconds=2)
 
 _LOCK = "SELECT pg_advisory_xact_lock(1431519563, hashtext(%s))"
 
@@ -114,6 +116,23 @@ def _without_a_worker(tenant_id: uuid.UUID) -> set[bool]:
     """In which lines other tenants stand that no worker is at: of large documents, of others."""
     found = lookups.call("tenants_without_a_worker", timezone.now())
     return {large for other, large in found if other != tenant_id}
+
+
+def left_waiting(beside: Document) -> tuple[uuid.UUID, uuid.UUID] | None:
+    """Tenant and id of a document that no worker has taken for PATIENCE, and whose tenant has none for its line: that
+    of small ones, or the one that `beside` stood in."""
+    now = timezone.now()
+    for tenant_id, is_large in lookups.call("tenants_without_a_worker", now):
+        if is_large and not beside.is_large:
+            continue
+        with tenant_scope(tenant_id):
+            sent = of_queue(
+                Document.objects.for_tenant(tenant_id).sent(now), LARGE_DOCUMENTS if is_large else DOCUMENTS
+            )
+            waits = sent.filter(next_attempt_at__lte=now + RESEND_AFTER - PATIENCE).order_by("next_attempt_at").first()
+        if waits:
+            return tenant_id, waits.pk
+    return None
 
 
 def queue_of(document: Document) -> str:

@@ -42,7 +42,7 @@ def _send(task: str, tenant_id: uuid.UUID, row: S) -> None:
 def claim(rows: type[S], tenant_id: uuid.UUID, pk: uuid.UUID, number: int, *with_it: str) -> S | None:
     """The row, now ours, with the rows that it names; None if nothing is left to do, it is gone or another's, or this
     slice was begun: it was sent more than once. number: slices before this one."""
-    now = timezone.now()
+    now = lease.clock()
     found: Any = rows.objects.for_tenant(tenant_id).filter(pk=pk)
     claimed = found.unclaimed(now).filter(slices=number)
     if not claimed.update(

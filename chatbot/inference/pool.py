@@ -97,6 +97,12 @@ class Pool:
             now = desk.clock()
             return [server.state(now, desk.admission.waiting_for(server.group)) for server in desk.fleet]
 
+    def room(self, endpoint_id: str) -> int:
+        """How many questions its servers take at once from this process, as far as they take any now."""
+        with self._desk.lock:
+            servers = [server for server in self._desk.fleet.of(Lane((endpoint_id,))) if server.usable]
+            return sum(int(server.bulkhead.limit) for server in servers)
+
     def reset(self, endpoint_id: str, address: str = "") -> None:
         """Close the breakers of an endpoint's servers, or of the one at an address."""
         self._desk.reset(endpoint_id, address, "It was reset.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from apps.knowledge import embedding, lease
 from apps.knowledge.ingest import delete_document, ingest, replace_document, retry_document
 from apps.knowledge.models import Chunk, Collection, Document, Embedding
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
 from chatbot.errors import InvalidRequest, NotFound
 from tests.apps.knowledge.ingesting import (
     added,
@@ -99,6 +101,24 @@ def test_deleting_at_any_moment_leaves_nothing(acme: Tenant, manuals: Collection
         assert not Chunk.objects.for_tenant(acme).exists()
         assert not Embedding.objects.for_tenant(acme).exists()
         assert stored_files() == []
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_a_lease_knows_no_clock_but_postgresqls(
+    acme: Tenant, manuals: Collection, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    """What a worker with a wrong clock holds ends when it should, and it takes nothing that another one holds."""
+    now, wrong = timezone.now, datetime.timedelta(minutes=minutes)
+    document = added(acme, manuals, manual(3))
+    monkeypatch.setattr(timezone, "now", lambda: now() + wrong)
+    with tenant_scope(acme):
+        held = lease.claim(acme.pk, document.pk)
+        assert held
+        assert lease.claim(acme.pk, document.pk) is None
+        lease.renew(held)
+    document.refresh_from_db()
+    assert document.lease_until
+    assert abs(document.lease_until - now() - lease.LEASE) < datetime.timedelta(seconds=30)
 
 
 def test_a_worker_that_lost_its_lease_stops_at_once(

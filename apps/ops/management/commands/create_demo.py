@@ -116,6 +116,8 @@ def _refresh_endpoint(name: str, url: str, model: str, kind: Endpoint.Kind) -> N
             "context_length": length,
             # Two busy cores may take half a minute to read a long prompt.
             "first_token_seconds": 60,
+            # It works on one after the other. So documents have one batch there, and a question comes next.
+            **({"limit": 2} if kind == Endpoint.Kind.EMBEDDING else {}),
         },
     )
 
