@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from typing import Any, Literal
 
 Kind = Literal["INTERNAL", "SERVER", "CLIENT", "CONSUMER", "PRODUCER"]
@@ -49,9 +50,17 @@ def begin(*, service: str, version: str, share: float) -> None:
 
 
 def _watch_redis(provider: Any) -> None:
-    from opentelemetry.instrumentation.redis import RedisInstrumentor  # noqa: PLC0415
+    from opentelemetry import trace  # noqa: PLC0415
 
-    RedisInstrumentor().instrument(tracer_provider=provider)  # it writes a question mark for each argument
+    redis: Any = import_module("opentelemetry.instrumentation.redis")
+    redis.RedisInstrumentor().instrument(tracer_provider=provider)  # it writes a question mark for each argument
+    enabled = redis.is_instrumentation_enabled
+
+    def is_kept() -> bool:
+        return trace.get_current_span().is_recording() and enabled()
+
+    # It would describe each command to a sampler that drops it.
+    redis.is_instrumentation_enabled = is_kept
 
 
 def span(
@@ -67,6 +76,10 @@ def _span(name: str, kind: Kind, of: Mapping[str, str] | None, attributes: Mappi
     from opentelemetry import propagate, trace  # noqa: PLC0415
     from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415
 
+    above = trace.get_current_span()
+    if not of and above.get_span_context().is_valid and not above.is_recording():
+        yield above  # of a trace that is not kept: its parts need no spans of their own
+        return
     named: Any = {key.replace("__", "."): value for key, value in attributes.items() if value is not None}
     # Left to itself it would keep the sentences of exceptions, which may quote.
     with _tracer.start_as_current_span(

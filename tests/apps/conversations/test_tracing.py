@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import Tracer
+from opentelemetry.sdk.trace.sampling import Decision, SamplingResult
+from opentelemetry.trace import TraceFlags
 
 from apps.conversations import runner
-from apps.edge import broker, tracing
+from apps.edge import broker, sampling, shared_state, tracing
 from tests.apps.conversations.conftest import Api, World, read_sse
 from tests.environment import ROOT
 from tests.fakes.otlp import Otlp, Span, running_otlp, tracing_here
@@ -81,6 +84,26 @@ def test_nothing_is_traced_that_nobody_asked_for(otlp: Otlp, redis: None) -> Non
     with tracing.span("SELECT", "CLIENT"):
         pass
     assert spans_of(otlp) == {}
+
+
+async def test_what_is_not_kept_begins_no_spans(otlp: Otlp, redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await shared_state.redis()
+    with tracing.span("POST", "SERVER"):
+        await client.ping()
+    assert {"POST", "PING"} <= set(spans_of(otlp))
+
+    def begun(*_: Any, **__: Any) -> None:
+        raise AssertionError("a span was begun")
+
+    dropped = SamplingResult(Decision.DROP)
+    monkeypatch.setattr(sampling._Entrances, "should_sample", lambda *_, **__: dropped)
+    with tracing.span("POST", "SERVER") as door:
+        monkeypatch.setattr(Tracer, "start_span", begun)
+        await client.ping()
+        with tracing.span("search") as part:
+            assert part is door
+        assert not int(tracing.headers()["traceparent"].rpartition("-")[2], 16) & TraceFlags.SAMPLED
+    await client.ping()
 
 
 def test_off_nothing_of_ours_is_imported() -> None:
