@@ -22,6 +22,7 @@ from apps.conversations import charging
 from apps.conversations.again import Again, Deed, again_of
 from apps.conversations.branches import Branch, branch_of, walk
 from apps.conversations.bringing import attached_to, brought_by, chars_of
+from apps.conversations.committing import commit
 from apps.conversations.parties import ANONYMOUS
 from apps.conversations.places import Place, alone, in_conversation, meet_again
 from apps.conversations.question import Question
@@ -36,6 +37,7 @@ from apps.knowledge.models import Collection, EmbeddingIndex
 from apps.tenants.models import Tenant
 from apps.tenants.pool import Connection
 from apps.tenants.statements import Columns, transaction
+from apps.usage import remembering
 from apps.usage.limits import limits_of
 from apps.usage.meter import Reserved
 from chatbot.errors import InvalidRequest, NotFound, QuotaExceeded, RateLimited, TurnInProgress
@@ -146,16 +148,21 @@ async def _attempt(
     """Plan, and write while Redis reserves. None where something else was asked meanwhile."""
     reservation: Reservation | None = None
     written: Opened | uuid.UUID | None = None
+
+    async def work(connection: Connection) -> Opened | uuid.UUID | None:
+        nonlocal reservation
+        planned = await plan(connection)
+        if isinstance(planned, uuid.UUID):
+            return planned
+        if not limited:
+            return await write(connection, planned, partial(_unlimited, planned), replica)
+        reservation = Reservation(planned)
+        if remembering.was_refused(caller.tenant):  # and is likely to be again: then nothing needs to be rolled back
+            await reservation.within(HELD_SECONDS)
+        return await write(connection, planned, partial(reservation.within, HELD_SECONDS), replica)
+
     try:
-        async with transaction(caller.tenant) as connection:
-            planned = await plan(connection)
-            if isinstance(planned, uuid.UUID):
-                return planned
-            if not limited:
-                return await write(connection, planned, partial(_unlimited, planned), replica)
-            reservation = Reservation(planned)
-            committing = await write(connection, planned, partial(reservation.within, HELD_SECONDS), replica)
-        written = committing
+        written = await commit(caller.tenant, work)
     except LateError as late:
         written = await _write_late(late.reservation, replica)
     finally:
@@ -171,10 +178,13 @@ async def _unlimited(planned: Planned) -> Reserved:
 async def _write_late(reservation: Reservation, replica: uuid.UUID) -> Opened | uuid.UUID | None:
     planned = reservation.planned
     await reservation.made()
-    async with transaction(planned.caller.tenant) as connection:
+
+    async def work(connection: Connection) -> Opened | uuid.UUID | None:
         if not await meet_again(connection, planned.place.end_user):
             return None
         return await write(connection, planned, reservation.made, replica)
+
+    return await commit(planned.caller.tenant, work)
 
 
 async def _turn_away(caller: Caller, question: Question, user: str, place: uuid.UUID | None) -> None:

@@ -19,6 +19,7 @@ MOST = 10_000
 
 _Subject = tuple[str, str]  # a level, and the subject by which a tenant's limits name it
 _refused: dict[tuple[uuid.UUID, _Subject], tuple[Account, float]] = {}
+_tenants: dict[uuid.UUID, float] = {}
 
 
 def tells(limit: Limit) -> bool:
@@ -30,6 +31,9 @@ def tells(limit: Limit) -> bool:
 
 def remember(tenant: Tenant, accounts: Accounts, limit: Limit) -> None:
     """A limit that holds for these accounts has refused."""
+    if len(_tenants) >= MOST:
+        _tenants.clear()
+    _tenants[tenant.pk] = time.monotonic() + SECONDS
     if not tells(limit):
         return
     if len(_refused) >= MOST:
@@ -37,6 +41,11 @@ def remember(tenant: Tenant, accounts: Accounts, limit: Limit) -> None:
     for account, subject in accounts:
         if account == limit.account:
             _refused[tenant.pk, (account.level, subject)] = account, time.monotonic() + SECONDS
+
+
+def was_refused(tenant: Tenant) -> bool:
+    """Whether any limit of the tenant's refused anything a moment ago."""
+    return _tenants.get(tenant.pk, 0.0) > time.monotonic()
 
 
 def anybody() -> bool:
@@ -52,3 +61,4 @@ def refused(tenant: Tenant, subjects: Iterable[_Subject]) -> Accounts:
 
 def forget() -> None:
     _refused.clear()
+    _tenants.clear()

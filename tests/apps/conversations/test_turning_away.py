@@ -125,3 +125,22 @@ async def test_others_are_not_looked_at(world: World, api: Api) -> None:
     assert [(await chat(api, user="one")).status_code for _ in range(3)] == [200, 429, 429]
     assert (await other.ask(NOWHERE, "pump?")).status_code == 404
     assert [(await chat(other, user="two")).status_code for _ in range(2)] == [200, 429]
+
+
+async def test_who_was_refused_a_moment_ago_writes_nothing_that_is_taken_back(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[object] = []
+    write = opening.write
+
+    async def counted(*arguments: object) -> object:
+        written.append(arguments)
+        return await write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(opening, "write", counted)
+    monkeypatch.setattr(opening, "HELD_SECONDS", 60.0)
+    # Of tokens of a minute nobody can say beforehand whether the next question is refused.
+    await limit(world, metric="tokens", window="minute", amount=10)
+    answers = [await api.ask(world.turns, "pump?") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [429] * 3
+    assert len(written) == 1
