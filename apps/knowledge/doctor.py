@@ -32,7 +32,7 @@ _WALLED_OFF = (
     "import ctypes, os, sys; new = 0x40000000 if os.geteuid() == 0 else 0x50000000;"
     "sys.exit(bool(ctypes.CDLL(None).unshare(new)))"
 )
-_WARMED_UP = "import sys; from chatbot.readers import tesseract; tesseract.warm_up(sys.argv[1])"
+_WARMED_UP = "import sys; from chatbot.readers import tesseract; tesseract.warm_up(sys.argv[1], '')"
 # layouts.move_all() holds it, for hours where it builds.
 _MOVING = """
     SELECT EXISTS (

@@ -46,7 +46,7 @@ async def test_nothing_is_read_for_who_was_refused_a_moment_ago(world: World, ap
 
 async def test_what_was_given_back_helps_at_once(world: World, api: Api) -> None:
     await limit(world, metric="turns", window="once", amount=1)
-    world.script("Prime", always=True, delay=0.1)
+    world.script("Prime", " it.", always=True, delay=0.3)
     for _ in range(3):
         answers = await asyncio.gather(*(chat(api) for _ in range(3)))
         assert sorted(answer.status_code for answer in answers) == [200, 429, 429]
