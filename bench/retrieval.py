@@ -2,7 +2,7 @@
 
 Recall is against numpy's own comparison of all vectors of the tenant. Questions are on-topic, near a topic of the
 tenant's, or off-topic, near one of another's. The parts are plain statements, as one would write them in psql, past
-row-level security; the whole is the statement of a turn, as the product's role.
+row-level security, and find what the whole finds; the whole is the statement of a turn, as the product's role.
 """
 
 from __future__ import annotations
@@ -131,6 +131,8 @@ def _whole(superuser: psycopg.Connection, product: psycopg.Connection, world: Wo
     times: dict[str, list[float]] = {"whole": [], "vector": [], "text": [], "trigram": []}
     _scope(product, holder)
     _scope(superuser, holder)
+    # As little likeness as the whole is content with: by PostgreSQL's own, less is looked at.
+    superuser.execute("SET pg_trgm.word_similarity_threshold = 0.5")
     for _ in range(QUESTIONS):
         vector = world.question(holder.topics[chance.integers(len(holder.topics))], chance)
         words = dice.choices(world.words, weights, k=5)
@@ -175,9 +177,9 @@ def _worded(connection: psycopg.Connection, holder: Holder, words: Sequence[str]
 def _alike(connection: psycopg.Connection, holder: Holder, word: str) -> list[tuple[Any, ...]]:
     statement = sql.SQL(
         "SELECT id FROM knowledge_chunk WHERE tenant_id = {tenant} AND collection_id = {collection} AND live"
-        " AND {word} <% text ORDER BY word_similarity({word}, text) DESC LIMIT {depth}"
+        " AND text ILIKE {beginning} AND {word} <% text ORDER BY word_similarity({word}, text) DESC LIMIT {depth}"
     )
-    return connection.execute(_filled(statement, holder, word=word)).fetchall()
+    return connection.execute(_filled(statement, holder, word=word, beginning=f"%{word[:3]}%")).fetchall()
 
 
 def _filled(statement: sql.SQL, holder: Holder, **more: object) -> sql.Composed:

@@ -92,8 +92,8 @@ async def measure(tenant: Tenant, layout: Layout, questions: Sequence[Question])
 
 
 async def guard(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -> Measured:
-    """The same, written down with the first ef that is enough: of all where the index is new, and else of those from its
-    own on. Where none is, the index is given up, unless an operator chose it."""
+    """The same, written down with the first ef that is enough: of all where the index is new, and else from its own on.
+    Where none is, the index is given up, unless an operator chose it."""
     samples = await _samples(tenant, layout, questions)
     is_new = layout.recall_at_10 is None
     for ef in [ef for ef in EFS if is_new or ef >= layout.ef_search]:
