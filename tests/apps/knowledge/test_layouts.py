@@ -338,7 +338,14 @@ def test_without_an_index_each_is_compared(servers: Backends, manuals: Collectio
         assert near(manuals, question) == exact(servers, manuals, question)
 
 
-@pytest.mark.parametrize("count", [12_000, 100_000])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "count",
+    [
+        12_000,
+        pytest.param(100_000, marks=pytest.mark.skipif("LARGE" not in os.environ, reason="LARGE=1 takes the minutes")),
+    ],
+)
 def test_by_an_index_the_same_is_found(servers: Backends, manuals: Collection, settings: Any, count: int) -> None:
     settings.PARLEY_INDEX_ABOVE = 10_000
     load(servers, manuals, count)
@@ -426,7 +433,7 @@ def test_the_plan_is_what_the_layout_says(
         assert (layouts.PREFIX in plan) == is_indexed
 
 
-# Of 200 tenants with an embedding index each. PostgreSQL takes tenant and index for independent, and expects few rows of
+# Of 200 tenants with an embedding index each. PostgreSQL takes tenant and index for independent: it expects few rows of
 # any tenant.
 OTHERS = """
     INSERT INTO knowledge_embedding (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
