@@ -29,7 +29,6 @@ from apps.tenants.scoping import unit
 log = structlog.get_logger(__name__)
 
 LEAST = 0.98
-ENOUGH = 0.985  # for an ef to be chosen: it is an estimate, and shall not turn out to be below LEAST the next time
 NEAREST = 10
 QUESTIONS, PASSAGES, STRANGERS = 50, 50, 100  # of each layout
 EMBEDDING_SECONDS, SECONDS = 30.0, 30.0  # for the vectors of questions; for asking once, by one value of ef
@@ -98,7 +97,7 @@ async def guard(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -
     is_new = layout.recall_at_10 is None
     for ef in [ef for ef in EFS if is_new or ef >= layout.ef_search]:
         measured = await unit(_measured, tenant, layout, samples, ef)
-        if measured.recall is None or measured.recall >= ENOUGH:
+        if measured.is_enough:
             break
     await unit(_conclude, tenant, measured)
     return measured

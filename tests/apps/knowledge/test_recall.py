@@ -74,7 +74,6 @@ def test_an_index_that_finds_what_there_is_stays(acme: Tenant, indexed: Layout) 
 @pytest.fixture
 def never_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recall, "LEAST", 1.01)
-    monkeypatch.setattr(recall, "ENOUGH", 1.01)
 
 
 def test_one_that_finds_too_little_is_given_up(
@@ -116,8 +115,7 @@ def test_a_larger_ef_is_tried_first(
         [measured] = recalling.each_layout(acme.pk, recall.measure)
         found[ef] = measured.recall or 0.0
     assert found[EFS[0]] < found[EFS[-1]]
-    for limit in ("LEAST", "ENOUGH"):
-        monkeypatch.setattr(recall, limit, (found[EFS[0]] + found[EFS[-1]]) / 2)
+    monkeypatch.setattr(recall, "LEAST", (found[EFS[0]] + found[EFS[-1]]) / 2)
     Layout.objects.update(ef_search=EFS[0])
     guard(acme)
     indexed.refresh_from_db()
@@ -187,7 +185,7 @@ def test_nobody_else_searches_with_an_ef_that_is_tried(
 
     before = indexed.ef_search
     monkeypatch.setattr(recall, "_measured", and_look)
-    monkeypatch.setattr(recall, "ENOUGH", 1.01)
+    monkeypatch.setattr(recall, "LEAST", 1.01)
     guard(acme)
     assert seen == {(before, ef) for ef in EFS if ef >= before}
 
