@@ -15,7 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from django.db import connection, transaction
@@ -130,12 +130,14 @@ def _of_passages(tenant: Tenant, layout: Layout) -> list[str]:
 
 def _measured(tenant: Tenant, layout: Layout, samples: Sequence[_Sample], ef: int) -> Measured:
     """Searches that others make meanwhile see nothing of this ef."""
-    on_topic, off_topic, asked = [], [], Counter[str]()
+    on_topic: list[float] = []
+    off_topic: list[float] = []
+    asked = Counter[str]()
     over = time.monotonic() + SECONDS
     with transaction.atomic(), connection.cursor() as cursor:
         _write(tenant, layout, ef_search=ef)
         for sample in samples:
-            values = {"vector": sample.vector, "collections": sample.collections, "nearest": NEAREST}
+            values: dict[str, Any] = {"vector": sample.vector, "collections": sample.collections, "nearest": NEAREST}
             cursor.execute(_ASK, values | {"depth": CANDIDATES, "tenant": tenant.pk, "index": layout.index_id})
             there, found = cursor.fetchone()
             if there:
