@@ -83,17 +83,16 @@ def _vectors(
 ) -> dict[str, Any]:
     """has_one: the embedding indexes that have an HNSW index."""
     holders = [holder for holder in world.holders if size.least <= len(holder) < size.below]
-    times, recalls = [], []
+    asked = []
     chance = np.random.default_rng(size.least)
     for number in range(QUESTIONS):
         holder = holders[number % len(holders)]
         others = [other for other in world.holders if other is not holder]
         topics = (holder if kind == "on-topic" else others[chance.integers(len(others))]).topics
-        question = world.question(topics[chance.integers(len(topics))], chance)
-        _scope(connection, holder)
-        found, milliseconds = _timed(lambda h=holder, q=question: nearest(connection, h, q))
-        times.append(milliseconds)
-        recalls.append(_recall(holder, question, [pk for pk, *_ in found[:TOP]]))
+        asked.append((holder, world.question(topics[chance.integers(len(topics))], chance)))
+    # One after the other: numpy's threads linger on the core that PostgreSQL has.
+    answers, times = zip(*(_answered(connection, holder, question) for holder, question in asked), strict=True)
+    recalls = [_recall(*one, answer) for one, answer in zip(asked, answers, strict=True)]
     return {
         "class": size.name,
         "tenants": len(holders),
@@ -107,11 +106,13 @@ def _vectors(
     }
 
 
-def nearest(connection: psycopg.Connection, holder: Holder, question: Vectors) -> list[tuple[Any, ...]]:
-    """As the product has it done: each compared, or by the tenant's HNSW index."""
-    collection = holder.collection
+def _answered(connection: psycopg.Connection, holder: Holder, question: Vectors) -> tuple[list[str], float]:
+    """The nearest, as the product finds them: each compared, or by the tenant's HNSW index; and the milliseconds."""
+    _scope(connection, holder)
     statement = "SELECT id::text FROM near_passages(%s, %s, %s::halfvec, NULL, %s) ORDER BY distance"
-    return connection.execute(statement, (collection.index_id, [collection.pk], _text(question), DEPTH)).fetchall()
+    values = (holder.collection.index_id, [holder.collection.pk], _text(question), DEPTH)
+    found, milliseconds = _timed(lambda: connection.execute(statement, values).fetchall())
+    return [pk for pk, *_ in found[:TOP]], milliseconds
 
 
 def _recall(holder: Holder, question: Vectors, found: Sequence[str]) -> float:
