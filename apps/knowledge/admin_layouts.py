@@ -83,7 +83,7 @@ class LayoutAdmin(TenantAdmin):
     @display(description="Measured")
     def measured(self, layout: Layout) -> SafeString | str:
         if layout.measured_at is None:
-            return "Not yet; an HNSW index is measured each night."
+            return "Not yet; an HNSW index is measured when it is built, and each night."
         return format_html_join("", "{}{}", [(ago(layout.measured_at), f", with {layout.measured_with} searches")])
 
     @display(description="Collections")

@@ -1,21 +1,24 @@
 """Guards the recall of HNSW indexes: compares what searches find by them with what there is.
 
 Real questions alone would leave new tenants unguarded, and their vectors are not kept for long, so vectors of passages
-are asked as well. Where too little is found, searches keep more neighbours in sight, and where that does not help, they
-compare every vector again.
+are asked as well. And so are random ones: to a question about nothing that a tenant has, all its passages are about
+equally far, and the graph leads astray. That is as hard with any direction. Where too little is found, searches keep
+more neighbours in sight, and where that does not help, they compare every vector again.
 """
 
 from __future__ import annotations
 
 import datetime
+import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import structlog
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.knowledge.models import EFS, Collection, Layout
@@ -27,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 LEAST = 0.98
 NEAREST = 10
-QUESTIONS, PASSAGES = 50, 50  # of each layout
+QUESTIONS, PASSAGES, STRANGERS = 50, 50, 100  # of each layout
 EMBEDDING_SECONDS, SECONDS = 30.0, 30.0  # for the vectors of questions; for asking once, by one value of ef
 NOT_AGAIN_FOR = datetime.timedelta(days=30)  # is an HNSW index built that found too little
 
@@ -61,19 +64,20 @@ class Question(NamedTuple):
 
 
 class _Sample(NamedTuple):
+    kind: str  # "questions", "passages" or "strangers"
     vector: str
     collections: list[uuid.UUID]
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """recall: of the nearest ten, the share that was found; None where nothing could be asked."""
+    """recall: of the nearest ten, the share that was found with this ef, on-topic or off-topic, whichever is less; None
+    where nothing could be asked. asked: how many of each kind."""
 
     layout: Layout
     ef: int
     recall: float | None
-    questions: int
-    passages: int
+    asked: Counter[str]
 
     @property
     def is_enough(self) -> bool:
@@ -82,26 +86,24 @@ class Measured:
 
 async def measure(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -> Measured:
     """How much searches by an HNSW index find; nothing changes."""
-    asked, samples = await _samples(tenant, layout, questions)
-    return await unit(_measured, tenant, layout, asked, samples)
+    samples = await _samples(tenant, layout, questions)
+    return await unit(_measured, tenant, layout, samples, layout.ef_search)
 
 
 async def guard(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -> Measured:
-    """The same, written down; where it is too little, with the first larger ef that is enough, or else without the
-    index, unless an operator chose it."""
-    asked, samples = await _samples(tenant, layout, questions)
-    measured = await unit(_measured, tenant, layout, asked, samples)
-    for ef in [ef for ef in EFS if ef > layout.ef_search]:
+    """The same, written down with the first ef that is enough: of all where the index is new, and else from its own on.
+    Where none is, the index is given up, unless an operator chose it."""
+    samples = await _samples(tenant, layout, questions)
+    is_new = layout.recall_at_10 is None
+    for ef in [ef for ef in EFS if is_new or ef >= layout.ef_search]:
+        measured = await unit(_measured, tenant, layout, samples, ef)
         if measured.is_enough:
             break
-        await unit(_write, tenant, layout, ef_search=ef)
-        measured = replace(await unit(_measured, tenant, layout, asked, samples), ef=ef)
     await unit(_conclude, tenant, measured)
     return measured
 
 
-async def _samples(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -> tuple[int, list[_Sample]]:
-    """Of how many questions there are vectors, and those, followed by vectors of passages."""
+async def _samples(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -> list[_Sample]:
     samples = []
     over = time.monotonic() + EMBEDDING_SECONDS
     for question in questions[:QUESTIONS]:
@@ -111,31 +113,41 @@ async def _samples(tenant: Tenant, layout: Layout, questions: Sequence[Question]
         scope = await scope_of(question.collections, question.text)
         if scope.vector is None or time.monotonic() > over:
             break  # the endpoint is away, or slow
-        samples.append(_Sample(str(scope.vector), ids))
-    return len(samples), samples + await unit(_of_passages, tenant, layout)
-
-
-def _of_passages(tenant: Tenant, layout: Layout) -> list[_Sample]:
+        samples.append(_Sample("questions", str(scope.vector), ids))
     everywhere = [uuid.UUID(one) for one in layout.by_collection]
+    samples += [_Sample("passages", one, everywhere) for one in await unit(_of_passages, tenant, layout)]
+    strangers = [[random.gauss(0, 1) for _ in range(layout.index.dimension)] for _ in range(STRANGERS)]
+    samples += [_Sample("strangers", str(one), everywhere) for one in strangers]
+    # Whatever time allows is then of all kinds.
+    return random.sample(samples, len(samples))
+
+
+def _of_passages(tenant: Tenant, layout: Layout) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(_SAMPLE, [[uuid.uuid4() for _ in range(PASSAGES)], tenant.pk, layout.index_id])
-        return [_Sample(vector, everywhere) for (vector,) in cursor.fetchall()]
+        return [vector for (vector,) in cursor.fetchall()]
 
 
-def _measured(tenant: Tenant, layout: Layout, asked: int, samples: Sequence[_Sample]) -> Measured:
-    shares = []
+def _measured(tenant: Tenant, layout: Layout, samples: Sequence[_Sample], ef: int) -> Measured:
+    """Searches that others make meanwhile see nothing of this ef."""
+    on_topic: list[float] = []
+    off_topic: list[float] = []
+    asked = Counter[str]()
     over = time.monotonic() + SECONDS
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        _write(tenant, layout, ef_search=ef)
         for sample in samples:
-            values: dict[str, Any] = sample._asdict() | {"nearest": NEAREST, "depth": CANDIDATES}
-            cursor.execute(_ASK, values | {"tenant": tenant.pk, "index": layout.index_id})
+            values: dict[str, Any] = {"vector": sample.vector, "collections": sample.collections, "nearest": NEAREST}
+            cursor.execute(_ASK, values | {"depth": CANDIDATES, "tenant": tenant.pk, "index": layout.index_id})
             there, found = cursor.fetchone()
             if there:
-                shares.append(min(found, there) / there)
+                (off_topic if sample.kind == "strangers" else on_topic).append(min(found, there) / there)
+                asked[sample.kind] += 1
             if time.monotonic() > over:
                 break
-    recall = sum(shares) / len(shares) if shares else None
-    return Measured(layout, layout.ef_search, recall, min(asked, len(shares)), max(len(shares) - asked, 0))
+        transaction.set_rollback(True)
+    recall = min((sum(shares) / len(shares) for shares in (on_topic, off_topic) if shares), default=None)
+    return Measured(layout, ef, recall, asked)
 
 
 def _write(tenant: Tenant, layout: Layout, /, **fields: object) -> None:
@@ -149,8 +161,9 @@ def _conclude(tenant: Tenant, measured: Measured) -> None:
         return
     layout, now = measured.layout, timezone.now()
     fields: dict[str, object] = {
+        "ef_search": measured.ef,
         "recall_at_10": measured.recall,
-        "measured_with": measured.questions + measured.passages,
+        "measured_with": measured.asked.total(),
         "measured_at": now,
     }
     if not measured.is_enough and layout.choice != Layout.Choice.INDEXED:

@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,15 +16,6 @@ def test_equal_scores_keep_the_order_of_the_lists() -> None:
 
 def test_a_repeated_key_counts_once_at_its_first_place() -> None:
     assert fuse([["a", "a", "b"]]) == [("a", 1 / 61), ("b", 1 / 62)]
-
-
-def test_a_weight_turns_the_order() -> None:
-    assert [key for key, _ in fuse([["x"], ["y"]], weights=[1, 2])] == ["y", "x"]
-
-
-def test_every_ranking_needs_a_weight() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        fuse([["a"], ["b"]], weights=[1.0])
 
 
 @given(rankings)

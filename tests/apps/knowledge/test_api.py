@@ -199,7 +199,33 @@ def test_search_goes_on_without_vectors(
 ) -> None:
     ingest(acme.pk, upload(client).json()["id"])
     embeddings.script(Reply(kind="embedding", status=500, always=True))
-    assert len(post(client, "search", {"collection": "manuals", "query": "seals"}).json()["results"]) == 1
+    answer = post(client, "search", {"collection": "manuals", "query": "seals"}).json()
+    assert len(answer["results"]) == 1
+    (said,) = answer["timings"]["degraded"]
+    assert said.startswith("vector: model_")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "x",
+        "the of and",
+        "😀" * 500,
+        "מה זה אטם؟ ما هو",
+        "\u202eseal",
+        "'; DROP TABLE knowledge_chunk; --",
+        "1' OR '1'='1' UNION SELECT * FROM pg_user",
+        "a & b | !c <-> 'd",
+        "%s %(x)s {0} $1",
+        "seal " * 3_199,
+    ],
+    ids=["letter", "stop-words", "emoji", "right-to-left", "turned", "sql", "union", "tsquery", "formats", "long"],
+)
+def test_odd_searches_are_answered(client: Client, acme: Tenant, manuals: Collection, query: str) -> None:
+    ingest(acme.pk, upload(client).json()["id"])
+    answer = post(client, "search", {"collection": "manuals", "query": query})
+    assert answer.status_code == 200
+    assert [found["title"] for found in answer.json()["results"]] == ["Pump guide"]  # by its vector, if by nothing else
 
 
 @pytest.mark.parametrize(
@@ -208,7 +234,9 @@ def test_search_goes_on_without_vectors(
         ({"collection": "manuals"}, "query"),
         ({"collection": "manuals", "query": ""}, "query"),
         ({"collection": "manuals", "query": "a\0b"}, "query"),
+        ({"collection": "manuals", "query": " \n\t"}, "query"),
         ({"collection": "manuals", "query": "x" * 16_001}, "query"),
+        ({"collection": "manuals", "query": "seal " * 10_000}, "query"),
         ({"collection": "manuals", "query": "x", "limit": 0}, "limit"),
         ({"collection": "manuals", "query": "x", "limit": 51}, "limit"),
         ({"query": "x"}, "collection"),

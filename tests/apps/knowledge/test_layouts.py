@@ -338,6 +338,7 @@ def test_without_an_index_each_is_compared(servers: Backends, manuals: Collectio
         assert near(manuals, question) == exact(servers, manuals, question)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "count",
     [
@@ -430,6 +431,33 @@ def test_the_plan_is_what_the_layout_says(
         assert len(scans) == 1
         assert scans[0].startswith(f"->  Index Scan using {name} on knowledge_embedding e") == is_indexed
         assert (layouts.PREFIX in plan) == is_indexed
+
+
+# Of 200 tenants with an embedding index each. PostgreSQL takes tenant and index for independent: it expects few rows of
+# any tenant.
+OTHERS = """
+    INSERT INTO knowledge_embedding (id, tenant_id, index_id, chunk_id, collection_id, live, dimension, vector)
+    SELECT gen_random_uuid(), md5('tenant' || n % 200)::uuid, md5('index' || n % 200)::uuid, gen_random_uuid(),
+        md5('collection' || n % 200)::uuid, true, e.dimension, e.vector
+    FROM generate_series(1, 6000) n, (SELECT dimension, vector FROM knowledge_embedding LIMIT 1) e
+"""
+
+
+def test_one_tenant_among_many_is_searched_by_its_index(
+    servers: Backends, manuals: Collection, told: tuple[psycopg.Connection, list[str]]
+) -> None:
+    asking, plans = told
+    load(servers, manuals, 1100)
+    servers.superuser.execute(OTHERS)
+    servers.superuser.execute("ANALYZE knowledge_embedding")
+    settle()
+    asking.execute("SELECT set_config('app.tenant', %s, false)", [str(manuals.tenant_id)])
+    plans.clear()
+    found = asking.execute(NEAR, [manuals.index_id, [manuals.pk], str(questions()[0]), None, 40]).fetchall()
+    assert len(found) == 10
+    [plan] = [plan for plan in plans if "nearest" in plan]
+    assert f"Index Scan using {layouts.name_of(manuals.index_id)}" in plan, plan
+    assert "Sort" not in plan
 
 
 class Searching(threading.Thread):

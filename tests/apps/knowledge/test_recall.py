@@ -21,7 +21,8 @@ from tests.factories import make_assistant, make_conversation, make_endpoint
 from tests.fakes.inference import FakeInference
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "operator"])
-PASSAGES = 2500
+PASSAGES = 1500
+ASKED = recall.PASSAGES + recall.STRANGERS  # without questions of users
 # Each vector knows two others: a search soon goes astray.
 SPOILED = """
     CREATE INDEX {name} ON knowledge_embedding
@@ -64,9 +65,9 @@ def test_an_index_that_finds_what_there_is_stays(acme: Tenant, indexed: Layout) 
     [measured] = guard(acme)
     assert measured.recall is not None
     assert measured.recall >= recall.LEAST
-    assert (measured.questions, measured.passages) == (0, recall.PASSAGES)
+    assert measured.asked == {"passages": recall.PASSAGES, "strangers": recall.STRANGERS}
     indexed.refresh_from_db()
-    assert (indexed.state, indexed.recall_at_10, indexed.measured_with) == ("indexed", measured.recall, recall.PASSAGES)
+    assert (indexed.state, indexed.recall_at_10, indexed.measured_with) == ("indexed", measured.recall, ASKED)
     assert indexed.measured_at is not None
 
 
@@ -83,7 +84,7 @@ def test_one_that_finds_too_little_is_given_up(
     assert measured.ef == EFS[-1]
     indexed.refresh_from_db()
     assert indexed.state == "exact"
-    assert indexed.reason == f"Its HNSW index found {measured.recall:.3f} of the nearest, even with ef 400."
+    assert indexed.reason == f"Its HNSW index found {measured.recall:.3f} of the nearest, even with ef 800."
     layouts.move_all()  # drops it, and builds none for a while
     layouts.move_all()
     kept = Layout.objects.get()
@@ -127,7 +128,7 @@ def test_what_users_asked_is_asked_again(
 ) -> None:
     ask(acme, manuals, "How do I replace the seal?", "Who won the cup?", "How do I replace the seal?")
     [measured] = guard(acme)
-    assert (measured.questions, measured.passages) == (2, recall.PASSAGES)
+    assert measured.asked == {"questions": 2, "passages": recall.PASSAGES, "strangers": recall.STRANGERS}
     sent = len(embeddings.requests)
     guard(acme)
     assert len(embeddings.requests) == sent  # their vectors are remembered
@@ -140,7 +141,7 @@ def test_without_a_model_passages_are_asked_alone(
     manuals.index.endpoint.base_url = "http://127.0.0.1:9"
     manuals.index.endpoint.save()
     [measured] = guard(acme)
-    assert (measured.questions, measured.passages) == (0, recall.PASSAGES)
+    assert measured.asked == {"passages": recall.PASSAGES, "strangers": recall.STRANGERS}
 
 
 def test_the_nightly_task_looks_at_each_tenant(acme: Tenant, indexed: Layout, settings: Any) -> None:
@@ -153,7 +154,44 @@ def test_the_nightly_task_looks_at_each_tenant(acme: Tenant, indexed: Layout, se
     assert (schedule["task"], schedule["schedule"].hour) == ("conversations.guard_recall", {3})
 
 
+def test_a_new_index_is_measured_before_the_night(
+    servers: Backends, acme: Tenant, manuals: Collection, settings: Any
+) -> None:
+    """Also with what is about nothing there is, and until then searches keep as much in sight as they can."""
+    settings.PARLEY_INDEX_ABOVE = 1000
+    load(servers, manuals, PASSAGES)
+    layouts.move_all()
+    [moved] = layouts.move_all() or []
+    assert (moved.state, moved.ef_search) == ("indexed", EFS[-1])
+    row = Layout.objects.get()
+    assert row.measured_with == ASKED
+    assert row.recall_at_10 is not None
+    assert row.recall_at_10 >= recall.LEAST
+    assert row.ef_search < EFS[-1]
+    servers.superuser.execute(f"DROP INDEX {layouts.name_of(row.index_id)}")
+
+
+def test_nobody_else_searches_with_an_ef_that_is_tried(
+    servers: Backends, acme: Tenant, indexed: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    measure_one = recall._measured
+
+    def and_look(*args: Any) -> recall.Measured:
+        found = measure_one(*args)
+        [ef] = servers.superuser.execute("SELECT ef_search FROM knowledge_layout").fetchall()
+        seen.add((*ef, found.ef))
+        return found
+
+    before = indexed.ef_search
+    monkeypatch.setattr(recall, "_measured", and_look)
+    monkeypatch.setattr(recall, "LEAST", 1.01)
+    guard(acme)
+    assert seen == {(before, ef) for ef in EFS if ef >= before}
+
+
 def test_metrics_tell_the_lowest_of_all(acme: Tenant, indexed: Layout) -> None:
+    Layout.objects.update(recall_at_10=None)
     assert "parley_retrieval_recall_at_10{" not in Client().get("/metrics").content.decode()
     Layout.objects.update(recall_at_10=0.985)
     said = Client().get("/metrics").content.decode()
@@ -167,10 +205,11 @@ def test_the_command_shows_it_and_changes_nothing(servers: Backends, acme: Tenan
     assert out.getvalue().split()[:7] == ["tenant", "embedding", "index", "passages", "ef", "asked", "recall@10"]
     assert "1 HNSW indexes, 0 of them below 0.98" in out.getvalue()
     spoil(servers, indexed)
+    measured_at = indexed.measured_at
     with pytest.raises(CommandError):
         call_command("check_recall", tenant="acme", stdout=out)
     assert "1 HNSW indexes, 1 of them below 0.98" in out.getvalue()
     indexed.refresh_from_db()
-    assert (indexed.state, indexed.measured_at) == ("indexed", None)
+    assert (indexed.state, indexed.measured_at) == ("indexed", measured_at)
     with pytest.raises(CommandError, match="no tenant"):
         call_command("check_recall", tenant="nobody", stdout=out)

@@ -32,7 +32,7 @@ class Command(BaseCommand):
                 looked_at += 1
                 few += not found.is_enough
                 share = "none" if found.recall is None else f"{found.recall:.3f}"
-                layout, asked = found.layout, found.questions + found.passages
+                layout, asked = found.layout, found.asked.total()
                 self._line(layout.tenant.slug, layout.index, layout.passages, found.ef, asked, share)
         self.stdout.write(f"{looked_at} HNSW indexes, {few} of them below {recall.LEAST}")
         if few:
