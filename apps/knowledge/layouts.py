@@ -167,8 +167,15 @@ def _moved(cursor: CursorWrapper, built: set[uuid.UUID], changing: set[uuid.UUID
     for layout in reversed(coming):
         if layout.index_id in built or _build(cursor, layout):
             _go(layout, Layout.State.INDEXED, **_UNMEASURED)
-            async_to_sync(recall.guard)(layout.tenant, layout, [])
+            _measure(layout)
             yield layout
+
+
+def _measure(layout: Layout) -> None:
+    try:
+        async_to_sync(recall.guard)(layout.tenant, layout, [])
+    except DatabaseError as error:  # it is done at night
+        log.warning("layout.not_measured", index=str(layout.index_id), error=type(error).__name__)
 
 
 def _go(layout: Layout, state: Layout.State, **fields: object) -> None:

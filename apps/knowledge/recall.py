@@ -31,7 +31,8 @@ log = structlog.get_logger(__name__)
 LEAST = 0.98
 NEAREST = 10
 QUESTIONS, PASSAGES, STRANGERS = 50, 50, 100  # of each layout
-EMBEDDING_SECONDS, SECONDS = 30.0, 30.0  # for the vectors of questions; for asking once, by one value of ef
+EMBEDDING_SECONDS, SECONDS = 30.0, 30.0  # for the vectors of questions; for asking all once, by one value of ef
+ONE_SECONDS = 10  # for one that every vector is compared with, of which none may be in memory yet
 NOT_AGAIN_FOR = datetime.timedelta(days=30)  # is an HNSW index built that found too little
 
 # The function reads the layout as any search has it done. The places of equal distances are nobody's.
@@ -87,7 +88,7 @@ class Measured:
 async def measure(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -> Measured:
     """How much searches by an HNSW index find; nothing changes."""
     samples = await _samples(tenant, layout, questions)
-    return await unit(_measured, tenant, layout, samples, layout.ef_search)
+    return await _measured(tenant, layout, samples, layout.ef_search)
 
 
 async def guard(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -> Measured:
@@ -96,7 +97,7 @@ async def guard(tenant: Tenant, layout: Layout, questions: Sequence[Question]) -
     samples = await _samples(tenant, layout, questions)
     is_new = layout.recall_at_10 is None
     for ef in [ef for ef in EFS if is_new or ef >= layout.ef_search]:
-        measured = await unit(_measured, tenant, layout, samples, ef)
+        measured = await _measured(tenant, layout, samples, ef)
         if measured.is_enough:
             break
     await unit(_conclude, tenant, measured)
@@ -128,26 +129,33 @@ def _of_passages(tenant: Tenant, layout: Layout) -> list[str]:
         return [vector for (vector,) in cursor.fetchall()]
 
 
-def _measured(tenant: Tenant, layout: Layout, samples: Sequence[_Sample], ef: int) -> Measured:
-    """Searches that others make meanwhile see nothing of this ef."""
+async def _measured(tenant: Tenant, layout: Layout, samples: Sequence[_Sample], ef: int) -> Measured:
     on_topic: list[float] = []
     off_topic: list[float] = []
     asked = Counter[str]()
     over = time.monotonic() + SECONDS
-    with transaction.atomic(), connection.cursor() as cursor:
-        _write(tenant, layout, ef_search=ef)
-        for sample in samples:
-            values: dict[str, Any] = {"vector": sample.vector, "collections": sample.collections, "nearest": NEAREST}
-            cursor.execute(_ASK, values | {"depth": CANDIDATES, "tenant": tenant.pk, "index": layout.index_id})
-            there, found = cursor.fetchone()
-            if there:
-                (off_topic if sample.kind == "strangers" else on_topic).append(min(found, there) / there)
-                asked[sample.kind] += 1
-            if time.monotonic() > over:
-                break
-        transaction.set_rollback(True)
+    for sample in samples:
+        there, found = await unit(_found, tenant, layout, sample, ef)
+        if there:
+            (off_topic if sample.kind == "strangers" else on_topic).append(min(found, there) / there)
+            asked[sample.kind] += 1
+        if time.monotonic() > over:
+            break
     recall = min((sum(shares) / len(shares) for shares in (on_topic, off_topic) if shares), default=None)
     return Measured(layout, ef, recall, asked)
+
+
+def _found(tenant: Tenant, layout: Layout, sample: _Sample, ef: int) -> tuple[int, int]:
+    """How many nearest there are, and how many of them are found. Searches that others make meanwhile see nothing of
+    this ef, and who writes to the layout does not wait for long."""
+    values: dict[str, Any] = {"vector": sample.vector, "collections": sample.collections, "nearest": NEAREST}
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{ONE_SECONDS}s"])
+        _write(tenant, layout, ef_search=ef)
+        cursor.execute(_ASK, values | {"depth": CANDIDATES, "tenant": tenant.pk, "index": layout.index_id})
+        there, found = cursor.fetchone()
+        transaction.set_rollback(True)
+    return there, found
 
 
 def _write(tenant: Tenant, layout: Layout, /, **fields: object) -> None:

@@ -22,7 +22,8 @@ from tests.fakes.inference import FakeInference
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "operator"])
 PASSAGES = 1500
-ASKED = recall.PASSAGES + recall.STRANGERS  # without questions of users
+PASSAGES, STRANGERS = 10, 20
+ASKED = PASSAGES + STRANGERS
 # Each vector knows two others: a search soon goes astray.
 SPOILED = """
     CREATE INDEX {name} ON knowledge_embedding
@@ -65,10 +66,18 @@ def test_an_index_that_finds_what_there_is_stays(acme: Tenant, indexed: Layout) 
     [measured] = guard(acme)
     assert measured.recall is not None
     assert measured.recall >= recall.LEAST
-    assert measured.asked == {"passages": recall.PASSAGES, "strangers": recall.STRANGERS}
+    assert measured.asked == {"passages": PASSAGES, "strangers": STRANGERS}
     indexed.refresh_from_db()
     assert (indexed.state, indexed.recall_at_10, indexed.measured_with) == ("indexed", measured.recall, ASKED)
     assert indexed.measured_at is not None
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer than at night, and all of them also on a busy machine."""
+    monkeypatch.setattr(recall, "SECONDS", 300.0)
+    monkeypatch.setattr(recall, "PASSAGES", PASSAGES)
+    monkeypatch.setattr(recall, "STRANGERS", STRANGERS)
 
 
 @pytest.fixture
@@ -141,7 +150,7 @@ def test_without_a_model_passages_are_asked_alone(
     manuals.index.endpoint.base_url = "http://127.0.0.1:9"
     manuals.index.endpoint.save()
     [measured] = guard(acme)
-    assert measured.asked == {"passages": recall.PASSAGES, "strangers": recall.STRANGERS}
+    assert measured.asked == {"passages": PASSAGES, "strangers": STRANGERS}
 
 
 def test_the_nightly_task_looks_at_each_tenant(acme: Tenant, indexed: Layout, settings: Any) -> None:
@@ -175,16 +184,16 @@ def test_nobody_else_searches_with_an_ef_that_is_tried(
     servers: Backends, acme: Tenant, indexed: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = set()
-    measure_one = recall._measured
+    find = recall._found
 
-    def and_look(*args: Any) -> recall.Measured:
-        found = measure_one(*args)
-        [ef] = servers.superuser.execute("SELECT ef_search FROM knowledge_layout").fetchall()
-        seen.add((*ef, found.ef))
+    def and_look(tenant: Tenant, layout: Layout, sample: Any, ef: int) -> tuple[int, int]:
+        found = find(tenant, layout, sample, ef)
+        [kept] = servers.superuser.execute("SELECT ef_search FROM knowledge_layout").fetchall()
+        seen.add((*kept, ef))
         return found
 
     before = indexed.ef_search
-    monkeypatch.setattr(recall, "_measured", and_look)
+    monkeypatch.setattr(recall, "_found", and_look)
     monkeypatch.setattr(recall, "LEAST", 1.01)
     guard(acme)
     assert seen == {(before, ef) for ef in EFS if ef >= before}
