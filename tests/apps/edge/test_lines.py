@@ -109,6 +109,23 @@ def test_a_forked_process_tells_its_own_and_nothing_twice(pipe: tuple[int, int])
     assert sorted(read(reader, 22)) == ["after", *["before"] * 20, "of the child"]
 
 
+def test_processes_that_share_a_pipe_do_not_tear_each_others_lines(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    handler = Lines(writer)
+    sentences = [letter * length for letter in "ab" for length in (200, SMALL, 3 * SMALL)] * 50
+    children = []
+    for letter in "ab":
+        if not (child := os.fork()):
+            told(handler, *(sentence for sentence in sentences if sentence[0] == letter))
+            while handler._held:
+                handler.flush()
+            os._exit(0)
+        children.append(child)
+    assert sorted(read(reader, len(sentences))) == sorted(sentences)
+    for child in children:
+        os.waitpid(child, 0)
+
+
 PROGRAM = """
 import django
 django.setup()
