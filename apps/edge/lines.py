@@ -61,9 +61,14 @@ class Lines(logging.Handler):
             self._waiting.append(line)
             self._held += len(line)
             if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="log", daemon=True)
-                self._writer.start()
+                self._begin_writing()
             self._changed.notify_all()
+
+    def _begin_writing(self) -> None:
+        writer = threading.Thread(target=self._write, name="log", daemon=True)
+        with suppress(RuntimeError):  # no thread to be had: lines wait, and with the next one it is tried again
+            writer.start()
+            self._writer = writer
 
     def flush(self) -> None:
         """Wait until nothing waits, and for PATIENCE at most."""

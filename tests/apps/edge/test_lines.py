@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -124,6 +125,19 @@ def test_processes_that_share_a_pipe_do_not_tear_each_others_lines(pipe: tuple[i
     assert sorted(read(reader, len(sentences))) == sorted(sentences)
     for child in children:
         os.waitpid(child, 0)
+
+
+def test_lines_wait_for_a_thread_where_none_can_be_had(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    handler = Lines(writer)
+    threading.stack_size(2**47)  # more than there is room for
+    try:
+        told(handler, "one", "two")
+    finally:
+        threading.stack_size(0)
+    told(handler, "three")
+    handler.flush()
+    assert os.read(reader, SMALL) == b"one\ntwo\nthree\n"
 
 
 PROGRAM = """
