@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import uuid
 from collections.abc import AsyncIterator, Sequence
+
+from django.db.models.functions import Now
 
 from apps.access.authentication import Caller
 from apps.access.revocation import Watch
@@ -20,8 +23,10 @@ from chatbot.events import Cursor, Event
 
 # How often a silent stream looks whether its reader is still let in.
 LOOK_SECONDS = 1.0
-# Whoever ends a turn closes it first and journals its last words with the next tick, which a busy process has late.
+# Whoever ends a turn closes it first and journals its last words with the next tick, which a busy process has late, or
+# never: where it dies in between, and where whoever closes it was not the one that ran it.
 LAST_TICKS = 10
+LATELY = dt.timedelta(seconds=5)  # that a turn is closed; what closes it may have waited for locks, too
 
 
 def turn_of(caller: Caller, turn_id: uuid.UUID, *, user: str = "") -> Turn:
@@ -61,12 +66,19 @@ async def _told(turn: Turn, after: Cursor) -> AsyncIterator[list[Entry]]:
 
 async def _journaled(turn: Turn) -> list[Entry]:
     """What is journaled of a closed turn, with its end if that is still to come."""
+    entries = await journal.whole(turn.tenant_id, turn.pk)
+    if not entries or entries[-1].event.terminal or not await unit(_closed_lately, turn.tenant_id, turn.pk):
+        return entries
     for _ in range(LAST_TICKS):
-        entries = await journal.whole(turn.tenant_id, turn.pk)
-        if not entries or entries[-1].event.terminal:
-            break
         await asyncio.sleep(journal.TICK)
+        if await journal.has_ended(turn.tenant_id, turn.pk):
+            return await journal.whole(turn.tenant_id, turn.pk)
     return entries
+
+
+def _closed_lately(tenant: uuid.UUID, turn_id: uuid.UUID) -> bool:
+    """By the clock that closed it, which need not be this process's."""
+    return Turn.objects.for_tenant(tenant).filter(pk=turn_id, closed_at__gt=Now() - LATELY).exists()
 
 
 def heard(tenant: Tenant, turn_id: uuid.UUID, after: Cursor, watch: Watch) -> AsyncIterator[list[Entry]]:
@@ -88,7 +100,10 @@ async def _heard(entries: AsyncIterator[list[Entry]], watch: Watch) -> AsyncIter
 
 
 async def so_far(tenant: Tenant, turn_id: uuid.UUID, after: Cursor) -> list[Entry]:
-    """What lies beyond `after` by now, without waiting for more. The caller has checked whose turn it is."""
+    """What lies beyond `after` by now, and nothing more is waited for but the end of a turn that has just closed.
+
+    The caller has checked whose turn it is.
+    """
     if log := runner.log_of(turn_id):
         return log.entries[log.place(after) :]
     turn = await unit(stored.turn_with, tenant, turn_id)

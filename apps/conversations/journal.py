@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -301,10 +301,18 @@ async def fence(tenant_id: uuid.UUID, turn_id: uuid.UUID, epoch: int) -> list[En
 
 async def whole(tenant_id: uuid.UUID, turn_id: uuid.UUID) -> list[Entry]:
     """Everything that is journaled of a turn; nothing where Redis does not tell."""
-    redis = (await journal()).redis
+    return await _told_by((await journal()).redis.xrange(key_of(tenant_id, turn_id)))
+
+
+async def has_ended(tenant_id: uuid.UUID, turn_id: uuid.UUID) -> bool:
+    """Whether the journal of a turn has its end, by its last page alone."""
+    last = await _told_by((await journal()).redis.xrevrange(key_of(tenant_id, turn_id), count=1))
+    return bool(last) and last[-1].event.terminal
+
+
+async def _told_by(reading: Awaitable[Any]) -> list[Entry]:
     try:
-        stream: Any = await redis.xrange(key_of(tenant_id, turn_id))
-        return entries_in(stream)
+        return entries_in(await reading)
     except (RedisError, OSError, TimeoutError):
         return []
 

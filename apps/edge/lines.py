@@ -1,15 +1,18 @@
 """Writes the log without waiting for it: a thread of its own does, and what finds no room is dropped and counted.
 
 A pipe whose reader has stopped holds up whoever writes to it, and here that would be every stream of the process.
+The processes of a container share one pipe, which takes PIPE_BUF bytes in one piece and no more: they write in turn.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 MOST = 4 * 2**20  # bytes of lines that wait
 PATIENCE = 1.0  # seconds that a process which ends gives them
@@ -58,9 +61,14 @@ class Lines(logging.Handler):
             self._waiting.append(line)
             self._held += len(line)
             if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="log", daemon=True)
-                self._writer.start()
+                self._begin_writing()
             self._changed.notify_all()
+
+    def _begin_writing(self) -> None:
+        writer = threading.Thread(target=self._write, name="log", daemon=True)
+        with suppress(RuntimeError):  # no thread to be had: lines wait, and with the next one it is tried again
+            writer.start()
+            self._writer = writer
 
     def flush(self) -> None:
         """Wait until nothing waits, and for PATIENCE at most."""
@@ -83,13 +91,26 @@ class Lines(logging.Handler):
         """Write them; how many were lost."""
         rest = b"\n" + lines if self._torn else lines
         try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            with _in_turn(self._descriptor):
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
         except OSError:  # a full disk, a pipe without a reader
             self._torn = True
             return rest.removeprefix(b"\n").count(b"\n")
         self._torn = False
         return 0
+
+
+@contextmanager
+def _in_turn(descriptor: int) -> Iterator[None]:
+    """Keep other processes from what this writes to. Whoever dies meanwhile lets go, and a child inherits nothing."""
+    with suppress(OSError):  # of a kind that cannot be locked
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.lockf(descriptor, fcntl.LOCK_UN)
 
 
 def flush() -> None:

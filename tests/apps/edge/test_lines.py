@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -107,6 +108,36 @@ def test_a_forked_process_tells_its_own_and_nothing_twice(pipe: tuple[int, int])
     os.waitpid(child, 0)
     told(handler, "after")
     assert sorted(read(reader, 22)) == ["after", *["before"] * 20, "of the child"]
+
+
+def test_processes_that_share_a_pipe_do_not_tear_each_others_lines(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    handler = Lines(writer)
+    sentences = [letter * length for letter in "ab" for length in (200, SMALL, 3 * SMALL)] * 50
+    children = []
+    for letter in "ab":
+        if not (child := os.fork()):
+            told(handler, *(sentence for sentence in sentences if sentence[0] == letter))
+            while handler._held:
+                handler.flush()
+            os._exit(0)
+        children.append(child)
+    assert sorted(read(reader, len(sentences))) == sorted(sentences)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def test_lines_wait_for_a_thread_where_none_can_be_had(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    handler = Lines(writer)
+    threading.stack_size(2**47)  # more than there is room for
+    try:
+        told(handler, "one", "two")
+    finally:
+        threading.stack_size(0)
+    told(handler, "three")
+    handler.flush()
+    assert os.read(reader, SMALL) == b"one\ntwo\nthree\n"
 
 
 PROGRAM = """
