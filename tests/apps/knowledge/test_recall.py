@@ -22,8 +22,8 @@ from tests.fakes.inference import FakeInference
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "owner", "operator"])
 PASSAGES = 1500
-PASSAGES, STRANGERS = 10, 20
-ASKED = PASSAGES + STRANGERS
+NEAR, FAR = 10, 20
+ASKED = NEAR + FAR
 # Each vector knows two others: a search soon goes astray.
 SPOILED = """
     CREATE INDEX {name} ON knowledge_embedding
@@ -66,7 +66,7 @@ def test_an_index_that_finds_what_there_is_stays(acme: Tenant, indexed: Layout) 
     [measured] = guard(acme)
     assert measured.recall is not None
     assert measured.recall >= recall.LEAST
-    assert measured.asked == {"passages": PASSAGES, "strangers": STRANGERS}
+    assert measured.asked == {"passages": NEAR, "strangers": FAR}
     indexed.refresh_from_db()
     assert (indexed.state, indexed.recall_at_10, indexed.measured_with) == ("indexed", measured.recall, ASKED)
     assert indexed.measured_at is not None
@@ -76,8 +76,8 @@ def test_an_index_that_finds_what_there_is_stays(acme: Tenant, indexed: Layout) 
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer than at night, and all of them also on a busy machine."""
     monkeypatch.setattr(recall, "SECONDS", 300.0)
-    monkeypatch.setattr(recall, "PASSAGES", PASSAGES)
-    monkeypatch.setattr(recall, "STRANGERS", STRANGERS)
+    monkeypatch.setattr(recall, "PASSAGES", NEAR)
+    monkeypatch.setattr(recall, "STRANGERS", FAR)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_without_a_model_passages_are_asked_alone(
     manuals.index.endpoint.base_url = "http://127.0.0.1:9"
     manuals.index.endpoint.save()
     [measured] = guard(acme)
-    assert measured.asked == {"passages": PASSAGES, "strangers": STRANGERS}
+    assert measured.asked == {"passages": NEAR, "strangers": FAR}
 
 
 def test_the_nightly_task_looks_at_each_tenant(acme: Tenant, indexed: Layout, settings: Any) -> None:
