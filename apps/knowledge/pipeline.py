@@ -29,6 +29,7 @@ from apps.usage.ingesting import QuotaUsedUp
 from chatbot.chunking import split
 from chatbot.errors import ExtractionFailed, ModelError, StorageFull
 from chatbot.fetching import SourceUnavailable
+from chatbot.supervising import ReaderKilled
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +108,7 @@ async def _attempt(document: Document) -> str:
         return "superseded"
     except (QuotaUsedUp, GivesWay) as reason:
         return await unit(_pause, document, reason)
-    except (ModelError, SourceUnavailable, StorageFull, ServiceUnavailable) as error:
+    except (ModelError, SourceUnavailable, StorageFull, ServiceUnavailable, ReaderKilled) as error:
         return await unit(_back_off, document, error.code, error.message, least=error.retry_after or 0.0)
     except ExtractionFailed as error:
         return await unit(_fail, document, error.code, error.message)

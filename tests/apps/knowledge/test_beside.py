@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -15,7 +16,7 @@ from apps.knowledge.collections import create_collection
 from apps.knowledge.models import Collection, Document
 from apps.tenants.models import Tenant
 from chatbot.errors import ExtractionFailed
-from tests.apps.knowledge.ingesting import added, in_thread, live_texts, manual, until
+from tests.apps.knowledge.ingesting import added, in_thread, ingested, live_texts, manual, until
 from tests.factories import make_tenant
 from tests.fakes.inference import FakeInference, Reply
 
@@ -60,7 +61,8 @@ def stopped(*, but: tuple[int, ...] = ()) -> Iterator[int]:
     try:
         yield found[0].pid
     finally:
-        found[0].send_signal(signal.SIGCONT)
+        with suppress(psutil.NoSuchProcess):
+            found[0].send_signal(signal.SIGCONT)
 
 
 def status(document: Document) -> str:
@@ -129,3 +131,12 @@ def test_a_file_that_cannot_be_read_takes_nobody_with_it(manuals: Collection, ne
         damaged = added(news.tenant, news, b"%PDF-1.7 and then nothing", "damaged.pdf")
         until(lambda: status(damaged) == "failed")
     assert (status(long), damaged.failure_code) == ("ready", ExtractionFailed.code)
+
+
+def test_a_reader_that_the_kernel_kills_reads_again_later(manuals: Collection) -> None:
+    """It does so for want of memory, and says nothing of the file."""
+    long = added(manuals.tenant, manuals, sheet(1), "parts.csv")
+    with work_at(long), stopped() as reader:
+        os.kill(reader, signal.SIGKILL)
+    assert (status(long), long.failure_code) == ("retrying", "interrupted")
+    assert ingested(manuals.tenant, long).status == "ready"
