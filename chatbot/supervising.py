@@ -68,7 +68,7 @@ def too_much(limits: Limits) -> TooLarge:
 
 
 def supervise(command: list[str], file: IO[bytes], limits: Limits, scratch: str, tell: Tell = keep_to_oneself) -> bytes:
-    """Run `command` on the file within the limits and return its output. Raises ExtractionFailed, ReaderKilled among them."""
+    """Run `command` on the file within the limits and return its output. Raises ExtractionFailed."""
     environment = {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",

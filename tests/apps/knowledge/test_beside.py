@@ -10,13 +10,17 @@ from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
+from celery import signals
 
+from apps.edge import ending
 from apps.knowledge import lease, pipeline, queue, tasks
 from apps.knowledge.collections import create_collection
 from apps.knowledge.models import Collection, Document
 from apps.tenants.models import Tenant
 from chatbot.errors import ExtractionFailed
+from config import celery
 from tests.apps.knowledge.ingesting import added, in_thread, ingested, live_texts, manual, until
+from tests.environment import Backends
 from tests.factories import make_tenant
 from tests.fakes.inference import FakeInference, Reply
 
@@ -140,3 +144,39 @@ def test_a_reader_that_the_kernel_kills_reads_again_later(manuals: Collection) -
         os.kill(reader, signal.SIGKILL)
     assert (status(long), long.failure_code) == ("retrying", "interrupted")
     assert ingested(manuals.tenant, long).status == "ready"
+
+
+def test_what_cannot_be_taken_up_fails_no_other(
+    manuals: Collection, news: Collection, servers: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = queue.PATIENCE
+    monkeypatch.setattr(queue, "PATIENCE", datetime.timedelta(days=1))
+    long = added(manuals.tenant, manuals, sheet(1), "parts.csv")
+    with work_at(long), stopped():
+        page = added(news.tenant, news, PAGE)
+        with servers.superuser.transaction():
+            servers.superuser.execute("SELECT FROM knowledge_document WHERE id = %s FOR UPDATE", [page.pk])
+            monkeypatch.setattr(queue, "PATIENCE", patience)
+            until(lambda: waits_for_a_lock(servers))
+            until(lambda: not waits_for_a_lock(servers))  # it gives up after two seconds
+        until(lambda: status(page) == "ready")
+        assert status(long) == "extracting"
+    assert status(long) == "ready"
+
+
+def waits_for_a_lock(servers: Backends) -> bool:
+    return servers.superuser.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None
+
+
+def test_a_worker_that_is_told_to_end_takes_up_nobody(
+    manuals: Collection, news: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert celery.app  # which hears what Celery tells
+    monkeypatch.setattr(ending, "_told", bytearray(1))
+    long = added(manuals.tenant, manuals, sheet(1), "parts.csv")
+    with work_at(long), stopped():
+        signals.worker_shutting_down.send(sender="worker", sig="SIGTERM", how="Warm", exitcode=0)
+        page = added(news.tenant, news, PAGE)
+        until(lambda: in_line_since(page) > 5 * pipeline.LOOKS_EVERY)
+        assert status(page) == "queued"
+    assert (status(long), status(page)) == ("ready", "queued")
