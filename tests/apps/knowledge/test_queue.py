@@ -206,13 +206,8 @@ def test_what_a_worker_holds_is_not_sent_and_what_a_dead_one_held_is(
     assert sent(broker) == [(str(acme.pk), str(document.pk))]
 
 
-@pytest.mark.parametrize("minutes", [-10, 10])
-def test_a_wrong_clock_does_not_end_a_workers_hold(
-    acme: Tenant,
-    manuals: Collection,
-    broker: redis_client.Redis,
-    monkeypatch: pytest.MonkeyPatch,
-    minutes: int,
+def test_a_fast_clock_does_not_end_a_workers_hold(
+    acme: Tenant, manuals: Collection, broker: redis_client.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = add(acme, manuals, 1)
     broker.delete(DOCUMENTS)
@@ -221,8 +216,8 @@ def test_a_wrong_clock_does_not_end_a_workers_hold(
         assert held
         lease.write(held, status="extracting")
     later()
-    now, wrong = timezone.now, datetime.timedelta(minutes=minutes)
-    monkeypatch.setattr(timezone, "now", lambda: now() + wrong)
+    now = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: now() + datetime.timedelta(minutes=10))
     assert (queue.send_due(acme.pk), sent(broker)) == (0, [])
     document.refresh_from_db()
     assert document.status == "extracting"
