@@ -6,9 +6,8 @@ import datetime
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-import psutil
 import pytest
 from celery import signals
 
@@ -19,7 +18,7 @@ from apps.knowledge.models import Collection, Document
 from apps.tenants.models import Tenant
 from chatbot.errors import ExtractionFailed
 from config import celery
-from tests.apps.knowledge.ingesting import added, in_thread, ingested, live_texts, manual, until
+from tests.apps.knowledge.ingesting import added, in_thread, ingested, live_texts, manual, sheet, stopped, until
 from tests.environment import Backends
 from tests.factories import make_tenant
 from tests.fakes.inference import FakeInference, Reply
@@ -38,35 +37,11 @@ def news(globex: Tenant) -> Collection:
     return create_collection(globex, name="News")
 
 
-def sheet(number: int) -> bytes:
-    """CSV that takes about a second to read."""
-    return b"part,weight\nseal %d,3\n" % number + b"\n" * 2**23
-
-
 @contextmanager
 def work_at(document: Document) -> Iterator[None]:
     """The only worker is at it."""
     with in_thread(lambda: tasks.ingest(str(document.tenant_id), str(document.pk))):
         yield
-
-
-@contextmanager
-def stopped(*, but: tuple[int, ...] = ()) -> Iterator[int]:
-    """The process that reads a file stands still; which it is."""
-    found: list[psutil.Process] = []
-
-    def begun() -> bool:
-        children = psutil.Process().children()
-        found[:] = [one for one in children if one.pid not in but and "chatbot.extraction" in one.cmdline()]
-        return bool(found)
-
-    until(begun)
-    found[0].suspend()
-    try:
-        yield found[0].pid
-    finally:
-        with suppress(psutil.NoSuchProcess):
-            found[0].send_signal(signal.SIGCONT)
 
 
 def status(document: Document) -> str:
