@@ -34,6 +34,13 @@ class TooLarge(ExtractionFailed):
     default_message = "The file holds more than can be read."
 
 
+class ReaderKilled(ExtractionFailed):
+    """Not by us, and not for what the file is: mostly by a kernel that was short of memory. Read it again later."""
+
+    code = "interrupted"
+    default_message = "Reading the file was interrupted. Try again in a moment."
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """seconds: of processor time. memory_mb: resident, looked at every 50 ms; not of address space, which native
@@ -94,6 +101,8 @@ def supervise(command: list[str], file: IO[bytes], limits: Limits, scratch: str,
         child.wait()
     if child.returncode == -signal.SIGXCPU:
         raise TooLarge(f"Reading the file took longer than {limits.seconds:g} seconds.")
+    if child.returncode == -signal.SIGKILL:  # before ours, which is sent to what has exited
+        raise ReaderKilled
     if child.returncode != 0:
         raise ExtractionFailed("The file made its reader crash; it may be damaged.")
     return output

@@ -15,7 +15,7 @@ from django.conf import settings
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from apps.edge import alive, lines, tracing
+from apps.edge import alive, ending, lines, tracing
 
 
 class TracedTask(Task):  # type: ignore[type-arg]  # at run time it takes none
@@ -43,6 +43,11 @@ def tell_metrics(**_: Any) -> None:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         start_http_server(port, addr=host, registry=registry)
+
+
+@signals.worker_shutting_down.connect
+def tell_its_processes(**_: Any) -> None:
+    ending.begin()
 
 
 @signals.beat_init.connect

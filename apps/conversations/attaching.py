@@ -38,7 +38,7 @@ from apps.usage.ingesting import QuotaUsedUp
 from chatbot.errors import InvalidRequest, NotFound, QuotaExceeded
 from chatbot.extraction import Extracted, Page, extract
 from chatbot.formats import detect
-from chatbot.supervising import Limits
+from chatbot.supervising import Limits, ReaderKilled
 from chatbot.tokens import estimate
 
 LIMIT = ("An attachment", "PARLEY_MAX_ATTACHMENT_BYTES")
@@ -63,7 +63,7 @@ def attach(
 
     Raises InvalidRequest where the assistant takes none or the conversation has too many, UnsupportedType,
     PayloadTooLarge, ExtractionFailed with a code of its own, QuotaExceeded, and ServiceUnavailable where too many are
-    being read.
+    being read or the reader was killed.
     """
     tenant, name = caller.tenant, storage.safe_name(name)
     if content.size > settings.PARLEY_MAX_ATTACHMENT_BYTES:
@@ -174,7 +174,10 @@ def _read(tenant: Tenant, content: File[bytes], media_type: str) -> Extracted:
         content.seek(0)
         shutil.copyfileobj(content, copy)
         copy.flush()
-        return extract(Path(copy.name), media_type, LIMITS, recognition=reading.recognition())
+        try:
+            return extract(Path(copy.name), media_type, LIMITS, recognition=reading.recognition())
+        except ReaderKilled as error:
+            raise ServiceUnavailable(error.message, retry_after=5) from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from django.core.files.base import File
 from django.db import IntegrityError
 from django.utils import timezone
 
-from apps.knowledge import forgetting, lease, storage
+from apps.knowledge import forgetting, lease, passages, storage
 from apps.knowledge.models import Chunk, Document
 from apps.tenants.scoping import unit
 from apps.usage import keeping
@@ -30,7 +30,8 @@ class NoRoomError(ExtractionFailed):
 
 
 async def bring(document: Document) -> bool:
-    """Fetch and store the bytes of a document that is ours; False where its live passages are made of just these.
+    """Fetch and store the bytes of a document that is ours; False where its live passages are made of just these, and
+    have their vectors.
 
     Raises ExtractionFailed, SourceUnavailable, StorageFull, SupersededError.
     """
@@ -57,7 +58,7 @@ async def bring(document: Document) -> bool:
             etag=version.etag,
             modified=version.modified,
         )
-    return is_new or not is_ingested
+    return is_new or not is_ingested or await unit(passages.lack_vectors, document)
 
 
 async def _keep(document: Document, fetched: Fetched, content: IO[bytes]) -> bool:

@@ -14,6 +14,7 @@ from django.contrib.postgres.search import SearchVectorField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from pgvector.django import HalfVectorField
 
@@ -124,27 +125,27 @@ class DocumentQuerySet(TenantQuerySet["Document"]):
         """Those whose quota is not free yet, as far as was known when they began to wait."""
         return self.filter(status=Document.Status.WAITING, next_attempt_at__gt=now)
 
-    def unclaimed(self, now: datetime.datetime) -> DocumentQuerySet:
+    def unclaimed(self) -> DocumentQuerySet:
         """Unfinished, and no worker holds them: never claimed, or the worker's lease ran out."""
-        return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now))
+        return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=Now()))  # PostgreSQL's, as lease.clock
 
     def claimable(self, now: datetime.datetime) -> DocumentQuerySet:
         """Unclaimed, and not pausing: a message that comes late or twice does not end a pause."""
-        return self.unclaimed(now).exclude(status__in=Document.PAUSES, next_attempt_at__gt=now)
+        return self.unclaimed().exclude(status__in=Document.PAUSES, next_attempt_at__gt=now)
 
     def due(self, now: datetime.datetime) -> DocumentQuerySet:
         """Unclaimed, and neither pausing nor already sent to the workers a moment ago."""
         astray = Q(status=Document.Status.QUEUED, next_attempt_at__gt=now + MOST_AHEAD)
-        return self.unclaimed(now).filter(Q(next_attempt_at__lte=now) | astray)
+        return self.unclaimed().filter(Q(next_attempt_at__lte=now) | astray)
 
     def sent(self, now: datetime.datetime) -> DocumentQuerySet:
         """Sent to the workers a moment ago, none of which has taken them yet."""
         ahead = {"next_attempt_at__gt": now, "next_attempt_at__lte": now + MOST_AHEAD}
-        return self.unclaimed(now).filter(status=Document.Status.QUEUED, **ahead)
+        return self.unclaimed().filter(status=Document.Status.QUEUED, **ahead)
 
-    def held(self, now: datetime.datetime) -> DocumentQuerySet:
+    def held(self) -> DocumentQuerySet:
         """Those that workers are at."""
-        return self.unfinished().filter(lease_until__gte=now)
+        return self.unfinished().filter(lease_until__gte=Now())
 
     def small(self) -> DocumentQuerySet:
         """Those that are soon read, as far as their size tells; also what is yet to be fetched."""

@@ -14,6 +14,12 @@ def pending(document: Document) -> ChunkQuerySet:
     return rows
 
 
+def lack_vectors(document: Document) -> bool:
+    """Whether live ones have none in the index in use, as releases that knew of no second index may have left them."""
+    live = Chunk.objects.for_tenant(document.tenant_id).filter(document=document, live=True)
+    return bool(live.count() > live.filter(embeddings__index=document.collection.index_id).count())
+
+
 def title(document: Document, extracted: Extracted) -> str:
     """What its owner called it, else what it calls itself."""
     given: str = document.title

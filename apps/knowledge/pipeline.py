@@ -18,6 +18,7 @@ import structlog
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
+from apps.edge import ending
 from apps.edge.errors import ServiceUnavailable
 from apps.knowledge import announcing, embedding, fetching, lease, metering, metrics, passages, queue, reading, vectors
 from apps.knowledge.embedding import GivesWay
@@ -29,6 +30,7 @@ from apps.usage.ingesting import QuotaUsedUp
 from chatbot.chunking import split
 from chatbot.errors import ExtractionFailed, ModelError, StorageFull
 from chatbot.fetching import SourceUnavailable
+from chatbot.supervising import ReaderKilled
 
 log = structlog.get_logger(__name__)
 
@@ -63,32 +65,32 @@ async def run(tenant_id: uuid.UUID, document_id: uuid.UUID, *, in_line: bool, be
         over = asyncio.Event()
         others = asyncio.create_task(_take_others(document, over, beside + 1))
         try:
-            outcome = await _attempt(document)
+            metrics.INGESTED.labels(await _attempt(document)).inc()
+            await unit(queue.send_due, tenant_id)
         finally:
             over.set()
             await others
-        metrics.INGESTED.labels(outcome).inc()
-        await unit(queue.send_due, tenant_id)
 
 
 async def _take_others(document: Document, over: asyncio.Event, beside: int) -> None:
     """Until it is over, take up what tenants that have no worker have in line, one after the other.
 
     A document may be at one step for minutes, in which its worker mostly waits: for the process that reads the file,
-    for a host or an endpoint.
+    for a host or an endpoint. A worker that has been told to end leaves the line to those that stay.
     """
     while beside < MOST_AT_ONCE:
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOKS_EVERY):
                 await over.wait()
                 return
+        if ending.has_begun():
+            return
         try:
-            found = await unit(queue.left_waiting, document)
-        except (OperationalError, InterfaceError):
-            continue
-        if found:
-            log.info("document.others_taken")
-            await run(*found, in_line=False, beside=beside)
+            if found := await unit(queue.left_waiting, document):
+                log.info("document.others_taken")
+                await run(*found, in_line=False, beside=beside)
+        except Exception:
+            log.exception("document.others_failed")  # whatever it was: nobody's work fails for another's
 
 
 def _take(tenant_id: uuid.UUID, document_id: uuid.UUID, *, in_line: bool) -> Document | None:
@@ -107,7 +109,7 @@ async def _attempt(document: Document) -> str:
         return "superseded"
     except (QuotaUsedUp, GivesWay) as reason:
         return await unit(_pause, document, reason)
-    except (ModelError, SourceUnavailable, StorageFull, ServiceUnavailable) as error:
+    except (ModelError, SourceUnavailable, StorageFull, ServiceUnavailable, ReaderKilled) as error:
         return await unit(_back_off, document, error.code, error.message, least=error.retry_after or 0.0)
     except ExtractionFailed as error:
         return await unit(_fail, document, error.code, error.message)

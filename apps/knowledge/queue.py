@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from apps.edge import broker
 from apps.edge.queues import DOCUMENTS, LARGE_DOCUMENTS
+from apps.knowledge import lease
 from apps.knowledge.models import Document, DocumentQuerySet
 from apps.tenants import lookups
 from apps.tenants.scoping import tenant_scope
@@ -42,7 +43,7 @@ _LOCK = "SELECT pg_advisory_xact_lock(1431519563, hashtext(%s))"
 def send_due(tenant_id: uuid.UUID) -> int:
     """Send the documents whose turn it is, the oldest, once this transaction commits."""
     with tenant_scope(tenant_id):
-        _in_turn(tenant_id)
+        in_turn(str(tenant_id))
         share = share_of(tenant_id)
         sent = [
             (document_id, queue)
@@ -55,17 +56,18 @@ def send_due(tenant_id: uuid.UUID) -> int:
     return len(sent)
 
 
-def _in_turn(tenant_id: uuid.UUID) -> None:
-    """Two at once would both find that nothing is sent."""
+def in_turn(line: str) -> None:
+    """Until this transaction ends nobody else sends of the same line: two at once would both find that nothing is
+    sent."""
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [str(tenant_id)])
+        cursor.execute(_LOCK, [line])
 
 
 def _next(tenant_id: uuid.UUID, queue: str, share: Share) -> list[uuid.UUID]:
     """Mark the tenant's next documents of this queue as sent; nothing where it is not the tenant's turn."""
     now = timezone.now()
     documents = of_queue(Document.objects.for_tenant(tenant_id), queue)
-    room = share.room(documents.sent(now).count(), documents.held(now).count())
+    room = share.room(documents.sent(now).count(), documents.held().count())
     if not room:
         return []
     due = documents.due(now).select_for_update(skip_locked=True, of=("self",)).order_by("created")
@@ -109,19 +111,19 @@ def gives_way(document: Document, *, at_length: bool = False) -> bool:
     if at_length:
         return True
     rows = of_queue(Document.objects.for_tenant(tenant_id), queue_of(document))
-    return bool(rows.held(timezone.now()).exclude(pk=document.pk).count() >= share_of(tenant_id).weight)
+    return bool(rows.held().exclude(pk=document.pk).count() >= share_of(tenant_id).weight)
 
 
 def _without_a_worker(tenant_id: uuid.UUID) -> set[bool]:
     """In which lines other tenants stand that no worker is at: of large documents, of others."""
-    found = lookups.call("tenants_without_a_worker", timezone.now())
+    found = lookups.call("tenants_without_a_worker", lease.clock())
     return {large for other, large in found if other != tenant_id}
 
 
 def left_waiting(beside: Document) -> tuple[uuid.UUID, uuid.UUID] | None:
     """Tenant and id of a document that no worker has taken for PATIENCE, and whose tenant has none for its line: that
     of small ones, or the one that `beside` stood in."""
-    now = timezone.now()
+    now = lease.clock()
     for tenant_id, is_large in lookups.call("tenants_without_a_worker", now):
         if is_large and not beside.is_large:
             continue
@@ -146,28 +148,25 @@ def count_ahead(tenant_id: uuid.UUID, documents: Sequence[Document]) -> None:
     Approximate: before the tenant's fifth, each other tenant of the same weight has five at most; what comes back
     meanwhile is not known.
     """
-    now = timezone.now()
     others: list[tuple[uuid.UUID, bool, int, int]] | None = None
     for queue in (DOCUMENTS, LARGE_DOCUMENTS):
         large = queue == LARGE_DOCUMENTS
         queued = [one for one in documents if one.status == Document.Status.QUEUED and one.is_large == large]
         if not queued:
             continue
-        others = others or lookups.call("documents_in_line", now)
+        others = others or lookups.call("documents_in_line", timezone.now())
         waiting = [row[2:] for row in others if row[0] != tenant_id and row[1] == large]  # how many, of which weight
-        own, own_weight = _older(tenant_id, queue, queued, now), share_of(tenant_id).weight
+        own, own_weight = _older(tenant_id, queue, queued), share_of(tenant_id).weight
         for document in queued:
             before = own.get(document.pk, 0)
             turns = (before + 1) / own_weight
             document.ahead = before + sum(min(count, math.ceil(turns * weight)) for count, weight in waiting)
 
 
-def _older(
-    tenant_id: uuid.UUID, queue: str, queued: Sequence[Document], now: datetime.datetime
-) -> dict[uuid.UUID, int]:
+def _older(tenant_id: uuid.UUID, queue: str, queued: Sequence[Document]) -> dict[uuid.UUID, int]:
     """How many of the tenant's own in the queue are older, for each of these."""
     rows = Document.objects.for_tenant(tenant_id)
-    older = of_queue(rows.unclaimed(now), queue).filter(status=Document.Status.QUEUED, created__lt=OuterRef("created"))
+    older = of_queue(rows.unclaimed(), queue).filter(status=Document.Status.QUEUED, created__lt=OuterRef("created"))
     count = Subquery(older.order_by().values("tenant").annotate(count=Count("pk")).values("count"))
     counted = rows.filter(pk__in=[document.pk for document in queued]).annotate(older=Coalesce(count, 0))
     return dict(counted.values_list("pk", "older"))

@@ -7,6 +7,7 @@ from typing import Self, TypeVar
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from apps.tenants.models import Tenant
@@ -20,19 +21,23 @@ class SlicedQuerySet(TenantQuerySet[S]):
         """Those that a worker has something to do for."""
         raise NotImplementedError
 
-    def unclaimed(self, now: datetime.datetime) -> Self:
+    def unclaimed(self) -> Self:
         """Unfinished, and no worker holds them. Those of a tenant that is suspended wait until it is resumed."""
         # No join: a claim is an UPDATE, which would look at a joined row as it was before another one's claim.
         active = Tenant.objects.filter(is_active=True)
-        return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now), tenant__in=active)
+        return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=Now()), tenant__in=active)
+
+    def held(self) -> Self:
+        """Those that workers are at."""
+        return self.unfinished().filter(lease_until__gte=Now())  # by PostgreSQL's clock, as lease.clock()
 
     def due(self, now: datetime.datetime) -> Self:
         """Unclaimed, and neither pausing nor already sent to the workers a moment ago."""
-        return self.unclaimed(now).filter(next_slice_at__lte=now)
+        return self.unclaimed().filter(next_slice_at__lte=now)
 
     def sent(self, now: datetime.datetime) -> Self:
         """Sent to the workers a moment ago, and not claimed yet."""
-        return self.unclaimed(now).filter(is_sent=True, next_slice_at__gt=now)
+        return self.unclaimed().filter(is_sent=True, next_slice_at__gt=now)
 
 
 class Sliced(TenantOwned):

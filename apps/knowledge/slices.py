@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.edge import broker
 from apps.knowledge import lease
-from apps.knowledge.queue import FORGET_AFTER, RESEND_AFTER
+from apps.knowledge.queue import FORGET_AFTER, RESEND_AFTER, in_turn
 from apps.knowledge.slice_models import S
 from apps.tenants.scoping import tenant_scope
 
@@ -23,7 +23,8 @@ def send_due(rows: type[S], task: str, tenant_id: uuid.UUID) -> bool:
     now = timezone.now()
     of_tenant: Any = rows.objects.for_tenant(tenant_id)
     with tenant_scope(tenant_id):
-        if of_tenant.unfinished().filter(lease_until__gte=now).exists() or of_tenant.sent(now).exists():
+        in_turn(f"{task} {tenant_id}")
+        if of_tenant.held().exists() or of_tenant.sent(now).exists():
             return False
         due = of_tenant.due(now).select_for_update(skip_locked=True, of=("self",)).order_by("-is_sent", "next_slice_at")
         row = due.only("pk", "slices").first()
@@ -44,7 +45,7 @@ def claim(rows: type[S], tenant_id: uuid.UUID, pk: uuid.UUID, number: int, *with
     slice was begun: it was sent more than once. number: slices before this one."""
     now = lease.clock()
     found: Any = rows.objects.for_tenant(tenant_id).filter(pk=pk)
-    claimed = found.unclaimed(now).filter(slices=number)
+    claimed = found.unclaimed().filter(slices=number)
     if not claimed.update(
         lease_token=uuid.uuid4(),
         lease_until=now + lease.LEASE,

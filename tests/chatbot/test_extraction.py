@@ -18,7 +18,7 @@ from chatbot.errors import ExtractionFailed
 from chatbot.extraction import Extracted, Page, extract
 from chatbot.formats import MARKDOWN, PDF, TEXT
 from chatbot.readers import pdf
-from chatbot.supervising import Limits, TooLarge, supervise
+from chatbot.supervising import Limits, ReaderKilled, TooLarge, supervise
 from tests.environment import ROOT
 
 
@@ -294,6 +294,10 @@ class TestWalls:
     def test_crashing_is_told(self, run: Run) -> None:
         with pytest.raises(ExtractionFailed, match="crash"):
             run("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+
+    def test_being_killed_by_others_says_nothing_of_the_file(self, run: Run) -> None:
+        with pytest.raises(ReaderKilled, match="Try again"):
+            run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
 
     def test_endless_output_ends(self, run: Run) -> None:
         with pytest.raises(ExtractionFailed, match="more than 1,000 characters"):

@@ -11,6 +11,8 @@ import pytest
 from django.core.management import get_commands
 
 from apps.edge.queues import QUEUES
+from apps.knowledge import pipeline
+from chatbot.supervising import Limits
 from config.run import command_line
 from tests.deploy.compose import COMPOSE, SERVICES, TEXT, environment, filled, passed_on, variables
 from tests.deploy.proxy import START
@@ -127,6 +129,14 @@ def test_the_workers_health_is_asked_of_our_celery() -> None:
 def test_each_queue_has_a_worker() -> None:
     taken = [filled(SERVICES[name]["command"], {})[-1] for name in WORKERS]
     assert taken == list(QUEUES)
+
+
+@pytest.mark.parametrize("name", ["worker", "worker-large"])
+def test_a_worker_has_the_memory_that_its_readers_may_take(name: str) -> None:
+    command, limit = filled(SERVICES[name]["command"], {}), SERVICES[name]["deploy"]["resources"]["limits"]["memory"]
+    places = int(command[command.index("--concurrency") + 1])
+    readers = places * pipeline.MOST_AT_ONCE * Limits().scan_memory_mb
+    assert int(limit.removesuffix("G")) * 1024 >= readers + 1024  # its own, and what lies in /tmp
 
 
 def test_images_are_built_from_stages_that_exist_and_others_are_pinned() -> None:

@@ -7,7 +7,7 @@ and the second index is behind until its worker has made up for that (building.p
 from __future__ import annotations
 
 import structlog
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.db.models import Case, F, Value, When
 from django.utils import timezone
 from psycopg.errors import LockNotAvailable, QueryCanceled
@@ -90,5 +90,6 @@ def is_current(document: Document) -> bool:
             next_slice_at=Case(When(state=State.READY, then=Value(now)), default=F("next_slice_at")),
             updated=now,
         )
-        schedule.send_due(document.tenant_id)
+        # Later: others who send for the tenant would wait until the last passage of a large document is live.
+        transaction.on_commit(lambda: schedule.send_due(document.tenant_id), robust=True)
     return True

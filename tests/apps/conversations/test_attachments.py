@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime
 import math
+import os
+import signal
 import uuid
 from typing import Any
 
@@ -24,6 +26,7 @@ from tests.apps.access.visiting import OTHER, Page, token_for
 from tests.apps.conversations.attached import NOTE, address, allow, attach, file
 from tests.apps.conversations.conftest import Api, World, read_sse
 from tests.apps.conversations.test_websocket import Socket
+from tests.apps.knowledge.ingesting import sheet, stopped
 from tests.chatbot.test_golden import GOLDEN
 
 JSON = "application/json"
@@ -109,6 +112,19 @@ async def test_a_file_that_is_refused_says_why(
     response = await attach(world, api, *sent_file)
     assert (response.status_code, response.json()["code"]) == told
     assert await rows() == 0
+
+
+async def test_a_reader_that_the_kernel_kills_says_nothing_of_the_file(world: World, api: Api) -> None:
+    sending = asyncio.create_task(attach(world, api, "parts.csv", sheet(1)))
+    await asyncio.to_thread(reader_killed)
+    response = await sending
+    assert (response.status_code, response.json()["code"]) == (503, "service_unavailable")
+    assert await rows() == 0
+
+
+def reader_killed() -> None:
+    with stopped() as reader:
+        os.kill(reader, signal.SIGKILL)
 
 
 async def test_what_is_declared_too_long_is_not_read(world: World, api: Api, settings: Any) -> None:

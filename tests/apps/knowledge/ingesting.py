@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
 from django.conf import settings as django_settings
 from django.db import connections
 from django.utils import timezone
@@ -30,6 +32,11 @@ def page(section: int, *, version: str = "one") -> str:
 
 def manual(sections: int, *, version: str = "one") -> bytes:
     return "".join(page(n, version=version) for n in range(sections)).encode()
+
+
+def sheet(number: int) -> bytes:
+    """CSV that takes about a second to read."""
+    return b"part,weight\nseal %d,3\n" % number + b"\n" * 2**23
 
 
 def pdf(*texts: str) -> bytes:
@@ -108,3 +115,22 @@ def in_thread(work: Callable[[], Any]) -> Iterator[threading.Thread]:
     assert not thread.is_alive()
     if raised:
         raise raised[0]
+
+
+@contextmanager
+def stopped(*, but: tuple[int, ...] = ()) -> Iterator[int]:
+    """The process that reads a file stands still; which it is."""
+    found: list[psutil.Process] = []
+
+    def begun() -> bool:
+        children = psutil.Process().children()
+        found[:] = [one for one in children if one.pid not in but and "chatbot.extraction" in one.cmdline()]
+        return bool(found)
+
+    until(begun)
+    found[0].suspend()
+    try:
+        yield found[0].pid
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            found[0].send_signal(signal.SIGCONT)

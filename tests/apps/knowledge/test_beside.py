@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import datetime
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil
 import pytest
+from celery import signals
 
+from apps.edge import ending
 from apps.knowledge import lease, pipeline, queue, tasks
 from apps.knowledge.collections import create_collection
 from apps.knowledge.models import Collection, Document
 from apps.tenants.models import Tenant
 from chatbot.errors import ExtractionFailed
-from tests.apps.knowledge.ingesting import added, in_thread, live_texts, manual, until
+from config import celery
+from tests.apps.knowledge.ingesting import added, in_thread, ingested, live_texts, manual, sheet, stopped, until
+from tests.environment import Backends
 from tests.factories import make_tenant
 from tests.fakes.inference import FakeInference, Reply
 
@@ -33,34 +37,11 @@ def news(globex: Tenant) -> Collection:
     return create_collection(globex, name="News")
 
 
-def sheet(number: int) -> bytes:
-    """CSV that takes about a second to read."""
-    return b"part,weight\nseal %d,3\n" % number + b"\n" * 2**23
-
-
 @contextmanager
 def work_at(document: Document) -> Iterator[None]:
     """The only worker is at it."""
     with in_thread(lambda: tasks.ingest(str(document.tenant_id), str(document.pk))):
         yield
-
-
-@contextmanager
-def stopped(*, but: tuple[int, ...] = ()) -> Iterator[int]:
-    """The process that reads a file stands still; which it is."""
-    found: list[psutil.Process] = []
-
-    def begun() -> bool:
-        children = psutil.Process().children()
-        found[:] = [one for one in children if one.pid not in but and "chatbot.extraction" in one.cmdline()]
-        return bool(found)
-
-    until(begun)
-    found[0].suspend()
-    try:
-        yield found[0].pid
-    finally:
-        found[0].send_signal(signal.SIGCONT)
 
 
 def status(document: Document) -> str:
@@ -129,3 +110,48 @@ def test_a_file_that_cannot_be_read_takes_nobody_with_it(manuals: Collection, ne
         damaged = added(news.tenant, news, b"%PDF-1.7 and then nothing", "damaged.pdf")
         until(lambda: status(damaged) == "failed")
     assert (status(long), damaged.failure_code) == ("ready", ExtractionFailed.code)
+
+
+def test_a_reader_that_the_kernel_kills_reads_again_later(manuals: Collection) -> None:
+    """It does so for want of memory, and says nothing of the file."""
+    long = added(manuals.tenant, manuals, sheet(1), "parts.csv")
+    with work_at(long), stopped() as reader:
+        os.kill(reader, signal.SIGKILL)
+    assert (status(long), long.failure_code) == ("retrying", "interrupted")
+    assert ingested(manuals.tenant, long).status == "ready"
+
+
+def test_what_cannot_be_taken_up_fails_no_other(
+    manuals: Collection, news: Collection, servers: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = queue.PATIENCE
+    monkeypatch.setattr(queue, "PATIENCE", datetime.timedelta(days=1))
+    long = added(manuals.tenant, manuals, sheet(1), "parts.csv")
+    with work_at(long), stopped():
+        page = added(news.tenant, news, PAGE)
+        with servers.superuser.transaction():
+            servers.superuser.execute("SELECT FROM knowledge_document WHERE id = %s FOR UPDATE", [page.pk])
+            monkeypatch.setattr(queue, "PATIENCE", patience)
+            until(lambda: waits_for_a_lock(servers))
+            until(lambda: not waits_for_a_lock(servers))  # it gives up after two seconds
+        until(lambda: status(page) == "ready")
+        assert status(long) == "extracting"
+    assert status(long) == "ready"
+
+
+def waits_for_a_lock(servers: Backends) -> bool:
+    return servers.superuser.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None
+
+
+def test_a_worker_that_is_told_to_end_takes_up_nobody(
+    manuals: Collection, news: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert celery.app  # which hears what Celery tells
+    monkeypatch.setattr(ending, "_told", bytearray(1))
+    long = added(manuals.tenant, manuals, sheet(1), "parts.csv")
+    with work_at(long), stopped():
+        signals.worker_shutting_down.send(sender="worker", sig="SIGTERM", how="Warm", exitcode=0)
+        page = added(news.tenant, news, PAGE)
+        until(lambda: in_line_since(page) > 5 * pipeline.LOOKS_EVERY)
+        assert status(page) == "queued"
+    assert (status(long), status(page)) == ("ready", "queued")

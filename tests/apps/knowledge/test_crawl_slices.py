@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import base64
 import datetime
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 import pytest
 import redis as redis_client
 from django.conf import settings as django_settings
+from django.db import connections
 from django.utils import timezone
 
 from apps.edge.queues import DOCUMENTS
 from apps.knowledge.crawl import running, schedule, tasks
 from apps.knowledge.ingest import add_document
 from apps.knowledge.models import Collection, SourceRun
+from apps.knowledge.slices import claim
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import tenant_scope
 from tests.apps.knowledge.crawling import page, site_source
 from tests.fakes.site import Site, running_site
 
@@ -114,6 +119,40 @@ def test_one_slice_of_a_tenant_is_in_line(
     for _ in range(4):
         tasks.run_source(*slices(broker)[-1])
     assert [run_id for _, run_id, _ in slices(broker)[2:]] == [str(runs[turn].pk) for turn in (1, 0, 1, 0)]
+
+
+def test_so_it_is_when_several_send_at_once(
+    acme: Tenant, manuals: Collection, site: Site, broker: redis_client.Redis
+) -> None:
+    for start in range(4):
+        schedule.run_now(acme, site_source(acme, manuals, site, f"/{start}"))
+    for round_ in range(5):
+        SourceRun.objects.update(is_sent=False)
+        time_passes()
+        broker.delete(DOCUMENTS)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(send_and_close, [acme.pk] * 4))
+        assert len(slices(broker)) == 1, round_
+
+
+def send_and_close(tenant_id: uuid.UUID) -> None:
+    try:
+        schedule.send_due(tenant_id)
+    finally:
+        connections.close_all()
+
+
+def test_no_slice_is_sent_while_a_worker_is_at_one_whatever_our_clock_says(
+    acme: Tenant, manuals: Collection, site: Site, broker: redis_client.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = schedule.run_now(acme, site_source(acme, manuals, site, "/0"))
+    with tenant_scope(acme):
+        assert claim(SourceRun, acme.pk, run.pk, 0)
+    time_passes()
+    broker.delete(DOCUMENTS)
+    now = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: now() + datetime.timedelta(minutes=10))
+    assert (schedule.send_due(acme.pk), slices(broker)) == (False, [])
 
 
 def test_no_slice_of_a_suspended_tenant_is_done(

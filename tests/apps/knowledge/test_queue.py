@@ -206,6 +206,25 @@ def test_what_a_worker_holds_is_not_sent_and_what_a_dead_one_held_is(
     assert sent(broker) == [(str(acme.pk), str(document.pk))]
 
 
+def test_a_fast_clock_does_not_end_a_workers_hold(
+    acme: Tenant, manuals: Collection, broker: redis_client.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = add(acme, manuals, 1)
+    broker.delete(DOCUMENTS)
+    with tenant_scope(acme):
+        held = lease.claim(acme.pk, document.pk)
+        assert held
+        lease.write(held, status="extracting")
+    later()
+    now = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: now() + datetime.timedelta(minutes=10))
+    assert (queue.send_due(acme.pk), sent(broker)) == (0, [])
+    document.refresh_from_db()
+    assert document.status == "extracting"
+    with tenant_scope(acme):
+        assert Document.objects.for_tenant(acme).held().count() == 1
+
+
 @pytest.mark.parametrize("status", ["ready", "failed"])
 def test_what_has_ended_is_not_sent(acme: Tenant, manuals: Collection, broker: redis_client.Redis, status: str) -> None:
     add(acme, manuals, 1)

@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from apps.knowledge.ingest import add_document, delete_document, replace_document, retry_document
-from apps.knowledge.models import Collection, Document
+from apps.knowledge.models import Collection, Document, Embedding
 from apps.knowledge.sources import add_source, replace_source
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
@@ -121,6 +121,18 @@ def test_unchanged_bytes_touch_nothing_where_the_host_names_no_versions(
     ingested(acme, document)
     assert (document.status, document.chunks.get().pk, stored_files()) == ("ready", made, files)
     assert len(site.requests) == 2
+
+
+def test_unchanged_bytes_are_read_anew_where_a_release_before_has_left_passages_without_vectors(
+    acme: Tenant, manuals: Collection, site: Site, embeddings: FakeInference
+) -> None:
+    document = ingested(acme, add_source(acme, manuals, url=site.serves("/guide", PAGE, ETag='"v1"'))[0])
+    Embedding.objects.for_tenant(acme).all().delete()
+    retry_document(acme, document)
+    assert ingested(acme, document).status == "ready"
+    assert len(site.requests) == 2
+    assert Embedding.objects.for_tenant(acme).filter(live=True).count() == document.passages == 1
+    assert len(embedded(embeddings)) == 2
 
 
 def test_changed_content_takes_the_place_of_the_old(
