@@ -33,7 +33,7 @@ from apps.ops.shared_keys import count_keys, remove_keys
 from apps.tenants import audit, lookups
 from apps.tenants.audit import Actor
 from apps.tenants.models import Erasure, Membership, Tenant
-from apps.tenants.scoping import tenant_scope
+from apps.tenants.scoping import patient_scope, tenant_scope
 from apps.usage.models import UsageRecord
 
 PATIENCE = 60.0  # seconds for answers under way: their readers' credentials ended with the suspension
@@ -171,9 +171,9 @@ def _remove_rows(erasure: Erasure) -> None:
 
 @contextmanager
 def _patiently(tenant_id: uuid.UUID) -> Iterator[None]:
-    """A scope whose statements may take longer than those that somebody waits for."""
-    with tenant_scope(tenant_id), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '1min'")
+    """A patient scope that waits for others' locks, too."""
+    with patient_scope(tenant_id), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '1min'")
         yield
 
 
