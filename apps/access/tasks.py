@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from axes.helpers import get_cool_off
+import datetime
+
 from axes.models import AccessAttempt
 from celery import shared_task
+from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
@@ -40,7 +42,9 @@ def prune_sessions() -> None:
 @shared_task(name="access.prune_failed_logins")
 def prune_failed_logins() -> None:
     """Those that keep nobody out any more."""
-    AccessAttempt.objects.filter(attempt_time__lt=timezone.now() - get_cool_off()).delete()
+    AccessAttempt.objects.filter(
+        attempt_time__lt=timezone.now() - datetime.timedelta(hours=settings.AXES_COOLOFF_TIME)
+    ).delete()
 
 
 @shared_task(name="access.record_failed_login", ignore_result=True)
