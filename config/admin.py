@@ -30,6 +30,7 @@ UNFOLD: dict[str, Any] = {
         {"rel": "icon", "type": "image/svg+xml", "href": _static("brand/mark.svg")},
     ],
     "SHOW_VIEW_ON_SITE": False,
+    "SHOW_HISTORY": "apps.ops.navigation.shows_history",
     "STYLES": [_static("brand/admin.css")],
     "DASHBOARD_CALLBACK": "apps.ops.dashboard.dashboard",
     "ACCOUNT": {

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from django.http.request import split_domain_port, validate_host
 
-from config.env import refuse, sections
+from config.env import refuse, same, sections
 
 _PLACEHOLDER = re.compile(r"only.for.checks|only.tests|change.?(me|this)|example|insecure|secret.?key", re.IGNORECASE)
 _CLOSE = 0.85  # of difflib's likeness, above which a name was meant to be another
@@ -92,8 +92,11 @@ _USELESS_WITHOUT = {
 
 
 def incomplete(environment: Mapping[str, str]) -> None:
+    """Refuse what does nothing. A default that is written out changes nothing either way."""
+    defaults = {variable.name: variable.default for part in sections for variable in part.variables}
     for name, needed in _USELESS_WITHOUT.items():
-        if environment.get(name, "").strip() and not environment.get(needed, "").strip():
+        value = environment.get(name, "").strip()
+        if value and not same(value, defaults[name]) and not environment.get(needed, "").strip():
             refuse(f"{name} is set, but {needed} is not, without which it does nothing.")
 
 

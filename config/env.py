@@ -94,6 +94,12 @@ def _value(name: str) -> str:
     return value
 
 
+def same(value: str, default: str | None) -> bool:
+    """Whether a variable that is set to `value` says what it says by default: no, false and 0 are off."""
+    words: dict[str, object] = {**_WORDS}
+    return default is not None and words.get(value.lower(), value) == words.get(default, default)
+
+
 # --- Readers: each names the variable, what counts without it, and what it means --------------------------------------
 
 

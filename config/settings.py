@@ -466,6 +466,7 @@ CELERY_BEAT_SCHEDULE = {
     "prune-webhook-deliveries": {"task": "webhooks.prune_deliveries", "schedule": 3600.0},
     "prune-idempotency-keys": {"task": "access.prune_idempotency_keys", "schedule": 3600.0},
     "prune-sessions": {"task": "access.prune_sessions", "schedule": 3600.0},
+    "prune-failed-logins": {"task": "access.prune_failed_logins", "schedule": 3600.0},
     "prune-oauth-tokens": {"task": "oauth.prune_tokens", "schedule": 3600.0},
     "roll-up-usage": {"task": "usage.roll_up", "schedule": 600.0},
     # By the clock: beat forgets when it last did something where its container is made anew.

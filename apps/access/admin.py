@@ -106,7 +106,6 @@ class InvitationAdmin(TenantAdmin):
         invitation = self.row(request, object_id)
         if invitations.withdraw(invitation):
             audit.record(invitation, "invitation.withdrawn", audit.actor_of(request), invitation)
-            self.log_change(request, invitation, "Withdrawn.")
             messages.success(request, f"The invitation to {invitation.email} is withdrawn.")
         else:
             messages.warning(request, f"The invitation to {invitation.email} was used or withdrawn before.")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+
+from axes.models import AccessAttempt
 from celery import shared_task
+from django.conf import settings
 from django.contrib.sessions.backends.db import SessionStore
+from django.utils import timezone
 
 from apps.access import idempotency, invitations, passwords
 from apps.access.logins import record
@@ -32,6 +37,14 @@ def prune_idempotency_keys() -> int:
 @shared_task(name="access.prune_sessions")
 def prune_sessions() -> None:
     SessionStore.clear_expired()
+
+
+@shared_task(name="access.prune_failed_logins")
+def prune_failed_logins() -> None:
+    """Those that keep nobody out any more."""
+    AccessAttempt.objects.filter(
+        attempt_time__lt=timezone.now() - datetime.timedelta(hours=settings.AXES_COOLOFF_TIME)
+    ).delete()
 
 
 @shared_task(name="access.record_failed_login", ignore_result=True)

@@ -104,7 +104,6 @@ class PromptAdmin(TenantAdmin):
             messages.error(request, error.message)
         else:
             audit.record(prompt, "prompt.published", audit.actor_of(request), prompt, version=version.number)
-            self.log_change(request, prompt, f"Published version {version.number}.")
             messages.success(request, f"Version {version.number} is published: the next question is answered with it.")
         return HttpResponseRedirect(reverse("admin:assistants_prompt_change", args=[prompt.pk]))
 

@@ -19,11 +19,11 @@ from django.utils import timezone
 from apps.conversations.replicas import DEAD_SECONDS
 from apps.tenants import lookups
 from apps.tenants.models import Tenant
-from apps.tenants.scoping import tenant_scope
+from apps.tenants.scoping import patient_scope, tenant_scope
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 200  # conversations, or turns without one: some thousand rows, some ten milliseconds
+AT_ONCE = 200  # conversations, or turns without one: mostly some thousand rows, some ten milliseconds
 # Of one task: a message that is not acknowledged for longer is delivered to another worker, too.
 SECONDS = 300.0
 
@@ -118,7 +118,8 @@ def remove_batch(tenant_id: uuid.UUID, before: datetime.datetime) -> int:
 
 def _remove(tenant_id: uuid.UUID, before: datetime.datetime, choosing: str, hanging: dict[str, str]) -> int:
     values: dict[str, Any] = {"tenant": tenant_id, "before": before, "most": AT_ONCE}
-    with tenant_scope(tenant_id), connection.cursor() as cursor:
+    # A single conversation may have grown for years.
+    with patient_scope(tenant_id), connection.cursor() as cursor:
         cursor.execute(choosing, values)
         chosen = [pk for (pk,) in cursor.fetchall()]
         for table, those in hanging.items() if chosen else ():

@@ -37,6 +37,7 @@ _WARMED_UP = "import sys; from chatbot.readers import tesseract; tesseract.warm_
 _MOVING = """
     SELECT EXISTS (
         SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1431519563 AND objid = hashtext('layouts')::oid
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
     )
 """
 
@@ -114,9 +115,12 @@ def _recognition() -> Iterator[Finding]:
 
 def _works(program: str, *arguments: str) -> bool:
     command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(  # noqa: S603 - programs of ours
-        command, cwd=settings.BASE_DIR, check=False, timeout=SECONDS, capture_output=True
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - programs of ours
+            command, cwd=settings.BASE_DIR, check=False, timeout=SECONDS, capture_output=True
+        )
+    except (subprocess.TimeoutExpired, OSError):
+        return False
     return done.returncode == 0
 
 

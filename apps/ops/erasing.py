@@ -33,13 +33,15 @@ from apps.ops.shared_keys import count_keys, remove_keys
 from apps.tenants import audit, lookups
 from apps.tenants.audit import Actor
 from apps.tenants.models import Erasure, Membership, Tenant
-from apps.tenants.scoping import tenant_scope
+from apps.tenants.scoping import patient_scope, tenant_scope
 from apps.usage.models import UsageRecord
 
 PATIENCE = 60.0  # seconds for answers under way: their readers' credentials ended with the suspension
 LOOK_SECONDS = 0.5
 AT_ONCE = 2_000  # rows, of which each may refer to others in many indexes
 ROUNDS = 3  # of looking for what somebody wrote meanwhile
+
+_ALONE = "SELECT pg_try_advisory_xact_lock(1431519565, hashtext(%s))"
 
 Tell = Callable[[str], object]
 
@@ -55,24 +57,52 @@ def begin(tenant: Tenant, actor: Actor) -> Erasure:
         if row is None or row.is_active:
             raise ErasureError(f"{tenant.slug} is active. Suspend it first: manage.py suspend_tenant {tenant.slug}")
         erasure, is_new = Erasure.objects.get_or_create(pk=tenant.pk, defaults={"slug": tenant.slug})
-        if erasure.finished:  # somebody brought it back from a backup
-            erasure.finished, erasure.found = None, {}
-            erasure.save(update_fields=["finished", "found"])
         if is_new:
             audit.record(None, "tenant.erasure_began", actor, tenant, slug=tenant.slug)
     return erasure
 
 
 def erase(erasure: Erasure, actor: Actor, tell: Tell) -> None:
-    """Bring an erasure to its end, however far it came. Raises ErasureError where something is in its way."""
+    """Bring an erasure to its end, however far it came; one at its end begins anew if anything is back. Raises
+    ErasureError where something is in its way."""
+    with _alone(erasure.pk):
+        erasure.refresh_from_db()
+        if erasure.finished:
+            if not traces_of(erasure.pk):
+                return
+            erasure.finished, erasure.found = None, {}
+            erasure.save(update_fields=["finished", "found"])
+        _erase(erasure, actor, tell)
+
+
+@contextmanager
+def _alone(tenant_id: uuid.UUID) -> Iterator[None]:
+    """Nobody else is at this erasure. In a transaction on a connection of its own: PgBouncer keeps no session."""
+    held = connection.copy()
+    held.set_autocommit(False)
+    try:
+        with held.cursor() as cursor:
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            cursor.execute(_ALONE, [str(tenant_id)])
+            if not cursor.fetchone()[0]:
+                raise ErasureError("Somebody is erasing it at this moment.")
+        yield
+    finally:
+        if held.is_usable():
+            held.rollback()
+        held.close()
+
+
+def _erase(erasure: Erasure, actor: Actor, tell: Tell) -> None:
     with tenant_scope(erasure.pk):
         is_there = Tenant.objects.filter(pk=erasure.pk).exists()
     if is_there:
         tell("Waiting for answers under way")
         _quieten(erasure.pk)
-        if not erasure.found:
-            erasure.found = _found(erasure.pk)
-            erasure.save(update_fields=["found"])
+    if not erasure.found:
+        erasure.found = _found(erasure.pk)
+        erasure.save(update_fields=["found"])
+    if is_there:
         tell("Removing rows")
         _remove_rows(erasure)
     for _ in range(ROUNDS):
@@ -120,6 +150,7 @@ def _found(tenant_id: uuid.UUID) -> dict[str, Any]:
         },
         "keys": count_keys(tenant_id),
         "usage": _usage(tenant_id),
+        "endpoints": [],
         "accounts": [str(user) for user in users if len(lookups.memberships_of(user)) == 1],
     }
 
@@ -171,9 +202,9 @@ def _remove_rows(erasure: Erasure) -> None:
 
 @contextmanager
 def _patiently(tenant_id: uuid.UUID) -> Iterator[None]:
-    """A scope whose statements may take longer than those that somebody waits for."""
-    with tenant_scope(tenant_id), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '1min'")
+    """A patient scope that waits for others' locks, too."""
+    with patient_scope(tenant_id), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '1min'")
         yield
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,21 +58,19 @@ def export_tenant(tenant: Tenant, path: Path) -> Exported:
     """
     if path.exists() and not (path.is_dir() and path.suffix != TAR and not any(path.iterdir())):
         raise BackupError(f"{path} exists already: name another file, or a directory that is empty.")
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        with _target(partial, tar=path.suffix == TAR) as target:
-            tables = _write_rows(tenant, target)
-            files, missing = _write_files(tenant, target)
-            target.finish(_about(tenant, tables, files, missing))
-        partial.replace(path)
+        # Of this run's own: somebody may be exporting to the same place.
+        with tempfile.TemporaryDirectory(prefix=f"{path.name}.", suffix=".partial", dir=path.parent) as place:
+            partial = Path(place) / path.name
+            with _target(partial, tar=path.suffix == TAR) as target:
+                tables = _write_rows(tenant, target)
+                files, missing = _write_files(tenant, target)
+                target.finish(_about(tenant, tables, files, missing))
+            partial.replace(path)
     except DatabaseError as error:
         raise BackupError(f"PostgreSQL cannot be read: {str(error).strip().splitlines()[0]}.") from error
     except OSError as error:
         raise BackupError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if partial.is_file():
-            partial.unlink()
     return Exported(path, sum(table["rows"] for table in tables.values()), files, missing)
 
 

@@ -117,6 +117,11 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     return groups
 
 
+def shows_history(request: HttpRequest) -> bool:
+    """A row's history is in the audit log."""
+    return admin.site.has_permission(request) and _is_open(request, "tenants.auditentry", "")
+
+
 def _is_open(request: HttpRequest, label: str, own_page: str) -> bool:
     page: Any = admin.site._registry[apps.get_model(label)]
     return bool(getattr(page, f"has_{PERMISSIONS.get(own_page, 'view')}_permission")(request))

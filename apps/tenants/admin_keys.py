@@ -192,7 +192,6 @@ class ApiKeyAdmin(TenantAdmin):
     def revoke(self, request: HttpRequest, _form: Any, object_id: str) -> HttpResponse:
         key = self.row(request, object_id)
         taking_back.revoke_key(key, audit.actor_of(request))
-        self.log_change(request, key, "Revoked.")
         messages.success(request, f"{key.name} is revoked.")
         return HttpResponse(headers={"HX-Redirect": reverse("admin:tenants_apikey_changelist")})
 

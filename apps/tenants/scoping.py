@@ -83,6 +83,14 @@ def tenant_scope(whose: Whose) -> Iterator[None]:
 
 
 @contextmanager
+def patient_scope(whose: Whose) -> Iterator[None]:
+    """A tenant_scope whose statements may take longer than those that somebody waits for."""
+    with tenant_scope(whose), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = '10min'")
+        yield
+
+
+@contextmanager
 def tenant_snapshot(whose: Whose) -> Iterator[None]:
     """A tenant_scope for reading, however long it takes, what was there when it began. Not for use within another."""
     connection = connections[DEFAULT_DB_ALIAS]

@@ -197,7 +197,6 @@ class WebhookAdmin(TenantAdmin):
         webhook = self.row(request, object_id)
         registration.rotate_secret(webhook)
         audit.record(webhook, "webhook.secret_rotated", audit.actor_of(request), webhook)
-        self.log_change(request, webhook, "Secret rotated.")
         response = render(request, "admin/webhooks/secret_rotated.html", {"webhook": webhook})
         response["HX-Retarget"] = response["HX-Reselect"] = "#dialog"
         add_never_cache_headers(response)

@@ -221,7 +221,6 @@ class WidgetAdmin(TenantAdmin):
         widget.identity_secret = secrets.token_urlsafe(32)
         widget.save()
         audit.record(widget, "widget.identity_secret_made", audit.actor_of(request), widget.assistant)
-        self.log_change(request, widget, "Identity secret made.")
         response = render(request, "admin/widget/identity_secret.html", {"widget": widget})
         response["HX-Retarget"] = response["HX-Reselect"] = "#dialog"
         add_never_cache_headers(response)

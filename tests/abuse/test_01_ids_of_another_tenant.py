@@ -274,6 +274,7 @@ TASKS = {
     "access.mail_invitation": "takes an invitation and its tenant: tests/apps/access/test_invitations.py",
     "access.mail_new_password": "takes an address",
     "access.prune_idempotency_keys": "takes nothing",
+    "access.prune_failed_logins": "takes nothing",
     "access.prune_sessions": "takes nothing",
     "access.record_failed_login": "takes an address",
     "conversations.close_abandoned_turns": "takes nothing",

@@ -173,6 +173,7 @@ FINE: list[dict[str, str]] = [
     {"SECURE_SSL_REDIRECT": "Off", "PARLEY_BEHIND_PROXY": "TRUE", "LOG_LEVEL": ""},
     {"SENTRY_DSN": "https://public@sentry.acme.com/1"},
     {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "PARLEY_TRACED_PERCENT": "50"},
+    {"PARLEY_TRACED_PERCENT": "10", "PARLEY_OIDC_SIGN_UP": "No"},  # as by default
     {"PARLEY_STORAGE_URL": "s3://documents/parley?region=eu-central-1"},  # boto3 finds the keys
     {"PARLEY_STORAGE_URL": "s3://key:s3cr3t@documents?endpoint=http://minio:9000"},
     {"PARLEY_MAX_UPLOAD_BYTES": "2048"},

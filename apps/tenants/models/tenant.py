@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import connection, models
 from django.utils import timezone
 
+from apps.tenants.models.erasure import Erasure
 from apps.tenants.models.users import User
 from apps.tenants.scoping import TenantOwned
 
@@ -63,11 +65,17 @@ class Tenant(models.Model):
         return self.name
 
     def validate_unique(self, exclude: Collection[str] | None = None) -> None:
-        """Among all tenants, none of which a query of this one's scope sees."""
+        """Among all tenants, none of which a query of this one's scope sees, and those whose erasure goes on."""
+        if "slug" in (exclude or ()):
+            return
         with connection.cursor() as cursor:
-            cursor.execute("SELECT tenant_id FROM tenant_named(%s) WHERE tenant_id <> %s", [self.slug, self.pk])
-            if cursor.fetchone() and "slug" not in (exclude or ()):
-                raise self.unique_error_message(type(self), ("slug",))
+            cursor.execute("SELECT tenant_id FROM tenant_named(%s)", [self.slug])
+            holder = cursor.fetchone()
+        if holder and holder[0] != self.pk:
+            raise self.unique_error_message(type(self), ("slug",))
+        if not holder and Erasure.objects.filter(slug=self.slug, finished=None).exists():
+            sentence = "The erasure of a tenant with this slug has not come to its end. Run erase_tenant again first."
+            raise ValidationError({"slug": sentence})
 
 
 class Membership(TenantOwned):

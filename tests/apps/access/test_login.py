@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from io import StringIO
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
+from axes.models import AccessAttempt
 from django.conf import settings as configured
 from django.contrib.sessions.models import Session
 from django.core import signing
@@ -264,6 +266,17 @@ def test_sessions_that_are_over_are_removed(alice: User, operator: User) -> None
     Session.objects.filter(pk=over.session.session_key).update(expire_date=timezone.now())
     tasks.prune_sessions()
     assert [row.pk for row in Session.objects.all()] == [stays.session.session_key]
+
+
+def test_failed_logins_that_keep_nobody_out_any_more_are_removed(alice: User) -> None:
+    for address in ("203.0.113.1", "203.0.113.2"):
+        Client(REMOTE_ADDR=address).post(LOGIN, {"username": alice.email, "password": "wrong"})
+    first = AccessAttempt.objects.order_by("attempt_time").first()
+    AccessAttempt.objects.filter(pk=first.pk).update(attempt_time=timezone.now() - datetime.timedelta(minutes=16))
+    assert AccessAttempt.objects.count() == 2
+    tasks.prune_failed_logins()
+    assert AccessAttempt.objects.count() == 1
+    assert not AccessAttempt.objects.filter(pk=first.pk).exists()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.conversations import removing
@@ -142,6 +142,17 @@ def test_one_tenants_trouble_is_not_the_others(acme: Tenant, servers: Backends) 
         servers.superuser.execute("SELECT FROM conversations_message WHERE tenant_id = %s FOR UPDATE", [stuck.pk])
         remove_old_conversations()
     assert list(Conversation.objects.all()) == [kept]
+
+
+def test_a_batch_may_take_longer_than_somebody_would_wait(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = "id = ANY(%(chosen)s) AND pg_sleep(1.5) IS NOT NULL"
+    monkeypatch.setitem(removing._OF_CONVERSATIONS, "conversations_conversation", slow)
+    asked(acme, at=OLD)
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '1s'")
+    remove_old_conversations()
+    connection.close()
+    assert not Conversation.objects.exists()
 
 
 def test_whatever_hangs_on_a_conversation_is_on_the_list() -> None:

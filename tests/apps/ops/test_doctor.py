@@ -18,6 +18,7 @@ from django.db import connections
 
 from apps.edge import alive, broker
 from apps.edge.findings import Finding
+from apps.knowledge import doctor as knowledge
 from apps.knowledge import reading
 from apps.knowledge.management.commands.move_layouts import Command as MoveLayouts
 from apps.ops import doctor, roles
@@ -28,10 +29,10 @@ from apps.usage.models import Plan
 from apps.usage.standard_plan import create_standard_plan
 from config import celery
 from config import run as processes
-from local import redis_server
+from local import postgres, redis_server
 from local.processes import spawn, stop, wait_until
 from tests import factories
-from tests.environment import HOME, REDIS_PASSWORD, REDIS_PORT, Backends
+from tests.environment import HOME, PASSWORDS, POSTGRES_PORT, REDIS_PASSWORD, REDIS_PORT, Backends
 from tests.factories import make_endpoint, make_user
 
 both_roles = pytest.mark.django_db(transaction=True, databases=["default", "owner"])
@@ -198,6 +199,9 @@ def test_beat_shows_that_it_lives_with_all_that_it_sends(redis: None) -> None:
 @both_roles
 def test_it_misses_layouts_and_sees_them_at_work(redis: None, servers: Backends) -> None:
     assert worst(doctor.layouts).says == "shows no sign of life"
+    with postgres.connect(POSTGRES_PORT, PASSWORDS[postgres.SUPERUSER], "postgres") as another:
+        another.execute("SELECT pg_advisory_lock(1431519563, hashtext('layouts'))")
+        assert worst(doctor.layouts).says == "shows no sign of life"
     servers.superuser.execute("SELECT pg_advisory_lock(1431519563, hashtext('layouts'))")
     assert worst(doctor.layouts).says == "at work"
     servers.superuser.execute("SELECT pg_advisory_unlock(1431519563, hashtext('layouts'))")
@@ -267,6 +271,11 @@ def test_it_asks_tesseract_for_its_languages(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(settings, "PARLEY_OCR_LANGUAGES", ["eng", "tlh"])
     [found] = [finding for finding in doctor.readers() if finding.subject == "ocr"]
     assert (found.level, found.says) == ("fail", "Tesseract does not know tlh")
+
+
+def test_a_reader_that_takes_too_long_ends_no_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knowledge, "SECONDS", 0.001)
+    assert [finding.subject for finding in doctor.readers()] == ["readers", "ocr"]
 
 
 def test_it_tells_of_settings_that_may_contradict_one_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -277,12 +277,55 @@ def test_a_manifest_that_got_lost_is_written_again(acme: Tenant, tmp_path: Path)
         erase("acme", tmp_path / "again.json")
 
 
+def test_two_at_once_are_one(acme: Tenant, tmp_path: Path, servers: Backends) -> None:
+    before = dumped(servers.superuser, suspended(acme).pk)
+    turn = running(acme)
+    with in_thread(lambda: erase("acme", tmp_path / "erased.json")):
+        until(lambda: Erasure.objects.exists() and is_alone(acme, servers))
+        with pytest.raises(CommandError, match="Somebody is erasing it at this moment"):
+            erase("acme", tmp_path / "second.json")
+        with tenant_scope(acme):
+            assert close(turn)
+    assert left(servers, acme.pk) == {}
+    told = json.loads((tmp_path / "erased.json").read_text())["erased"]["gone"]["tables"]
+    assert told.keys() >= {name for name, rows in before.items() if rows}
+    assert AuditEntry.objects.filter(action="tenant.erased").count() == 1
+
+
+def is_alone(tenant: Tenant, servers: Backends) -> bool:
+    held = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1431519565 AND objid = hashtext(%s)::oid"
+    return servers.superuser.execute(held, [str(tenant.pk)]).fetchone() is not None
+
+
+def test_its_slug_is_given_to_nobody_until_it_is_over(
+    acme: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> None:
+        raise OSError("Redis is away")
+
+    other = make_tenant("other")
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing, "remove_keys", die)
+        with pytest.raises(CommandError, match="Redis is away"):
+            erase(suspended(acme).slug, tmp_path / "erased.json")
+    with pytest.raises(CommandError, match="erasure of a tenant with this slug has not come to its end"):
+        call_command("create_tenant", "acme")
+    with pytest.raises(IntegrityError, match="has not come to its end"):
+        make_tenant("acme")
+    with pytest.raises(IntegrityError, match="has not come to its end"), tenant_scope(other):
+        Tenant.objects.filter(pk=other.pk).update(slug="acme")
+    erase("acme", tmp_path / "erased.json")
+    call_command("create_tenant", "acme", stdout=io.StringIO())
+
+
 def test_once_begun_it_is_not_resumed(acme: Tenant) -> None:
     erasing.begin(suspended(acme), SYSTEM)
     with pytest.raises(InvalidRequest, match="being erased"):
         taking_back.resume_tenant(acme, SYSTEM)
     with pytest.raises(CommandError, match="being erased"):
         call_command("suspend_tenant", "acme", "--resume")
+    with pytest.raises(IntegrityError, match="not resumed"):  # as a release does that knows of no erasure
+        Tenant.objects.filter(pk=acme.pk).update(is_active=True)
     assert not Tenant.objects.get().is_active
 
 
@@ -447,12 +490,33 @@ def test_what_is_back_is_found(
         verify(tmp_path / "erased.json")
 
 
-def test_what_came_back_is_erased_again(acme: Tenant, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bring_back", [back_as_a_file, back_as_a_key, back_as_a_row])
+def test_what_came_back_is_erased_again(acme: Tenant, tmp_path: Path, bring_back: Callable[[uuid.UUID], None]) -> None:
     erase(suspended(acme).slug, tmp_path / "erased.json")
-    back_as_a_row(acme.pk)
+    bring_back(acme.pk)
     erase("acme", tmp_path / "again.json")
     assert verify(tmp_path / "again.json")
     assert verify(tmp_path / "erased.json")
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["its erasure is known", "its erasure is lost"])
+def test_what_is_back_of_a_tenant_whose_slug_is_anothers_is_erased_by_its_manifest(
+    acme: Tenant, tmp_path: Path, forgotten: bool
+) -> None:
+    erase(suspended(acme).slug, tmp_path / "erased.json")
+    another = make_tenant("acme")
+    back_as_a_file(acme.pk)
+    if forgotten:  # by a restore
+        Erasure.objects.all().delete()
+    with pytest.raises(CommandError, match=r"Erase it again: manage\.py erase_tenant --again .*/erased\.json"):
+        verify(tmp_path / "erased.json")
+    command = ["erase_tenant", "--again", str(tmp_path / "erased.json")]
+    command += ["--slug-again", "acme", "--manifest", str(tmp_path / "again.json")]
+    call_command(*command, stdout=io.StringIO())
+    assert verify(tmp_path / "erased.json")
+    told = json.loads((tmp_path / "again.json").read_text())["erased"]
+    assert (told["tenant"]["id"], told["gone"]["files"]["count"]) == (str(acme.pk), 1)
+    assert Tenant.objects.get() == another
 
 
 def test_a_manifest_is_ours_and_whole_or_refused(database: None, tmp_path: Path, settings: Any) -> None:

@@ -8,6 +8,7 @@ import re
 import stat
 import tarfile
 import tracemalloc
+from contextlib import nullcontext
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from django.core.management import CommandError, call_command
 from apps.inference.models import Endpoint
 from apps.knowledge.collections import create_collection
 from apps.ops import export
+from apps.ops.archive import BackupError
 from apps.ops.belongings import left_out, owned_models
 from apps.ops.export import export_tenant
 from apps.tenants.models import AuditEntry, EndUser, Tenant
@@ -207,3 +209,33 @@ def test_what_fails_leaves_nothing_behind(acme: Tenant, tmp_path: Path, monkeypa
         with pytest.raises(CommandError, match="No space left"):
             call_command("export_tenant", "acme", "--to", str(tmp_path / name))
     assert not [path for path in tmp_path.iterdir() if path.name != "media"]
+
+
+@pytest.mark.parametrize("name", ["acme", "acme.tar"])
+def test_two_at_once_do_each_other_no_harm(
+    acme: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Nor do they touch what is called as if it were theirs."""
+    write, others = export._write_files, tmp_path / f"{name}.partial"
+    others.mkdir()
+    (others / "notes").write_text("mine")
+
+    def meanwhile(tenant: Tenant, target: Any) -> Any:
+        monkeypatch.setattr(export, "_write_files", write)
+        export_tenant(acme, tmp_path / name)
+        return write(tenant, target)
+
+    monkeypatch.setattr(export, "_write_files", meanwhile)
+    # A tar that is complete takes the place of another one, a directory does not.
+    with nullcontext() if name.endswith(".tar") else pytest.raises(BackupError, match="not empty"):
+        export_tenant(acme, tmp_path / name)
+    assert len(held_by(tmp_path / name)) == len(columns()) + 4  # the tenant, two files and the manifest
+    assert (others / "notes").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} - {"media"} == {name, others.name}
+
+
+def held_by(path: Path) -> list[str]:
+    if path.is_dir():
+        return [str(part) for part in path.rglob("*") if part.is_file()]
+    with tarfile.open(path) as tar:
+        return tar.getnames()

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.tenants import audit
+from apps.tenants.admin_auditing import Audited
 from apps.tenants.models import PLATFORM, AuditEntry, Tenant
 from apps.tenants.scoping import tenant_scope
 from tests import factories
@@ -203,3 +206,36 @@ def test_a_list_costs_few_queries_however_long_it_is(world: World) -> None:
     with CaptureQueriesContext(connection) as many:
         client.get(LIST)
     assert len(many) <= len(few)
+
+
+def test_djangos_own_log_stays_empty(world: World) -> None:
+    """Its rows name no tenant: an erasure would not find them."""
+    client = logged_in(world.alice)
+    collection = factories.make_collection(tenant=world.acme, name="Handbooks", slug="handbooks")
+    page_about = "admin:knowledge_collection_{}"
+    client.post(reverse(page_about.format("add")), {"name": "Added", "slug": "added"})
+    client.post(reverse(page_about.format("change"), args=[collection.pk]), {"name": "Changed", "slug": "handbooks"})
+    client.post(reverse(page_about.format("delete"), args=[collection.pk]), {"post": "yes"})
+    assert [action for action, _, _ in recorded(world.acme)] == [
+        "collection.added",
+        "collection.changed",
+        "collection.deleted",
+    ]
+    assert not LogEntry.objects.exists()
+    pages = [page for page in admin.site._registry.values() if not isinstance(page, Audited)]
+    assert not pages, "these write it"
+
+
+def test_the_history_of_a_row_is_in_the_audit_log(world: World) -> None:
+    collection = factories.make_collection(tenant=world.acme, name="Handbooks", slug="handbooks")
+    change = reverse("admin:knowledge_collection_change", args=[collection.pk])
+    history = reverse("admin:knowledge_collection_history", args=[collection.pk])
+    client = logged_in(world.alice)
+    client.post(change, {"name": "Manuals", "slug": "handbooks"})
+    assert history in page(client, change)
+    followed = client.get(history, follow=True)
+    assert followed.redirect_chain == [(f"{LIST}?q={collection.pk}", 302)]
+    assert "Manuals" in followed.content.decode()
+    bob = logged_in(world.bob)
+    assert history not in page(bob, change)
+    assert bob.get(history, follow=True).status_code == 403
