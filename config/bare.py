@@ -3,3 +3,4 @@
 INSTALLED_APPS = ["apps.loadtest"]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
 USE_TZ = True
+TIME_ZONE = "UTC"

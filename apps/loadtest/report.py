@@ -46,8 +46,8 @@ def described(plan: Plan) -> dict[str, Any]:
 def table(told: dict[str, Any]) -> str:
     head = (
         f"\n{'':6}{'started':>8}{'finished':>9}{'refused':>8}{'failed':>7}{'broken':>7}{'cut':>6}"
-        f"{'first token, ms':>28}{'between, ms':>16}{'whole, ms':>28}\n"
-        f"{'':51}{'p50 / p90 / p95 / p99':>28}{'p50 / p99':>16}{'p50 / p90 / p95 / p99':>28}"
+        f"{'first token, ms':>34}{'between, ms':>18}{'whole, ms':>34}\n"
+        f"{'':51}{'p50 / p90 / p95 / p99':>34}{'p50 / p99':>18}{'p50 / p90 / p95 / p99':>34}"
     )
     return "\n".join([head, *(_row(name, door) for name, door in told["doors"].items()), "", *remarks(told)])
 
@@ -60,8 +60,8 @@ def _counts(door: dict[str, Any]) -> list[int]:
 def _row(name: str, door: dict[str, Any]) -> str:
     columns = "".join(f"{count:{width}}" for count, width in zip(_counts(door), (8, 9, 8, 7, 7, 6), strict=True))
     return (
-        f"{name:6}{columns}{_spread(door['first_ms'], _ALL):>28}{_spread(door['gap_ms'], ('p50', 'p99')):>16}"
-        f"{_spread(door['whole_ms'], _ALL):>28}"
+        f"{name:6}{columns}{_spread(door['first_ms'], _ALL):>34}{_spread(door['gap_ms'], ('p50', 'p99')):>18}"
+        f"{_spread(door['whole_ms'], _ALL):>34}"
     )
 
 

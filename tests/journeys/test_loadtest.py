@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def test_users_of_every_door_come_leave_return_and_stop(url: str, world: World, 
     assert world.key not in text + said
     assert not re.findall(r"""(?:src|href)=|url\(|<script|style="|@import""", text)
     assert "default-src 'none'" in text
+    assert f"{datetime.fromtimestamp(told['started'], UTC):%Y-%m-%d %H:%M} UTC" in text
 
 
 def test_conversations_begin_at_their_rate_and_refusals_are_told_by_their_code(
