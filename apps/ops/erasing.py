@@ -116,11 +116,13 @@ def _erase(erasure: Erasure, actor: Actor, tell: Tell) -> None:
 
 def traces_of(tenant_id: uuid.UUID) -> list[str]:
     """What there is of a tenant, in words; nothing once it is erased."""
-    rows = rows_of(tenant_id)
-    rows.pop(KEPT._meta.db_table, None)
     files, keys = sum(1 for _ in files_of(tenant_id)), count_keys(tenant_id)
-    found = [f"{table}: {count} rows" for table, count in rows.items()]
+    found = [f"{table}: {count} rows" for table, count in _rows_to_go(tenant_id).items()]
     return found + ([f"{files} files"] if files else []) + ([f"{keys} keys in Redis"] if keys else [])
+
+
+def _rows_to_go(tenant_id: uuid.UUID) -> dict[str, int]:
+    return {table: count for table, count in rows_of(tenant_id).items() if table != KEPT._meta.db_table}
 
 
 # --- Before -----------------------------------------------------------------------------------------------------------
@@ -142,7 +144,7 @@ def _found(tenant_id: uuid.UUID) -> dict[str, Any]:
         members = Membership.objects.for_tenant(tenant_id).filter(user__is_superuser=False)
         users = list(members.values_list("user", flat=True))
     return {
-        "tables": rows_of(tenant_id),
+        "tables": _rows_to_go(tenant_id),
         "files": {
             "count": len(names),
             "bytes": sum(map(default_storage.size, names)),

@@ -17,6 +17,11 @@ from tests.fakes.inference import Reply
 QUESTION = "How do I prime the pump?"
 
 
+def without_cache(body: dict[str, Any]) -> list[str]:
+    """What a busy machine is slow at now and then is not what these tests are about."""
+    return [said for said in body["timings"]["degraded"] if not said.startswith("cache")]
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -34,10 +39,10 @@ async def test_no_vector_of_the_question(
     assert events[1].body["sources"][0]["text"] == PASSAGE  # its words found it
     end = events[-1]
     assert end.type == "turn.finished"
-    (said,) = end.body["timings"]["degraded"]
+    (said,) = without_cache(end.body)
     assert said.startswith("vector: model_")
     turn = await world.turn(end.body["turn"])
-    assert turn.degraded == [said]
+    assert turn.degraded == end.body["timings"]["degraded"]
     replayed = [event async for event in read_sse(await api.get(f"/api/v1/turns/{turn.pk}/events"))]
     assert replayed[-1].body["timings"] == end.body["timings"]
     stored = (await api.get(f"/api/v1/turns/{turn.pk}")).json()
@@ -58,10 +63,10 @@ async def test_the_reranking_model_is_late(world: World, api: Api, settings: Any
     gateway.forget()
     world.fake.script(Reply(kind="rerank", first_delay=60, always=True), Reply(tokens=["Prime it [1]."], always=True))
     body = (await api.ask(world.turns, QUESTION)).json()
-    assert (body["state"], body["timings"]["degraded"]) == ("finished", ["rerank: too_late"])
+    assert (body["state"], without_cache(body)) == ("finished", ["rerank: too_late"])
 
 
 async def test_nothing_is_said_where_nothing_was_missing(world: World, api: Api) -> None:
     world.script("Prime it [1].")
     body = (await api.ask(world.turns, QUESTION)).json()
-    assert [said for said in body["timings"]["degraded"] if not said.startswith("cache")] == []
+    assert without_cache(body) == []
