@@ -288,7 +288,7 @@ def test_two_at_once_are_one(acme: Tenant, tmp_path: Path, servers: Backends) ->
             assert close(turn)
     assert left(servers, acme.pk) == {}
     told = json.loads((tmp_path / "erased.json").read_text())["erased"]["gone"]["tables"]
-    assert told.keys() >= {name for name, rows in before.items() if rows}
+    assert told.keys() >= {name for name, rows in before.items() if rows} - {KEPT._meta.db_table}
     assert AuditEntry.objects.filter(action="tenant.erased").count() == 1
 
 
