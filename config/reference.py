@@ -78,7 +78,12 @@ COMPOSE = Section(
         Variable("NGINX_TLS_KEY", "The file of its key.", "none"),
         Variable("NGINX_TRUSTED_PROXIES", "Networks of proxies in front of nginx, whose word it takes.", "none"),
         Variable("WEB_REPLICAS", "Web processes.", "2"),
-        Variable("WORKER_CONCURRENCY", "Documents that a worker ingests at the same time, large ones apart.", "2"),
+        Variable(
+            "WORKER_CONCURRENCY",
+            "Documents that a worker ingests at the same time, large ones apart; each more takes 3 GiB more in its limit of"
+            " memory.",
+            "2",
+        ),
         Variable("POSTGRES_MAX_CONNECTIONS", "Connections that PostgreSQL takes.", "200"),
         Variable("POSTGRES_SHARED_BUFFERS", "PostgreSQL's own cache; a quarter of the memory is usual.", "512MB"),
         Variable("TGI_MODEL", "What the profile `tgi` serves.", "Qwen/Qwen2.5-7B-Instruct"),
