@@ -80,8 +80,8 @@ COMPOSE = Section(
         Variable("WEB_REPLICAS", "Web processes.", "2"),
         Variable(
             "WORKER_CONCURRENCY",
-            "Documents that a worker ingests at the same time, large ones apart; each more takes 3 GiB more in its limit of"
-            " memory.",
+            "Documents that a worker ingests at the same time, large ones apart; each more takes 3 GiB more in its"
+            " limit of memory.",
             "2",
         ),
         Variable("POSTGRES_MAX_CONNECTIONS", "Connections that PostgreSQL takes.", "200"),
