@@ -10,6 +10,7 @@ from collections.abc import Callable
 import httpx
 
 from apps.edge import shared_state
+from apps.knowledge import remembered
 from chatbot.reader import TERMINAL
 from tests.environment import ROOT
 from tests.faults.client import Client
@@ -20,8 +21,8 @@ from tests.faults.world import World
 SETTLING_SECONDS = 15.0
 # Of a replica: two pools of DATABASE_POOL_SIZE, the operators' pool, and the session with its lock.
 POSTGRES_CONNECTIONS = 10 + 10 + 4 + 1
-# Of a replica: journal, mirrors (two), bus (two), cache, and the pool of what answers many at once.
-REDIS_CONNECTIONS = 6 + shared_state.CONNECTIONS
+# Of a replica: journal, mirrors (two), bus (two), cache, the pool of what answers many at once, and that of vectors.
+REDIS_CONNECTIONS = 6 + shared_state.CONNECTIONS + remembered.CONNECTIONS
 # What a replica may have grown by since it was ready: the modules and caches of its first questions, and its pools.
 # A leak of some kilobytes a token or some hundreds a client, at 20 clients of 60 words, would be more.
 GROWTH = 64 * 2**20
