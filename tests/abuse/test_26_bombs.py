@@ -266,11 +266,11 @@ def test_an_archive_is_not_unpacked(acme: Tenant, manuals: Collection, name: str
     ids=["quotes", "lists", "headings", "links", "tables", "entities", "fences", "marks", "one word"],
 )
 def test_deep_text_ends(acme: Tenant, manuals: Collection, text: str) -> None:
-    before = processor_seconds()
+    started = time.monotonic()
     try:
         document, _ = add_document(acme, manuals, name="deep.md", content=text.encode())
     except ParleyError:
         return  # refused at the door
     ingested(acme, document)
     assert document.status in {Document.Status.READY, Document.Status.FAILED}
-    assert processor_seconds() - before < WITHIN
+    assert time.monotonic() - started < WITHIN
