@@ -1,7 +1,7 @@
 """Whom this process refused a moment ago, so that Redis is asked first at their next question, before anything is read.
 
-It also remembers whose tenants they are: Redis may well say no to their next question, too, so that is written only once
-Redis has said yes.
+It also remembers of which tenants they are: Redis may well say no to the next question, too, so that is written only
+once Redis has said yes.
 
 It is remembered that they were refused, and not what they were told: what counts is what Redis says then. So a raised
 limit, a grant and what was given back help at once, and nobody else pays for a look that says nothing.
