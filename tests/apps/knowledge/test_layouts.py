@@ -433,6 +433,27 @@ def test_the_plan_is_what_the_layout_says(
         assert (layouts.PREFIX in plan) == is_indexed
 
 
+def test_what_was_deleted_is_passed_over(
+    servers: Backends, manuals: Collection, told: tuple[psycopg.Connection, list[str]]
+) -> None:
+    """The nearest of all stand in the HNSW index until VACUUM comes by: more of them than a search keeps in sight."""
+    asking, plans = told
+    load(servers, manuals, 3000)
+    settle()
+    [question] = questions(count=1)
+    values = (str(question), manuals.tenant_id, manuals.index_id)
+    nearest = servers.superuser.execute(EXACT.replace("LIMIT 10", "LIMIT 900"), values).fetchall()
+    gone = [one for one, _ in nearest]
+    servers.superuser.execute("DELETE FROM knowledge_embedding WHERE chunk_id = ANY(%s)", [gone])
+    asking.execute("SELECT set_config('app.tenant', %s, false)", [str(manuals.tenant_id)])
+    plans.clear()
+    found = asking.execute(NEAR, [manuals.index_id, [manuals.pk], str(question), None, 40]).fetchall()
+    assert found == exact(servers, manuals, question)
+    looks = [plan for plan in plans if "nearest" in plan]
+    assert len(looks) == 2
+    assert all(layouts.name_of(manuals.index_id) in look for look in looks), "those that are far were not compared"
+
+
 # Of 200 tenants with an embedding index each. PostgreSQL takes tenant and index for independent: it expects few rows of
 # any tenant.
 OTHERS = """
