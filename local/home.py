@@ -26,6 +26,8 @@ SECRETS = (
 )
 # Set anew at each start, so that nothing is lost with it; a home made by an older Parley has none.
 REPLACED = ("LOCAL_OPERATOR_PASSWORD",)
+# Ports that no system gives to connections that go out: from 32768 on Linux does, and from 49152 others do.
+QUIET = range(20_000, 32_000)
 PORTS = ("LOCAL_POSTGRES_PORT", "LOCAL_REDIS_PORT", "LOCAL_CHAT_PORT", "LOCAL_EMBEDDING_PORT")
 
 
@@ -143,8 +145,10 @@ def _ports(known: Mapping[str, str]) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """One that is free now, and that no connection of another program takes before a server listens there."""
+    while not port_is_free(port := secrets.choice(QUIET)):
+        pass
+    return port
 
 
 def port_is_free(port: int) -> bool:
