@@ -102,13 +102,13 @@ class FakeInference:
         """Forget the script."""
         self._script.clear()
 
-    async def wait_received(self, timeout: float = 5.0) -> Received:
+    async def wait_received(self, timeout: float = 30.0) -> Received:
         """The first request. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
             await self._received.wait()
         return self.requests[0]
 
-    async def wait_disconnected(self, timeout: float = 5.0) -> Received:
+    async def wait_disconnected(self, timeout: float = 30.0) -> Received:
         """The first request whose client went away before the answer ended. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
             await self._disconnected.wait()
