@@ -219,6 +219,6 @@ async def test_a_loop_ends_with_its_journal_whenever_that_is(redis: None, moment
     for _ in range(moment):
         await asyncio.sleep(0)
     running.cancel()
-    done, _ = await asyncio.wait([running], timeout=5)
+    done, _ = await asyncio.wait([running], timeout=30)
     await client.aclose()
     assert done
