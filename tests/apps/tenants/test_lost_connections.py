@@ -60,7 +60,6 @@ async def test_no_statement_fails(database: None) -> None:
     assert not fresh & held
 
 
-@pytest.mark.timeout(30)
 def test_a_loop_ends_whatever_became_of_its_connections(database: None) -> None:
     asyncio.run(restarted(by_statement))
 
