@@ -29,9 +29,10 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from apps.access import rates
-from apps.conversations import journal
+from apps.conversations import journal, replicas
 from apps.edge import bus, shared_state
 from apps.ops import gathering
+from apps.tenants import statements
 from apps.usage import meter
 from local.home import free_port
 from local.processes import healthy, spawn, stop, wait_until
@@ -62,6 +63,8 @@ def _patience() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (bus, gathering, journal, meter, rates, shared_state):
             patch.setattr(module, "SECONDS", PATIENCE)
+        patch.setattr(replicas, "JOIN_SECONDS", PATIENCE)
+        patch.setattr(statements, "WAIT_SECONDS", PATIENCE)
         for name in ("default", "operator"):
             options = settings.DATABASES[name]["OPTIONS"]
             limit = f"statement_timeout={settings.PARLEY_SQL_TIMEOUT_MS}"
