@@ -60,7 +60,10 @@ def _patience() -> Iterator[None]:
     Tests of what is away for too long say for themselves when that is. Statements have the time that a worker gives
     them, as tests do a worker's work in this process.
     """
-    with pytest.MonkeyPatch.context() as patch:
+    cache = settings.CACHES["default"]
+    waits = {"SOCKET_CONNECT_TIMEOUT": PATIENCE, "SOCKET_TIMEOUT": PATIENCE}
+    caches = {"default": {**cache, "OPTIONS": {**cache["OPTIONS"], **waits}}}
+    with pytest.MonkeyPatch.context() as patch, override_settings(CACHES=caches):
         for module in (bus, gathering, journal, meter, rates, shared_state):
             patch.setattr(module, "SECONDS", PATIENCE)
         patch.setattr(replicas, "JOIN_SECONDS", PATIENCE)
@@ -131,14 +134,11 @@ def serving(host: str = "127.0.0.1", **environment: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_settings() -> Iterator[None]:
-    """Cheap passwords, static files without the manifest that `collectstatic` makes, and a cache that is waited for."""
+    """Cheap passwords, and static files without the manifest that `collectstatic` makes."""
     plain = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    patient = {"SOCKET_CONNECT_TIMEOUT": PATIENCE, "SOCKET_TIMEOUT": PATIENCE}
-    cache = settings.CACHES["default"]
     with override_settings(
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         STORAGES={**settings.STORAGES, "staticfiles": plain},
-        CACHES={"default": {**cache, "OPTIONS": {**cache["OPTIONS"], **patient}}},
     ):
         yield
 

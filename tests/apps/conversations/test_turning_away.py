@@ -93,6 +93,7 @@ async def test_a_repeat_that_comes_while_the_first_is_being_written_is_answered(
     world: World, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await limit(world, metric="turns", window="once", amount=1)
+    world.script("Prime", held=True)
     world.script("Prime", always=True, delay=0.05)
     written = opening.write
 
@@ -101,7 +102,7 @@ async def test_a_repeat_that_comes_while_the_first_is_being_written_is_answered(
         return await written(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(opening, "write", later)
-    answers = await asyncio.gather(chat(api), chat(api))
+    answers = await answers_of(world, chat(api), chat(api))
     assert sorted(answer.status_code for answer in answers) == [200, 429]
     key = {"Idempotency-Key": "once"}
     answers = await asyncio.gather(*(api.ask(world.turns, "pump?", **key) for _ in range(5)))
