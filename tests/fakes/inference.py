@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 import orjson
 from aiohttp import web
 
-from chatbot.inference.endpoint import Endpoint
+from chatbot.inference.endpoint import Deadlines, Endpoint
 from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Refusal, chunk, usage
 from tests.fakes.machine import Full, Load, Machine
 from tests.fakes.replies import DIMENSION, Received, Reply
@@ -326,5 +326,6 @@ def make_endpoint(fake: FakeInference | None, **fields: Any) -> Endpoint:
         "base_url": fake.base_url if fake else "",
         "model": "fake",
         "context_length": 8192,
+        "deadlines": Deadlines(connect=20.0),  # of a busy machine
     }
     return Endpoint(**(defaults | fields))
