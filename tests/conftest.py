@@ -25,14 +25,22 @@ from django.conf import settings
 from django.db import connections
 from django.test import TransactionTestCase, override_settings
 from django.urls import get_resolver
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from apps.access import rates
+from apps.conversations import journal, replicas
+from apps.edge import bus, shared_state
+from apps.ops import gathering
+from apps.tenants import statements
+from apps.usage import meter
 from local.home import free_port
 from local.processes import healthy, spawn, stop, wait_until
 from tests import all_tenants
 from tests.environment import HOME, ROOT, Backends
 
 LOOPBACK_NAMES = {"localhost"}
+PATIENCE = 20.0  # seconds
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +48,32 @@ def servers() -> Iterator[Backends]:
     """A migrated PostgreSQL and an empty Redis of this process's own."""
     get_resolver().url_patterns  # noqa: B018 - or loading them all would hold up the event loop of the first request
     started = Backends()
-    yield started
+    with _patience():
+        yield started
     started.stop()
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """PostgreSQL and Redis are not away because a busy machine gave them no time for a second or two.
+
+    Tests of what is away for too long say for themselves when that is. Statements have the time that a worker gives
+    them, as tests do a worker's work in this process.
+    """
+    cache = settings.CACHES["default"]
+    waits = {"SOCKET_CONNECT_TIMEOUT": PATIENCE, "SOCKET_TIMEOUT": PATIENCE}
+    caches = {"default": {**cache, "OPTIONS": {**cache["OPTIONS"], **waits}}}
+    with pytest.MonkeyPatch.context() as patch, override_settings(CACHES=caches):
+        for module in (bus, gathering, journal, meter, rates, shared_state):
+            patch.setattr(module, "SECONDS", PATIENCE)
+        patch.setattr(replicas, "JOIN_SECONDS", PATIENCE)
+        patch.setattr(statements, "WAIT_SECONDS", PATIENCE)
+        for name in ("default", "operator"):
+            options = settings.DATABASES[name]["OPTIONS"]
+            limit = f"statement_timeout={settings.PARLEY_SQL_TIMEOUT_MS}"
+            patch.setitem(options, "options", options["options"].replace(limit, "statement_timeout=30000"))
+            patch.setitem(options["pool"], "timeout", PATIENCE)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +146,9 @@ def quick_settings() -> Iterator[None]:
 def pytest_configure() -> None:
     _wall_in()
     all_tenants.install()
+    # How long an example takes says more of the machine than of what is tested.
+    hypothesis_settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    hypothesis_settings.load_profile("busy")
 
 
 def _wall_in() -> None:

@@ -90,7 +90,7 @@ class Backends:
         # Only the superuser passes row-level security and append-only triggers, which cleaning up must.
         self.superuser = postgres.connect(POSTGRES_PORT, PASSWORDS[postgres.SUPERUSER], postgres.DATABASE)
         self.superuser.execute("SET session_replication_role = replica")
-        self.superuser.execute("SET lock_timeout = '10s'")
+        self.superuser.execute("SET lock_timeout = '60s'")
         self.emptying = self._emptying()
 
     def _emptying(self) -> sql.Composed:
@@ -111,7 +111,7 @@ class Backends:
         return sql.SQL("{}; DELETE FROM conversations_replica{}").format(deletions, alive)
 
     def empty_database(self) -> None:
-        """Bring every table back to what the migrations made it. Waits 10 s at most for somebody's forgotten lock."""
+        """Bring every table back to what the migrations made it. A forgotten lock is waited for a minute at most."""
         self.superuser.execute(self.emptying)
 
     def empty_redis(self) -> None:

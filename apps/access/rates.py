@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import math
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
@@ -87,8 +88,8 @@ class Verdict(NamedTuple):
     def refusal(self) -> RateLimited | None:
         if self.reached is None:
             return None
-        wait = round(self.wait, 1) or 0.1
-        return RateLimited(retry_after=wait, limit=self.reached.told())
+        # Up to the next tenth: whoever comes back by then is let in.
+        return RateLimited(retry_after=max(0.1, math.ceil(self.wait * 10) / 10), limit=self.reached.told())
 
 
 class _Away:

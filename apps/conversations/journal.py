@@ -172,24 +172,23 @@ class Journal:
         return True
 
     def _hear(self, kept: Kept, cursor: Cursor, said: str) -> None:
-        if not said:
-            kept.written = kept.last_id = cursor
-            kept.accepted.set()
-            if kept.log.ended and kept.log.last == cursor:
+        if said:
+            try:
+                cursor = Cursor.parse(said)
+            except ValueError:  # out of memory, or the like
+                self._complain(RuntimeError(said))
+                return
+            if cursor.epoch > kept.log.epoch:
                 self._kept.discard(kept)
-            return
-        try:
-            last = Cursor.parse(said)
-        except ValueError:  # out of memory, or the like
-            self._complain(RuntimeError(said))
-            return
-        if last.epoch > kept.log.epoch:
+                kept.lost()
+                return
+            # An answer that got lost, or a Redis that forgot: go on from what it has.
+            self._hurry.set()
+        kept.written = kept.last_id = cursor
+        if cursor > START:
+            kept.accepted.set()
+        if kept.log.ended and kept.log.last == cursor:
             self._kept.discard(kept)
-            kept.lost()
-            return
-        # An answer that got lost, or a Redis that forgot: go on from what it has.
-        kept.written = kept.last_id = last
-        self._hurry.set()
 
     def _complain(self, error: Exception) -> None:
         if not self._failing:

@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 # This process, as turns name it.
 ME = uuid.uuid4()
 NAME = f"{socket.gethostname()}:{os.getpid()}"
+JOIN_SECONDS = 2.0  # that a question waits for it
 LOOK_SECONDS = 0.5
 BEAT_SECONDS = 2.0
 DEAD_SECONDS = 10.0
@@ -72,7 +73,7 @@ class Lease:
     async def joined(self) -> None:
         """Wait until others know of this process: a question must not be written before. Raises ServiceUnavailable."""
         try:
-            async with asyncio.timeout(BEAT_SECONDS):
+            async with asyncio.timeout(JOIN_SECONDS):
                 await self._joined.wait()
         except TimeoutError as error:
             raise ServiceUnavailable(retry_after=5) from error

@@ -169,8 +169,8 @@ class _Notes:
             self._is_applying = True
         if action == "apply_success" and migration:
             self._is_applying = False
-            self.current.seconds = time.monotonic() - self._begun
             self.current.locks = _held(self._watch.taken())
+            self.current.seconds = time.monotonic() - self._begun  # no less than a lock is told to have taken
             self.current.hindrances = beside.hindrances(migration, self._statements)
             self.current.reason = beside.reason(migration)
             self._done(self.current)

@@ -92,9 +92,9 @@ async def _socket(asking: dict[str, Any], key: str = "", **headers: str) -> dict
     if key:
         await socket.say(type="auth", key=key)
     await socket.say(**asking)
-    heard = await socket.hear(20)
+    heard = await socket.hear()
     while heard["type"] not in {"turn.finished", "error"}:
-        heard = await socket.hear(20)
+        heard = await socket.hear()
     await socket.disconnect()
     return heard
 

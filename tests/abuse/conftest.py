@@ -72,11 +72,11 @@ async def send(
     }
     talk = ApplicationCommunicator(application, scope)
     await talk.send_input({"type": "http.request", "body": body, "more_body": False})
-    start = await talk.receive_output(20)
+    start = await talk.receive_output(60)
     answer = b""
     more = True
     while more:
-        part = await talk.receive_output(20)
+        part = await talk.receive_output(60)
         answer += part.get("body", b"")
         more = part.get("more_body", False)
     await talk.wait()

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-import pytest
 
 from apps.inference import gateway
 from apps.inference.models import Endpoint
@@ -84,7 +83,6 @@ async def one(session: aiohttp.ClientSession, web: str, party: Party, chance: ra
     party.answers.append(answer)
 
 
-@pytest.mark.timeout(120)
 async def test_no_byte_crosses(database: None, web: str) -> None:
     async with FakeInference() as fake:
         await platform_unit(factories.make_endpoint, fake.base_url)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from apps.tenants.models import ApiKey, Membership, Tenant, User
 from apps.tenants.scoping import platform_unit
 from tests import factories
 from tests.apps.conversations.conftest import Api, World, read_sse
-from tests.apps.conversations.test_websocket import Socket
+from tests.apps.conversations.test_websocket import PATIENCE, Socket
 from tests.browser.conftest import session_of
 
 WITHIN = 5.0
@@ -61,15 +60,13 @@ async def test_a_stream_ends_with_its_key(world: World, api: Api, end: Callable[
     world.script(*["word "] * 500, delay=0.02)
     response = await api.ask(world.turns, "Tell me everything", Accept="text/event-stream")
     seen = []
-    started = time.monotonic()
     async for event in read_sse(response):
         seen.append(event)
         if len(seen) == 5:
             await platform_unit(end, world)
-    assert time.monotonic() - started < WITHIN
-    assert seen[-1].type == "error"
+    assert seen[-1].type == "error"  # and no end of the answer, which would take ten seconds
     assert seen[-1].body["code"] in REFUSED
-    async with asyncio.timeout(WITHIN):
+    async with asyncio.timeout(PATIENCE):
         while (await api.get(f"/api/v1/turns/{seen[0].body['turn']}")).status_code != 401:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.1)
 
@@ -151,9 +148,9 @@ async def test_demotion_ends_what_owners_may(world: World) -> None:
 async def closed(socket: Socket) -> int:
     """The code that the socket is closed with, and nothing of the turn after the error frame."""
     refused = False
-    async with asyncio.timeout(WITHIN):
+    async with asyncio.timeout(PATIENCE):
         while True:
-            message: dict[str, Any] = await socket.receive_output(WITHIN)
+            message: dict[str, Any] = await socket.receive_output()
             if message["type"] == "websocket.close":
                 assert refused
                 return int(message["code"])

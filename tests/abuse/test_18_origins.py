@@ -89,7 +89,7 @@ async def enter(token: str, **headers: str) -> tuple[str, int]:
     await socket.connect()
     await socket.say(type="auth", key=token)
     told = await socket.hear()
-    code = 0 if told["type"] == "ready" else (await socket.receive_output(1))["code"]
+    code = 0 if told["type"] == "ready" else (await socket.receive_output())["code"]
     await socket.disconnect()
     return told.get("code", told["type"]), code
 
@@ -110,7 +110,7 @@ async def test_a_visitors_socket_without_an_origin_is_refused(world: World) -> N
     socket = Socket(Authorization=f"Bearer {token}", Host="testserver")
     await socket.connect()
     assert (await socket.hear())["code"] == "not_authenticated"
-    assert (await socket.receive_output(1))["code"] == 4401
+    assert (await socket.receive_output())["code"] == 4401
 
 
 async def test_a_session_opens_nothing_for_the_page_of_a_visitor(world: World, session: str) -> None:

@@ -293,9 +293,9 @@ async def test_tokens_of_who_has_a_name_now_are_refused(shop: World) -> None:
         page = Page(token=told["token"])
         for response in (await page.get("/api/v1/conversations"), await page.say("visitors/renew")):
             assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
-    sent = await socket.receive_output(5)
+    sent = await socket.receive_output()
     while sent["type"] != "websocket.close":
-        sent = await socket.receive_output(5)
+        sent = await socket.receive_output()
     assert sent["code"] == 4401
     assert await conversations_of(bystander) == []
 

@@ -188,20 +188,19 @@ async def test_a_token_in_an_address_is_nothing_and_is_not_logged(
 
 
 async def test_an_expired_token_is_a_stranger_everywhere(world: World) -> None:
-    page = Page(token=await short_token(world, 1.5))
+    page = Page(token=await short_token(world, 3.0))
     assert (await page.get("/api/v1/conversations")).status_code == 200
     socket = Socket(Origin=SHOP)
     assert (await listened(socket, page.token))["type"] == "ready"
     world.script(*["word "] * 100, delay=0.1)
     await socket.say(type="ask", assistant="guide", text="pump?")
     assert (await socket.hear())["type"] == "turn.started"
-    heard = time.monotonic()
     frame = await socket.hear()
     while frame["type"] != "error":
-        frame = await socket.hear(8)
+        assert frame["type"] != "turn.finished", "ten seconds later"
+        frame = await socket.hear()
     assert frame["code"] == "not_authenticated"
-    assert (await socket.receive_output(1))["code"] == 4401
-    assert time.monotonic() - heard < 1.5 + 5
+    assert (await socket.receive_output())["code"] == 4401
     for response in (await page.get("/api/v1/conversations"), await page.say("visitors/renew")):
         assert (response.status_code, response.json()["code"]) == (401, "not_authenticated")
     # The turn goes on without its reader.
@@ -211,7 +210,7 @@ async def test_an_expired_token_is_a_stranger_everywhere(world: World) -> None:
 async def test_a_socket_goes_on_with_the_next_token(world: World) -> None:
     """What it follows keeps coming, beyond the end of the first token."""
     socket = Socket(Origin=SHOP)
-    await listened(socket, await short_token(world, 1.5))
+    await listened(socket, await short_token(world, 3.0))
     words = [f"{n} " for n in range(60)]
     world.script(*words, delay=0.07)
     await socket.say(type="ask", assistant="guide", text="pump?")
@@ -234,7 +233,7 @@ async def test_somebody_elses_token_does_not_go_on_with_what_was_followed(world:
     frame = await socket.hear()
     while frame["type"] != "ready":
         frame = await socket.hear()
-    assert (await socket.receive_json_from(5))["type"] == "limits"
+    assert (await socket.receive_json_from())["type"] == "limits"
     assert await socket.receive_nothing(0.5)
     await socket.disconnect()
 

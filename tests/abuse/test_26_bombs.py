@@ -6,7 +6,6 @@ import io
 import re
 import resource
 import threading
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from tests.apps.knowledge.ingesting import in_thread, ingested, live_texts, manu
 from tests.chatbot.test_golden import GOLDEN
 
 __all__ = ["acme", "embeddings", "endpoint", "manuals"]
-WITHIN = 30.0  # seconds
+WITHIN = 30.0  # seconds of processors
 # KiB, of the largest child: its limit, and what it takes between two looks at it.
 MEMORY = Limits().memory_mb * 1024 * 5 // 4
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -207,9 +206,13 @@ def test_a_hostile_page_fails_or_is_read_soon(acme: Tenant, manuals: Collection,
 
 
 def processor_seconds() -> float:
-    """Ours and the children's: on a busy machine a clock would tell of the others."""
+    """Ours, the children's and PostgreSQL's: on a busy machine a clock would tell of the others."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+    total = sum(usage.ru_utime + usage.ru_stime for usage in used)
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(child.cpu_times()[:2])
+    return total
 
 
 def assert_soon_over(tenant: Tenant, collection: Collection, name: str, content: bytes) -> None:
@@ -232,11 +235,11 @@ def test_a_pdf_bomb_fails_while_its_neighbour_is_ingested(
 ) -> None:
     hostile, _ = add_document(acme, manuals, name="bomb.pdf", content=bomb())
     neighbour, _ = add_document(acme, manuals, name="manual.md", content=manual(2))
-    started = time.monotonic()
+    before = processor_seconds()
     with in_thread(lambda: ingested(acme, hostile)):
         ingested(acme, neighbour)
         assert neighbour.status == Document.Status.READY
-    assert time.monotonic() - started < WITHIN
+    assert processor_seconds() - before < WITHIN
     hostile.refresh_from_db()
     assert hostile.status == Document.Status.FAILED
     assert hostile.failure_code in {"too_large", "parser", "empty"}
@@ -266,11 +269,11 @@ def test_an_archive_is_not_unpacked(acme: Tenant, manuals: Collection, name: str
     ids=["quotes", "lists", "headings", "links", "tables", "entities", "fences", "marks", "one word"],
 )
 def test_deep_text_ends(acme: Tenant, manuals: Collection, text: str) -> None:
-    started = time.monotonic()
+    before = processor_seconds()
     try:
         document, _ = add_document(acme, manuals, name="deep.md", content=text.encode())
     except ParleyError:
         return  # refused at the door
     ingested(acme, document)
     assert document.status in {Document.Status.READY, Document.Status.FAILED}
-    assert time.monotonic() - started < WITHIN
+    assert processor_seconds() - before < WITHIN

@@ -20,6 +20,7 @@ WORK = """
 import asyncio, sys, time, uuid
 import django
 django.setup()
+from apps.edge import shared_state
 from apps.edge.shared_state import redis
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import unit
@@ -28,6 +29,7 @@ from apps.usage.limits import accounts_of
 from chatbot.errors import QuotaExceeded
 from chatbot.quota import Amounts
 
+meter.SECONDS = shared_state.SECONDS = 60  # that a busy machine may take
 processes, each, skew, *tenants = sys.argv[1:]
 meter.time.time = (lambda now: lambda: now() + float(skew))(time.time)
 
@@ -55,7 +57,7 @@ asyncio.run(main())
 
 
 @pytest.mark.timeout(300)
-def test_exactly_as_many_are_admitted_as_fit(database: None) -> None:
+def test_exactly_as_many_are_admitted_as_fit(database: None, request: pytest.FixtureRequest) -> None:
     tenants = [factories.make_tenant() for _ in range(ROUNDS)]
     for tenant in tenants:
         factories.make_quota(tenant=tenant, metric="requests", amount=ROOM)
@@ -71,6 +73,7 @@ def test_exactly_as_many_are_admitted_as_fit(database: None) -> None:
         )
         for skew in ("0", "600", "-600", "0")
     ]
+    request.addfinalizer(lambda: [worker.kill() for worker in workers])
     admitted = dict.fromkeys(ids, 0)
     for worker in workers:
         told, _ = worker.communicate(timeout=200)

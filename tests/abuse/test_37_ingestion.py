@@ -31,6 +31,8 @@ from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
 from chatbot.errors import QuotaExceeded
 
+# So long a busy machine may keep two hundred waiting for each other.
+settings.DATABASES["default"]["OPTIONS"]["options"] += " -c lock_timeout=60000 -c statement_timeout=60000"
 me, processes, each, *tenants = sys.argv[1:]
 client = redis.Redis.from_url(settings.REDIS_URL)
 

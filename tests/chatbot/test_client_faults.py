@@ -89,7 +89,8 @@ async def test_each_embedding_fault_has_one_error(
     fake: FakeInference, client: Client, reply: Reply, expected: type[ModelError]
 ) -> None:
     fake.script(reply)
-    endpoint = make_endpoint(fake, kind="embedding", dimension=384, deadlines=SHORT)
+    deadlines = SHORT if expected is ModelTimeout else Deadlines()
+    endpoint = make_endpoint(fake, kind="embedding", dimension=384, deadlines=deadlines)
     with pytest.raises(expected):
         await client.embed(endpoint, ["a"], input_type="query")
 
@@ -125,7 +126,7 @@ async def test_an_answer_without_its_promised_usage_is_still_whole(fake: FakeInf
     async with raw_server(
         STREAM_HEAD + chunk(b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n')
     ) as base_url:
-        deadlines = Deadlines(total=0.5)
+        deadlines = Deadlines(total=2.0)
         text, deltas, failure = await listen(client, make_endpoint(fake, base_url=base_url, deadlines=deadlines), ask())
     assert (text, failure, deltas[-1].finish_reason) == ("a", None, "stop")
 
@@ -170,7 +171,7 @@ async def test_a_connection_that_the_server_gave_up_is_replaced(fake: FakeInfere
 )
 async def test_no_foreign_error_gets_out(fake: FakeInference, client: Client, answer: bytes) -> None:
     async with raw_server(answer, hang_up=True) as base_url:
-        endpoint = make_endpoint(fake, base_url=base_url, deadlines=SHORT)
+        endpoint = make_endpoint(fake, base_url=base_url)
         _, _, failure = await listen(client, endpoint, ask())
         assert type(failure) is ModelFailed
         with pytest.raises(ModelFailed):

@@ -10,7 +10,7 @@ import pytest
 
 from chatbot.errors import ModelBusy, ModelFailed, ModelTimeout, ModelUnavailable, ParleyError, PromptTooLong
 from chatbot.inference.client import Client
-from chatbot.inference.endpoint import Deadlines, ProtocolName
+from chatbot.inference.endpoint import Deadlines, Endpoint, ProtocolName
 from chatbot.inference.pool import Pool
 from chatbot.inference.wire import ChatRequest, Message
 from tests.fakes.dialects import VLLM
@@ -24,10 +24,15 @@ OVERLOADED = {"error": "Model is overloaded", "error_type": "overloaded"}
 @pytest.fixture
 async def pool(fake: FakeInference, client: Client) -> Pool:
     """Endpoints a, b and c, each on a tier of its own: one server, told apart by the model they ask for."""
-    return Pool(
-        client,
-        [make_endpoint(fake, id=name, model=name, tier=tier, deadlines=SHORT) for tier, name in enumerate("abc")],
-    )
+    return Pool(client, abc(fake))
+
+
+def abc(fake: FakeInference, *, impatient: str = "") -> list[Endpoint]:
+    """impatient: which of them is not waited for."""
+    return [
+        make_endpoint(fake, id=name, model=name, tier=tier, deadlines=SHORT if name == impatient else Deadlines())
+        for tier, name in enumerate("abc")
+    ]
 
 
 async def hear(pool: Pool, *ids: str) -> tuple[str, str]:
@@ -59,6 +64,7 @@ async def test_an_endpoint_of_the_lowest_tier_answers(pool: Pool, fake: FakeInfe
     ],
 )
 async def test_another_steps_in_before_the_first_token(pool: Pool, fake: FakeInference, reply: Reply) -> None:
+    pool.replace(abc(fake, impatient="a" if reply.hang_after == 0 else ""))
     fake.script(reply)
     assert await hear(pool, "a", "b") == ("b", "You asked: What is Parley? [1]")
     assert asked(fake) == ["a", "b"]
@@ -76,6 +82,7 @@ async def test_an_endpoint_that_refuses_connections_is_replaced(fake: FakeInfere
 async def test_there_is_one_retry_and_its_error_counts(
     pool: Pool, fake: FakeInference, second: Reply, expected: type[ParleyError]
 ) -> None:
+    pool.replace(abc(fake, impatient="b" if expected is ModelTimeout else ""))
     fake.script(Reply(status=500), second)
     with pytest.raises(expected):
         await hear(pool, "a", "b", "c")
@@ -110,16 +117,17 @@ async def test_a_prompt_that_is_too_long_is_too_long_everywhere(pool: Pool, fake
 async def test_all_attempts_share_one_deadline_to_the_first_token(fake: FakeInference, client: Client) -> None:
     patient = Deadlines(first_token=3600.0)
     endpoints = [make_endpoint(fake, id="a", deadlines=SHORT), make_endpoint(fake, id="b", tier=1, deadlines=patient)]
-    pool = Pool(client, endpoints, retry_seconds=0.2)
+    pool = Pool(client, endpoints, retry_seconds=1.0)
     fake.script(Reply(hang_after=0, always=True))
     with pytest.raises(ModelTimeout):
         await hear(pool, "a", "b")
-    assert len(fake.requests) == 2
+    questions = [request for request in fake.requests if request.payload["max_tokens"] == REQUEST.max_tokens]
+    assert len(questions) == 2  # what else came looks after a server that is stuck
 
 
 async def test_after_the_first_token_that_deadline_is_over(fake: FakeInference, client: Client) -> None:
-    pool = Pool(client, [make_endpoint(fake, id="a", deadlines=Deadlines(first_token=0.4))], retry_seconds=0.1)
-    fake.script(Reply(tokens=["a", "b", "c"], delay=0.4))
+    pool = Pool(client, [make_endpoint(fake, id="a", deadlines=Deadlines(first_token=1.0))], retry_seconds=0.1)
+    fake.script(Reply(tokens=["a", "b", "c"], delay=0.7))
     assert await hear(pool, "a") == ("a", "abc")
 
 

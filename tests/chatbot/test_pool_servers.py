@@ -35,7 +35,7 @@ async def hear(pool: Pool, *ids: str, asker: Asker | None = None, story: Story |
         return answer.address
 
 
-async def until(holds: Callable[[], object], timeout: float = 10.0) -> None:
+async def until(holds: Callable[[], object], timeout: float = 30.0) -> None:
     async with asyncio.timeout(timeout):
         while not holds():  # noqa: ASYNC110 - what is awaited happens in the pool, which sets no event for tests
             await asyncio.sleep(0.01)

@@ -59,7 +59,7 @@ async def scene(client: Client, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)
 
@@ -113,14 +113,11 @@ async def test_one_that_starts_already_is_not_started_again(scene: Scene) -> Non
 
 async def test_who_waits_hears_of_it_every_few_seconds(scene: Scene) -> None:
     scene.kept.states = ["initializing"]
-    times: list[float] = []
-    clock = asyncio.get_running_loop().time
-    scene.change(wake_seconds=1.0)
-    with pytest.raises(ModelUnavailable):
-        await scene.ask(asker=Asker(on_waking=lambda _: times.append(clock())))
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert len(gaps) > 5
-    assert max(gaps) < 5 * TELL_EVERY
+    looks: list[int] = []  # at the Hub until then, which tell the time better than a busy machine's clock
+    asking = asyncio.create_task(scene.ask(asker=Asker(on_waking=lambda _: looks.append(len(scene.hub.asked)))))
+    await until(lambda: len(looks) > 6)
+    asking.cancel()
+    assert max(later - earlier for earlier, later in pairwise(looks)) <= 5 * TELL_EVERY / POLL
 
 
 def test_a_few_seconds_are_less_than_five() -> None:
@@ -138,7 +135,7 @@ async def test_without_a_time_to_wait_it_says_at_once_that_it_sleeps(scene: Scen
     assert not scene.hub.asked
 
 
-@pytest.mark.parametrize("fields", [{"wake_seconds": 0.4}, {"deadlines": Deadlines(total=0.4)}])
+@pytest.mark.parametrize("fields", [{"wake_seconds": 1.0}, {"deadlines": Deadlines(total=1.0)}])
 async def test_where_it_is_not_there_in_time_the_error_is_honest(scene: Scene, fields: dict[str, Any]) -> None:
     scene.kept.states = ["initializing"]
     scene.change(**fields)
@@ -146,18 +143,21 @@ async def test_where_it_is_not_there_in_time_the_error_is_honest(scene: Scene, f
     with pytest.raises(ModelUnavailable, match="not there in time") as refused:
         await scene.ask()
     assert refused.value.retry_after
-    assert 0.4 <= asyncio.get_running_loop().time() - began < 2
+    assert 1.0 <= asyncio.get_running_loop().time() - began < 20  # of the 30 that the other would allow
     assert scene.pool.states()[0].in_flight == 0
 
 
 async def test_the_wait_counts_as_part_of_the_longest_answer(scene: Scene) -> None:
-    scene.fake.script(Reply(tokens=["a "], endless=True, delay=0.02))
-    scene.kept.states = ["initializing"] * 8 + ["running"]
-    scene.change(deadlines=Deadlines(total=1.5))
-    began = asyncio.get_running_loop().time()
-    with pytest.raises(ModelTimeout):
-        await scene.ask()
-    assert 1.4 < asyncio.get_running_loop().time() - began < 1.9
+    total, delay, looks = 2.0, 0.02, 10
+    scene.fake.script(Reply(tokens=["a "], endless=True, delay=delay))
+    scene.kept.states = ["initializing"] * looks + ["running"]
+    scene.change(deadlines=Deadlines(total=total))
+    heard = 0
+    with pytest.raises(ModelTimeout):  # noqa: PT012 - how much was said before is what is tested
+        async with scene.pool.chat(("s",), REQUEST, Asker()) as answer:
+            async for _ in answer:
+                heard += 1
+    assert 0 < heard <= (total - looks * POLL) / delay
 
 
 async def test_stopping_ends_the_wait_and_leaves_the_others_theirs(scene: Scene) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 import orjson
 from aiohttp import web
 
-from chatbot.inference.endpoint import Endpoint
+from chatbot.inference.endpoint import Deadlines, Endpoint
 from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Refusal, chunk, usage
 from tests.fakes.machine import Full, Load, Machine
 from tests.fakes.replies import DIMENSION, Received, Reply
@@ -62,6 +62,7 @@ class FakeInference:
         self.machine: Machine | None = None  # without one all are answered at once, each at its reply's pace
         self.told_load: Load | None = None
         self._answering = 0
+        self._released = asyncio.Semaphore(0)
         self._script: list[Reply] = []
         self._received = asyncio.Event()
         self._disconnected = asyncio.Event()
@@ -98,23 +99,28 @@ class FakeInference:
         """Add to the script; replies are taken in order by the requests that match them."""
         self._script.extend(replies)
 
+    def release(self) -> None:
+        """Let one reply go that is `held`, or the next that will be. From any thread."""
+        self._loop.call_soon_threadsafe(self._released.release)
+
     def recover(self) -> None:
         """Forget the script."""
         self._script.clear()
 
-    async def wait_received(self, timeout: float = 5.0) -> Received:
+    async def wait_received(self, timeout: float = 30.0) -> Received:
         """The first request. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
             await self._received.wait()
         return self.requests[0]
 
-    async def wait_disconnected(self, timeout: float = 5.0) -> Received:
+    async def wait_disconnected(self, timeout: float = 30.0) -> Received:
         """The first request whose client went away before the answer ended. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
             await self._disconnected.wait()
         return next(request for request in self.requests if request.disconnected_at is not None)
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         await self._runner.setup()
         await web.TCPSite(self._runner, self.host, self.port, ssl_context=self.tls).start()
         self.port = self._runner.addresses[0][1]
@@ -208,7 +214,7 @@ class FakeInference:
         return answer
 
     async def _answer(self, request: web.Request, received: Received, reply: Reply) -> web.StreamResponse:
-        await asyncio.sleep(reply.first_delay)
+        await self._until_due(reply)
         if reply.status != 200:
             return web.Response(status=reply.status, text=reply.body, headers=reply.headers)
         if self.machine is None or reply.fault in ("overloaded", "too_long"):
@@ -253,9 +259,14 @@ class FakeInference:
             return web.Response(text=page, content_type="text/plain", charset="utf-8")
         return web.Response(status=404)
 
+    async def _until_due(self, reply: Reply) -> None:
+        if reply.held:
+            await self._released.acquire()
+        await asyncio.sleep(reply.first_delay)
+
     async def _in_one_piece(self, request: web.Request, reply: Reply, answer: Any) -> web.Response:
         """Vectors or scores, unless the reply has something else in mind."""
-        await asyncio.sleep(reply.first_delay)
+        await self._until_due(reply)
         if reply.cut_after is not None:
             await _cut(request)
         if reply.hang_after is not None:
@@ -315,5 +326,6 @@ def make_endpoint(fake: FakeInference | None, **fields: Any) -> Endpoint:
         "base_url": fake.base_url if fake else "",
         "model": "fake",
         "context_length": 8192,
+        "deadlines": Deadlines(connect=20.0),  # of a busy machine
     }
     return Endpoint(**(defaults | fields))

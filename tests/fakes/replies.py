@@ -21,11 +21,12 @@ class Reply:
     begin with it: then they are what follows.
 
     when: text that the last user message, the first text to embed or the query to rank by contains. model: the model
-    asked for. delay, first_delay: seconds. split: write the body in pieces of so many bytes. noise: CRLF, comments,
-    keep-alives and empty deltas around the tokens. garbage: sent as it is after the tokens. error_event: sent as data
-    after the tokens with status 200. cut_after, hang_after, ends_after: tokens before the connection breaks, no more of
-    them come, or the body ends as if it were whole. thoughts: what a reasoning model thinks before its first token.
-    tool_call: the arguments of a call, in the pieces in which they come after the tokens.
+    asked for. held: until FakeInference.release(). delay, first_delay: seconds. split: write the body in pieces of so
+    many bytes. noise: CRLF, comments, keep-alives and empty deltas around the tokens. garbage: sent as it is after the
+    tokens. error_event: sent as data after the tokens with status 200. cut_after, hang_after, ends_after: tokens before
+    the connection breaks, no more of them come, or the body ends as if it were whole. thoughts: what a reasoning model
+    thinks before its first token. tool_call: the arguments of a call, in the pieces in which they come after the
+    tokens.
     """
 
     tokens: list[str] | None = None  # None: the healthy answer
@@ -37,6 +38,7 @@ class Reply:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: str = ""  # of a status that is not 200
+    held: bool = False
     first_delay: float = 0.0
     delay: float = 0.0
     split: int | None = None

@@ -14,6 +14,7 @@ from redis import Redis
 
 from apps.access import limiting, rates
 from apps.access.rates import Bucket, Rate
+from apps.conversations import journal
 from apps.edge import shared_state
 from apps.edge.errors import ServiceUnavailable
 from tests.abuse.conftest import Answer, bearer, send, undisturbed
@@ -40,8 +41,9 @@ async def few(settings: Any) -> None:
 
 
 @pytest.fixture
-async def redis_away(settings: Any, world: World) -> None:
-    """This process finds no Redis any more."""
+async def redis_away(settings: Any, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process finds no Redis any more, and has not much patience with it."""
+    monkeypatch.setattr(journal, "SECONDS", 0.5)
     settings.REDIS_URL = NOWHERE
     if held := shared_state._clients.get(asyncio.get_running_loop()):
         await held[1].aclose()
@@ -193,7 +195,7 @@ async def test_a_handshake_that_is_too_much_is_refused_with_a_reason(world: Worl
     socket = Socket(Authorization=f"Bearer {world.key}")
     await socket.connect()
     assert [(await hear(socket))["type"] for _ in range(2)] == ["limits", "error"]
-    assert (await socket.receive_output(5))["code"] == 4429
+    assert (await socket.receive_output())["code"] == 4429
 
 
 async def test_a_wrong_key_on_a_socket_counts_like_one_in_a_request(world: World, few: None) -> None:
@@ -201,7 +203,7 @@ async def test_a_wrong_key_on_a_socket_counts_like_one_in_a_request(world: World
     await socket.connect()
     await socket.say(type="auth", key="parley_wrong")
     assert (await socket.hear())["code"] == "not_authenticated"
-    assert (await socket.receive_output(5))["code"] == 4401
+    assert (await socket.receive_output())["code"] == 4401
     again = Socket(Authorization=f"Bearer {world.key}")  # of the same address: a test's socket has none
     await again.connect()
     assert (await again.hear())["limit"]["name"] == "address"
@@ -247,38 +249,40 @@ async def test_without_redis_a_question_is_refused_by_itself(world: World, redis
     assert told(answer)["retry_after"] > 0
 
 
-async def test_a_redis_that_hangs_is_waited_for_once(settings: Any, servers: Backends) -> None:
+async def test_a_redis_that_hangs_is_waited_for_once(
+    settings: Any, servers: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
         while await reader.read(1000):  # until the client has gone
             pass
         writer.close()
         gone.set()
 
-    gone = asyncio.Event()
+    asked, gone = 0, asyncio.Event()
+    monkeypatch.setattr(rates, "SECONDS", 0.2)
+    monkeypatch.setattr(rates, "AWAY_SECONDS", 600.0)
     rates.forget()
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
     settings.REDIS_URL = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
-        begun = time.monotonic()
-        with pytest.raises(ServiceUnavailable):
-            await limiting.count("192.0.2.1", "x")
-        first = time.monotonic()
         for _ in range(20):
             with pytest.raises(ServiceUnavailable):
                 await limiting.count("192.0.2.1", "x")
-        assert (first - begun < 1.0, time.monotonic() - first < 0.2) == (True, True)
+        assert asked == 1
     finally:
         await shared_state._clients[asyncio.get_running_loop()][1].aclose()
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), 30)
         server.close()
         rates.forget()
 
 
-async def test_after_a_moment_one_tries_again(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates._Away.until = time.monotonic() + 0.05
+async def test_after_a_moment_one_tries_again(database: None) -> None:
+    rates._Away.until = time.monotonic() + 600
     with pytest.raises(ServiceUnavailable):
         await limiting.count("192.0.2.1", "x")
-    await asyncio.sleep(0.06)
+    rates._Away.until = time.monotonic()
     assert (await limiting.count("192.0.2.1", "x")).reached is None
     assert rates._Away.until == 0.0
 
@@ -288,12 +292,12 @@ async def test_a_process_that_had_no_time_to_read_blames_no_redis(
     world: World, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     """Its own time for other work, after any step of asking, is no time without an answer."""
-    monkeypatch.setattr(rates, "SECONDS", 0.1)
+    monkeypatch.setattr(rates, "SECONDS", 0.3)
     await redis_asked()
     asked = asyncio.create_task(redis_asked())
     for _ in range(steps):
         await asyncio.sleep(0)
-    time.sleep(0.2)  # noqa: ASYNC251 - what the test is about
+    time.sleep(0.4)  # noqa: ASYNC251 - what the test is about
     assert not (await asked).reached
 
 
@@ -324,14 +328,20 @@ async def test_only_redis_clock_counts(database: None, monkeypatch: pytest.Monke
     monkeypatch.setattr(time, "time", lambda: real() + skew)  # what this process takes for the time
     verdicts = [await rates.take_all(bucket) for _ in range(2)]
     assert [verdict.reached is None for verdict in verdicts] == [True, False]
-    assert 59 < verdicts[1].wait <= 60
+    assert 30 < verdicts[1].wait <= 60
 
 
 async def test_what_was_taken_is_earned_back(database: None) -> None:
-    bucket = [Bucket("address", Rate(burst=2, every=0.05), ("a",))]
-    assert [(await rates.take_all(bucket)).reached is None for _ in range(3)] == [True, True, False]
-    await asyncio.sleep(0.06)
-    assert [(await rates.take_all(bucket)).reached is None for _ in range(2)] == [True, False]
+    burst, every = 2, 0.5
+    bucket = [Bucket("address", Rate(burst, every), ("a",))]
+    began, taken = time.monotonic(), 0
+    for _ in range(2):
+        while (verdict := await rates.take_all(bucket)).reached is None:
+            taken += 1
+        await asyncio.sleep(verdict.wait)
+        assert (await rates.take_all(bucket)).reached is None
+        taken += 1
+    assert burst + 2 <= taken <= burst + (time.monotonic() - began) / every
 
 
 async def test_failures_take_no_more_than_there_is(database: None) -> None:

@@ -178,11 +178,12 @@ def test_a_household_counts_as_one(one: str, another: str, same: bool) -> None:
 
 
 async def test_a_burst_is_earned_again(redis: None) -> None:
-    rate = rates.Rate(burst=2, every=0.05)
+    rate = rates.Rate(burst=2, every=0.5)
     for _ in range(2):
         await rates.take(rate, "test", "somebody")
-    with pytest.raises(RateLimited) as refused:
-        await rates.take(rate, "test", "somebody")
+    with pytest.raises(RateLimited) as refused:  # noqa: PT012 - on a busy machine one more may be earned meanwhile
+        while True:
+            await rates.take(rate, "test", "somebody")
     assert refused.value.retry_after
     await asyncio.sleep(refused.value.retry_after)
     await rates.take(rate, "test", "somebody")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from apps.tenants import rights
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
+from chatbot.events import START, Event
 from tests import factories
 from tests.fakes.inference import FakeInference, Reply, embedding
 
@@ -115,6 +117,26 @@ class Api(AsyncClient):
 @pytest.fixture
 def api(world: World) -> Api:
     return Api(world.key)
+
+
+async def until_it_says(turn_id: uuid.UUID, kind: type[Event]) -> None:
+    """Wait for the first event of this kind of a turn that runs here."""
+    async with asyncio.timeout(30):
+        while (log := runner.log_of(turn_id)) is None:  # noqa: ASYNC110 - a turn that starts has no event for tests
+            await asyncio.sleep(0.01)
+        async for batch in log.follow(START):
+            if any(isinstance(event, kind) for _, event in batch):
+                return
+
+
+async def answers_of(world: World, *asking: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Of questions that come at once, of which one is answered by a reply that is held until all others are refused."""
+    asked = [asyncio.ensure_future(one) for one in asking]
+    async with asyncio.timeout(60):
+        while sum(one.done() for one in asked) < len(asked) - 1:  # noqa: ASYNC110 - wait() counts none but the first
+            await asyncio.sleep(0.01)
+    world.fake.release()
+    return await asyncio.gather(*asked)
 
 
 @dataclass(frozen=True)

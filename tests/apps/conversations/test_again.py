@@ -72,13 +72,14 @@ async def test_the_first_of_a_branch_is_regenerated_as_one(world: World, api: Ap
 @pytest.mark.parametrize("deed", ["regenerate", "continue"])
 async def test_a_conversation_that_is_answering_answers_nothing_else(world: World, api: Api, deed: str) -> None:
     broken = await interrupted(world, api)
-    world.script("slow ", "answer", delay=0.3)
+    world.script("slow ", "answer", held=True)
     streaming = await api.ask(world.turns, "and?", Accept="text/event-stream")
     events = read_sse(streaming)
     running = (await anext(events)).body["turn"]
     for turn in (broken, running):
         refused = await api.post(url(turn, deed))
         assert (refused.status_code, refused.json()["code"]) == (409, "turn_in_progress")
+    world.fake.release()
     assert [event.type async for event in events][-1] == "turn.finished"
 
 

@@ -19,7 +19,8 @@ from apps.conversations.opening import open_turn
 from apps.inference.models import Endpoint
 from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
-from tests.apps.conversations.conftest import PASSAGE, Api, World, read_sse
+from chatbot.events import TurnStarted
+from tests.apps.conversations.conftest import PASSAGE, Api, World, read_sse, until_it_says
 from tests.fakes.inference import FakeInference, Reply
 
 
@@ -199,10 +200,11 @@ async def test_stop_races_completion_to_one_end(world: World, api: Api) -> None:
 
 
 async def test_one_answer_at_a_time_in_a_conversation(world: World, api: Api) -> None:
-    world.script("slow ", "answer", delay=0.3)
+    world.script("slow ", "answer", held=True)
     first = await api.ask(world.turns, "pump?", Accept="text/event-stream")
     second = await api.ask(world.turns, "pump again?")
     assert (second.status_code, second.json()["code"]) == (409, "turn_in_progress")
+    world.fake.release()
     assert [event.type async for event in read_sse(first)][-1] == "turn.finished"
     assert (await api.ask(world.turns, "pump again?")).status_code == 200
 
@@ -388,20 +390,22 @@ async def test_two_endpoints_fail_over_before_the_first_token(world: World, api:
 
 
 async def test_a_conversation_that_is_answering_cannot_be_deleted(world: World, api: Api) -> None:
-    world.script("slow ", "answer", delay=0.2)
+    world.script("slow ", "answer", held=True)
     streaming = await api.ask(world.turns, "pump?", Accept="text/event-stream")
     url = f"/api/v1/conversations/{world.conversation.pk}"
     refused = await api.delete(url)
     assert (refused.status_code, refused.json()["code"]) == (409, "turn_in_progress")
+    world.fake.release()
     assert [event.type async for event in read_sse(streaming)][-1] == "turn.finished"
     assert (await api.delete(url)).status_code == 204
     assert (await platform_unit(UsageRecord.objects.get)).bill == "once"
 
 
 async def test_an_end_that_is_not_kept_is_not_told_as_one(world: World, api: Api) -> None:
-    world.script("slow ", "answer", delay=0.2)
+    world.script("slow ", "answer", held=True)
     streaming = await api.ask(world.turns, "pump?", Accept="text/event-stream")
     await platform_unit(world.assistant.delete)
+    world.fake.release()
     events = [event async for event in read_sse(streaming)]
     assert (events[-1].type, events[-1].body["code"]) == ("error", "not_found")
 
@@ -424,8 +428,8 @@ async def test_who_leaves_while_the_question_is_accepted_finds_its_answer(
     await inside.wait()
     calling.cancel()
     await outside.wait()
-    await asyncio.sleep(0.05)
-    await runner.drain(5)
+    await until_it_says((await world.only_turn()).pk, TurnStarted)
+    await runner.drain(30)
     turn = await world.only_turn()
     assert turn.answer is not None
     assert (turn.state, turn.answer.text) == ("finished", "the answer")

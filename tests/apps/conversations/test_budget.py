@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from apps.access import authentication
-from apps.conversations import opening, runner
+from apps.access import authentication, revocation
+from apps.conversations import opening, replicas, runner
 from apps.inference import gateway
 from apps.tenants.scoping import platform_unit
 from apps.usage import limits
@@ -59,6 +59,8 @@ async def test_what_a_question_costs_before_its_first_token(
     monkeypatch.setattr(gateway, "FRESH_SECONDS", 60.0)
     monkeypatch.setattr(limits, "FRESH_SECONDS", 60.0)
     monkeypatch.setattr(opening, "HELD_SECONDS", 60.0)  # as on a machine that does nothing else
+    monkeypatch.setattr(replicas, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(revocation, "RECHECK_SECONDS", 3600.0)
     world.script("Prime", " it.", always=True, delay=0.5)
     await api.ask(world.turns, "how do I start the pump?")  # now the process knows the key and the endpoints
 
@@ -87,7 +89,7 @@ async def within_budget(statements: Statements, ask: Callable[[], Awaitable[None
     """At the latest at the third time: now and then a process writes something of its own meanwhile."""
     spent = []
     for _ in range(3):
-        await runner.drain(10)
+        await runner.drain(30)
         statements.begin()
         await ask()
         sent = statements.sent()

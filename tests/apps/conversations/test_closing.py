@@ -21,7 +21,7 @@ from tests.apps.conversations.conftest import Api, World
 
 
 async def end_of(world: World, turn_id: uuid.UUID) -> Event:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await following.last_event(following.follow(world.tenant, turn_id, START))
 
 
@@ -50,10 +50,11 @@ async def test_an_odd_usage_is_estimated(world: World, count: int) -> None:
 
 
 async def test_an_endpoint_deleted_while_it_answers_ends_nothing(world: World) -> None:
-    world.script("Prime ", "it.", delay=0.2)
+    world.script("Prime ", "it.", held=True)
     turn_id = await ask(world)
     await world.fake.wait_received()
     await platform_unit(lambda: Endpoint.objects.filter(kind=Endpoint.Kind.CHAT).delete())
+    world.fake.release()
     end = await end_of(world, turn_id)
     assert isinstance(end, TurnFinished)
     assert end.text == "Prime it."

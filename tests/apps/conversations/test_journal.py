@@ -208,6 +208,23 @@ async def test_an_answer_that_got_lost_is_no_loss_of_the_turn(writer: Journal) -
     assert world.mirror.entries == world.log.entries
 
 
+async def test_what_redis_took_unheard_counts_as_taken(writer: Journal) -> None:
+    """Its beginning is accepted, though nothing more comes for now, and what has ended is let go."""
+    world = World(writer)
+    writer.keep(world.kept)
+    for end in ([], [Failed("internal", "over", "t")]):
+        for event in end:
+            world.log.append(event)
+        before = (world.kept.written, world.kept.last_id)
+        await writer.flush_all()
+        world.kept.written, world.kept.last_id = before  # as if Redis had not answered
+        world.kept.accepted.clear()
+        writer.keep(world.kept)
+        await writer.flush_all()
+        assert world.kept.accepted.is_set()
+        assert writer._kept == (set() if end else {world.kept})
+
+
 @pytest.mark.parametrize("moment", range(12))
 async def test_a_loop_ends_with_its_journal_whenever_that_is(redis: None, moment: int) -> None:
     """redis-py loses some cancellations; what has to end must end even so."""
@@ -219,6 +236,6 @@ async def test_a_loop_ends_with_its_journal_whenever_that_is(redis: None, moment
     for _ in range(moment):
         await asyncio.sleep(0)
     running.cancel()
-    done, _ = await asyncio.wait([running], timeout=5)
+    done, _ = await asyncio.wait([running], timeout=30)
     await client.aclose()
     assert done

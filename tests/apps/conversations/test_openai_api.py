@@ -19,8 +19,9 @@ from apps.inference.models import Endpoint
 from apps.tenants.models import ApiKey
 from apps.tenants.scoping import platform_unit
 from apps.usage.models import UsageRecord
+from chatbot.events import Token, TurnStarted
 from tests import factories
-from tests.apps.conversations.conftest import PASSAGE, Api, World
+from tests.apps.conversations.conftest import PASSAGE, Api, World, until_it_says
 from tests.fakes.inference import Reply, embedding
 
 CHAT = "/v1/chat/completions"
@@ -357,16 +358,24 @@ async def test_a_repeat_gets_the_first_answer_and_one_bill(world: World, api: Ap
     assert (await platform_unit(UsageRecord.objects.get)).bill == "once"
 
 
+async def until_asked(world: World) -> None:
+    """For words, not vectors."""
+    async with asyncio.timeout(30):
+        while not any(request.path.endswith("completions") for request in world.fake.requests):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def _leave(api: Api, world: World, *, first_delay: float = 0.0, **how: Any) -> Turn:
     """Ask, leave while the answer is being written, and return the turn when it has ended."""
     world.script(*["word "] * 60, delay=0.05, first_delay=first_delay)
     calling = asyncio.create_task(chat(api, "pump?", **how))
-    await world.fake.wait_received()
-    await asyncio.sleep(0.2)
+    await until_asked(world)
+    if not first_delay:
+        await until_it_says((await world.only_turn()).pk, Token)
     calling.cancel()
     if not how.get("headers"):
-        await world.fake.wait_disconnected(0.3)
-    await runner.drain(10)
+        await world.fake.wait_disconnected()
+    await runner.drain(30)
     return await world.only_turn()
 
 
@@ -389,8 +398,8 @@ async def test_a_stream_that_nobody_began_to_read_stops_its_turn(world: World, a
     world.script(*["word "] * 60, delay=0.05)
     response = await chat(api, "pump?", stream=True)
     await asyncio.to_thread(response.close)
-    await world.fake.wait_disconnected(0.3)
-    await runner.drain(5)
+    await world.fake.wait_disconnected()
+    await runner.drain(30)
     assert (await world.only_turn()).state == "stopped"
 
 
@@ -418,8 +427,8 @@ async def test_who_leaves_while_the_turn_is_being_opened_stops_it_too(
     await inside.wait()
     calling.cancel()
     await outside.wait()
-    await asyncio.sleep(0.05)
-    await runner.drain(5)
+    await until_it_says((await world.only_turn()).pk, TurnStarted)
+    await runner.drain(30)
     assert (await world.only_turn()).state == "stopped"
 
 

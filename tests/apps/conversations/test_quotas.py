@@ -20,7 +20,7 @@ from apps.usage.reconciling import reconcile
 from chatbot.errors import QuotaExceeded
 from chatbot.quota import Account, Amounts
 from tests import factories
-from tests.apps.conversations.conftest import Api, World, read_sse
+from tests.apps.conversations.conftest import Api, World, answers_of, read_sse
 
 CHAT = "/v1/chat/completions"
 
@@ -61,8 +61,8 @@ async def test_of_many_at_once_in_one_conversation_the_others_cost_nothing(
 ) -> None:
     await limit(world, metric="requests", amount=10)
     await limit(world, metric="turns", window="once", amount=10)
-    world.script("Prime", " it.", always=True, delay=0.2)
-    answers = await asyncio.gather(*(api.ask(world.turns, "pump?") for _ in range(8)))
+    world.script("Prime", " it.", held=True)
+    answers = await answers_of(world, *(api.ask(world.turns, "pump?") for _ in range(8)))
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 7
     assert len(await rows(world)) == 1
     assert (await reconcile(world.tenant, repair=False)).differ == []
@@ -212,9 +212,10 @@ async def test_money_is_counted_at_the_endpoints_prices(world: World, api: Api) 
 
     await platform_unit(at_twenty)
     await limit(world, metric="cost", window="month", amount="0.02")
-    world.script("Prime", " it.", always=True, delay=0.05)
+    world.script("Prime", " it.", held=True)
+    world.script("Prime", " it.")
     # The longest answer, of 512 tokens, may cost 0.01024: one fits, and what it really cost leaves room for the next.
-    at_once = await asyncio.gather(*(chat(api) for _ in range(2)))
+    at_once = await answers_of(world, *(chat(api) for _ in range(2)))
     assert sorted(answer.status_code for answer in at_once) == [200, 429]
     assert (await chat(api)).status_code == 200
     for row in await rows(world):

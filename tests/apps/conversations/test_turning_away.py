@@ -15,7 +15,7 @@ from apps.tenants.scoping import platform_unit
 from apps.usage import limits, remembering
 from apps.usage.models import Grant
 from tests import factories
-from tests.apps.conversations.conftest import Api, World
+from tests.apps.conversations.conftest import Api, World, answers_of
 from tests.apps.conversations.test_quotas import chat, limit, rows
 
 # Nobody can ask here, so whoever is refused there was refused before it was looked for.
@@ -46,9 +46,9 @@ async def test_nothing_is_read_for_who_was_refused_a_moment_ago(world: World, ap
 
 async def test_what_was_given_back_helps_at_once(world: World, api: Api) -> None:
     await limit(world, metric="turns", window="once", amount=1)
-    world.script("Prime", " it.", always=True, delay=0.3)
+    world.script("Prime", " it.", always=True, held=True)
     for _ in range(3):
-        answers = await asyncio.gather(*(chat(api) for _ in range(3)))
+        answers = await answers_of(world, *(chat(api) for _ in range(3)))
         assert sorted(answer.status_code for answer in answers) == [200, 429, 429]
 
 
@@ -93,6 +93,7 @@ async def test_a_repeat_that_comes_while_the_first_is_being_written_is_answered(
     world: World, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await limit(world, metric="turns", window="once", amount=1)
+    world.script("Prime", held=True)
     world.script("Prime", always=True, delay=0.05)
     written = opening.write
 
@@ -101,7 +102,7 @@ async def test_a_repeat_that_comes_while_the_first_is_being_written_is_answered(
         return await written(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(opening, "write", later)
-    answers = await asyncio.gather(chat(api), chat(api))
+    answers = await answers_of(world, chat(api), chat(api))
     assert sorted(answer.status_code for answer in answers) == [200, 429]
     key = {"Idempotency-Key": "once"}
     answers = await asyncio.gather(*(api.ask(world.turns, "pump?", **key) for _ in range(5)))

@@ -63,7 +63,7 @@ async def test_the_readers_hear_that_it_is_started_and_get_the_answer(world: Wor
 async def test_a_turn_that_waits_can_be_stopped(world: World, api: Api, sleeper: Kept) -> None:
     sleeper.states = ["initializing"]
     reading = asyncio.create_task(ask(world, api))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not sleeper.started:  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.02)
     stopped = await api.post(f"/api/v1/turns/{(await world.only_turn()).pk}/stop")

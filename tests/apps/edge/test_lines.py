@@ -14,11 +14,18 @@ from pathlib import Path
 
 import pytest
 
+from apps.edge import lines
 from apps.edge.lines import Lines
 from apps.edge.metrics import LOG_LINES_DROPPED
 from tests.environment import ROOT
 
 SMALL = 4096  # bytes, the least that a pipe holds
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may give the thread that writes no time for a second."""
+    monkeypatch.setattr(lines, "PATIENCE", 60.0)
 
 
 @pytest.fixture

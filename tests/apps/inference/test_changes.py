@@ -82,7 +82,6 @@ def world(database: None) -> World:
     return make_world()
 
 
-@pytest.mark.timeout(60)
 def test_another_process_knows_of_each_change(world: World) -> None:
     operator = logged_in(world.operator)
     endpoint = Endpoint.objects.get(name="acme chat")

@@ -84,7 +84,7 @@ def stored_files() -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()) if root.exists() else []
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not happen"
@@ -111,7 +111,7 @@ def in_thread(work: Callable[[], Any]) -> Iterator[threading.Thread]:
     thread = threading.Thread(target=run)
     thread.start()
     yield thread
-    thread.join(30)
+    thread.join(90)
     assert not thread.is_alive()
     if raised:
         raise raised[0]

@@ -60,11 +60,12 @@ def test_deleted_while_ingesting_it_stays_gone(acme: Tenant, manuals: Collection
 def test_replaced_while_ingesting_the_newer_bytes_win(
     acme: Tenant, manuals: Collection, embeddings: FakeInference
 ) -> None:
-    embeddings.script(Reply(kind="embedding", first_delay=0.5))
+    embeddings.script(Reply(kind="embedding", held=True))
     document = added(acme, manuals, manual(3))
     with in_thread(lambda: ingest(acme.pk, document.pk)):
         until(lambda: bool(embeddings.requests))
         replace_document(acme, document, name="manual.md", content=manual(3, version="two"))
+        embeddings.release()
     document.refresh_from_db()
     assert (document.status, live_texts(document)) == ("queued", [])
     ingested(acme, document)

@@ -244,11 +244,12 @@ def test_a_document_that_was_read_for_the_former_index_goes_live_in_the_new_one(
     """The switch comes while its vectors are made: it is seen before it goes live."""
     changing.build(acme, manuals, "wide")
     slice_done(manuals)
-    wide(embeddings, Reply(kind="embedding", model=manuals.index.model, first_delay=1.0))
+    wide(embeddings, Reply(kind="embedding", model=manuals.index.model, held=True))
     document = added(acme, manuals, manual(3))
     with in_thread(lambda: ingested(acme, document)):
         until(lambda: bool(embeddings.requests))
         changing.switch(acme, manuals)
+        embeddings.release()
     manuals.refresh_from_db()
     document.refresh_from_db()
     assert (document.status, manuals.index.model) == ("ready", "wide")
@@ -522,12 +523,13 @@ def test_cancelling_ends_the_work_of_its_worker(
     acme: Tenant, manuals: Collection, other: Endpoint, embeddings: FakeInference
 ) -> None:
     ingested(acme, added(acme, manuals, manual(30)))
-    wide(embeddings, Reply(kind="embedding", model="wide", dimension=WIDER, first_delay=1.0))
+    wide(embeddings, Reply(kind="embedding", model="wide", dimension=WIDER, held=True))
     second = changing.build(acme, manuals, "wide")
     before = len(embeddings.requests)
     with in_thread(lambda: tasks.build_index(str(acme.pk), str(second.pk), 0)):
         until(lambda: len(embeddings.requests) > before)
         changing.drop(acme, manuals)
+        embeddings.release()
     assert slice_done(manuals) is None
     assert not Embedding.objects.for_tenant(acme).filter(index=second.index_id).exists()
 

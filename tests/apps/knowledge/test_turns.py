@@ -203,13 +203,14 @@ def test_a_long_document_is_laid_aside_for_somebody_who_waits_and_goes_on_where_
     broker: redis_client.Redis,
     embeddings: FakeInference,
 ) -> None:
-    embeddings.script(Reply(kind="embedding", first_delay=0.3, always=True))
+    embeddings.script(Reply(kind="embedding", held=True), Reply(kind="embedding", first_delay=0.3, always=True))
     other, long = added(manuals.tenant, manuals, b"Another."), added(manuals.tenant, manuals, manual(100))
     hold(other)
     broker.delete(DOCUMENTS)
     with in_thread(lambda: tasks.ingest(str(manuals.tenant_id), str(long.pk))):
         until(lambda: bool(embeddings.requests))
         page = short(news, 1)[0]
+        embeddings.release()
     long.refresh_from_db()
     assert (long.status, long.attempts, long.lease_token) == ("queued", 0, None)
     assert 0 < long.progress_done < 100

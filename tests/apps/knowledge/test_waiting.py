@@ -246,12 +246,13 @@ def test_a_failing_endpoint_costs_nothing(acme: Tenant, manuals: Collection, emb
 def test_a_worker_that_lost_its_document_pays_nothing(
     acme: Tenant, manuals: Collection, embeddings: FakeInference
 ) -> None:
-    embeddings.script(Reply(kind="embedding", first_delay=1.0))
+    embeddings.script(Reply(kind="embedding", held=True))
     document = added(acme, manuals, manual(1))
     with in_thread(lambda: ingest(acme.pk, document.pk)):
         until(lambda: bool(embeddings.requests))
         let_lease_run_out(document)
         ingest(acme.pk, document.pk)
+        embeddings.release()
     document.refresh_from_db()
     assert document.status == "ready"
     assert bills(acme)["tokens"] == sum(map(estimate, set(embedded(embeddings))))
@@ -262,12 +263,13 @@ def test_a_worker_that_lost_its_document_pays_nothing(
 def test_what_was_given_up_for_lost_and_came_is_billed_once(
     acme: Tenant, manuals: Collection, embeddings: FakeInference
 ) -> None:
-    embeddings.script(Reply(kind="embedding", first_delay=1.0))
+    embeddings.script(Reply(kind="embedding", held=True))
     document = added(acme, manuals, manual(1))
     with in_thread(lambda: ingest(acme.pk, document.pk)):
         until(lambda: bool(embeddings.requests))
         nothing: Any = UsageRecord.objects.none().values("pk")
         assert ledger.settle_abandoned(timezone.now() + dt.timedelta(hours=1), lambda _: nothing) == 1
+        embeddings.release()
     assert bills(acme) == {
         "pages": bills(acme)["pages"],
         "tokens": sum(map(estimate, embedded(embeddings))),

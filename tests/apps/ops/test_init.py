@@ -52,7 +52,7 @@ def migrated(servers: Backends) -> Iterator[psycopg.Connection[Any]]:
     postgres.prepare(POSTGRES_PORT, PASSWORDS, "fresh")
     with postgres.connect(POSTGRES_PORT, PASSWORDS[postgres.SUPERUSER], "fresh") as connection:
         yield connection
-    servers.superuser.execute("DROP DATABASE fresh")
+    servers.superuser.execute("DROP DATABASE fresh WITH (FORCE)")  # a test that failed may have left a process
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ class Terminal:
         os.close(theirs)
         self.said = ""
 
-    def read(self, until: str, seconds: float = 60) -> None:
+    def read(self, until: str, seconds: float = 250) -> None:
         deadline = time.monotonic() + seconds
         while until not in self.said:
             assert time.monotonic() < deadline, self.said
@@ -246,7 +246,7 @@ class Terminal:
         os.write(self.mine, f"{text}\n".encode())
 
     def end(self) -> int:
-        status = self.process.wait(30)
+        status = self.process.wait(120)
         os.close(self.mine)
         return status
 

@@ -420,7 +420,7 @@ async def test_a_worker_tells_all_and_another_one_nothing_again(
         for _ in range(2):
             with worker(tmp_path / "log", **how):
                 assert broker.send("usage.look_at_limits", expires=60)
-                async with asyncio.timeout(40):
+                async with asyncio.timeout(90):
                     await receiver.received(2)
                     while len(list((tmp_path / "mails").glob("*"))) < 1:  # noqa: ASYNC110
                         await asyncio.sleep(0.05)

@@ -113,7 +113,7 @@ async def test_the_receivers_take_ours_and_refuse_others(acme: Tenant, tmp_path:
 async def answering(url: str) -> None:
     """Wait until it listens; what bears no signature is refused."""
     async with aiohttp.ClientSession() as session:
-        for _ in range(200):
+        for _ in range(1000):
             try:
                 async with session.post(url, data=b"{}") as response:
                     assert response.status == 401

@@ -52,7 +52,7 @@ async def test_each_transition_arrives_signed_and_what_several_processes_say_of_
     happens(OPENED, OPENED, elsewhere, CLOSED, OPENED)
     told = {"PARLEY_OPERATOR_WEBHOOK_URL": receiver.url("/pager"), "PARLEY_OPERATOR_WEBHOOK_SECRET": SECRET}
     with worker(tmp_path / "log", **told):
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             await receiver.received(4)
     heard = [(request.message["type"], request.message["data"]["address"]) for request in receiver.requests]
     expected = [OPENED, elsewhere, CLOSED, OPENED]

@@ -50,7 +50,7 @@ async def test_what_a_killed_worker_had_in_its_hands_arrives(acme: Tenant, recei
     await platform_unit(deliveries.wake)
     with worker(tmp_path / "log"):
         await receiver.received(2)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (delivery := await only_delivery(acme)).status == Delivery.Status.PENDING:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     assert (delivery.status, delivery.attempts) == ("delivered", 2)

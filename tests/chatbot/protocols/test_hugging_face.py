@@ -101,7 +101,7 @@ async def test_nothing_is_left_of_streams_however_they_end(start: Start) -> None
     for _ in range(20):
         await listen(client, endpoint, ask())
     await client.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while held() != before:  # noqa: ASYNC110 - the kernel has no event for a closed descriptor
             await asyncio.sleep(0.01)
 

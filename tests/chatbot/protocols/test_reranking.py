@@ -57,7 +57,8 @@ FAULTS = [
 async def test_each_fault_has_one_error(
     start: Start, client: Client, name: str, reply: Reply, expected: type[ModelError]
 ) -> None:
-    fake, endpoint = await start(name, "rerank", deadlines=Deadlines(first_token=0.5))
+    deadlines = Deadlines(first_token=0.5) if expected is ModelTimeout else Deadlines()
+    fake, endpoint = await start(name, "rerank", deadlines=deadlines)
     fake.script(replace(reply, kind="rerank"))
     with pytest.raises(expected):
         await client.rerank(endpoint, QUERY, TEXTS)
