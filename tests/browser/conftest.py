@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from apps.tenants.models import User
 from tests.browser.chromium import CHROMIUM, FLAGS
@@ -21,6 +21,9 @@ from tests.conftest import serving
 from tests.environment import ROOT, Backends
 
 SCREENSHOTS = ROOT / "var" / "screenshots"
+PATIENCE = (
+    30_000  # milliseconds until what is expected of a page must be so: Playwright's five are few on a busy machine
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,6 +43,7 @@ def web(servers: Backends) -> Iterator[str]:
 @pytest.fixture
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE)
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield launched
         launched.close()

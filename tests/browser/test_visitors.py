@@ -79,7 +79,7 @@ def guide(database: None, fake: FakeInference, site: int) -> Assistant:
 def test_the_page_of_the_documentation(web: str, site: int, guide: Assistant, browser: Browser) -> None:
     page, watch = open_page(browser, f"http://localhost:{site}")
     page.goto("/")
-    expect(page.locator("#answer")).to_have_text("".join(ANSWER), timeout=15_000)
+    expect(page.locator("#answer")).to_have_text("".join(ANSWER))
     assert not watch.complaints
 
 

@@ -181,7 +181,7 @@ def test_a_reload_in_mid_answer_loses_no_word(visitor: BrowserContext, fake: Fak
     expect(answer(page)).to_contain_text("word4")
     page.reload()
     expect(answer(page)).to_contain_text("word4")  # open by itself, as it was
-    expect(answer(page)).to_have_text("".join(WORDS).strip(), timeout=20_000)
+    expect(answer(page)).to_have_text("".join(WORDS).strip())
     assert in_thread(Turn.objects.for_tenant(guide.tenant).count) == 1
     assert not watch.complaints
 
@@ -216,11 +216,11 @@ def test_without_a_network_the_question_waits_and_the_draft_is_kept(
     expect(answer(page)).to_have_text("First.")
     visitor.set_offline(True)
     ask(page, "Two?")
-    expect(page.get_by_text("You are offline.").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("You are offline.").first).to_be_visible()
     shot(page, "offline")
     page.get_by_label("Your question").fill("half a thought")
     visitor.set_offline(False)
-    expect(answer(page)).to_have_text("Second.", timeout=20_000)
+    expect(answer(page)).to_have_text("Second.")
     page.reload()
     expect(page.get_by_label("Your question")).to_have_value("half a thought")
     assert in_thread(Turn.objects.for_tenant(guide.tenant).count) == 2
@@ -240,7 +240,7 @@ def test_a_socket_that_breaks_is_not_noticed(visitor: BrowserContext, fake: Fake
     ask(page, "Tell me everything")
     expect(answer(page)).to_contain_text("word5")
     sockets[0].close(code=1011)
-    expect(answer(page)).to_have_text("".join(WORDS).strip(), timeout=20_000)
+    expect(answer(page)).to_have_text("".join(WORDS).strip())
     assert len(sockets) == 2
     assert not watch.complaints
 

@@ -68,7 +68,7 @@ async def test_they_answer_and_replace_one_another(
     crossed = [world.follow(client, after if client in first[:4] else before) for client in first]
     await world.finished([*first, *crossed])
     # Each goes on in the other's conversations, and is then killed in mid-answer.
-    world.script(delay=0.05)
+    world.script(delay=0.05, lingers_after=35)
     goes = old if dies == "the release before" else new
     second = [
         world.ask(
@@ -81,6 +81,7 @@ async def test_they_answer_and_replace_one_another(
     ]
     await world.all_at(second, world.moment(3, 30))
     goes.kill()
+    world.model.hurry()
     await world.finished(second)
     assert {client.cursor.epoch for client in second} == {2}
     await invariants(world)

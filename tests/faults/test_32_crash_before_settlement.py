@@ -17,13 +17,14 @@ pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
 
 async def test_said_and_not_billed(world: World) -> None:
     dies, other = await world.start("daphne", "daphne")
-    world.script(delay=0.03)
+    world.script(delay=0.03, lingers_after=35)
     askers = world.ask_all(dies.address, other.address)
     await world.all_at(askers, world.moment(5, 30))
     with world.stores.postgres.superuser() as connection, connection.transaction():
         # Closing a turn waits for this, and takes over nobody else meanwhile.
         connection.execute("LOCK TABLE usage_usagerecord IN ACCESS EXCLUSIVE MODE")
-        await asyncio.gather(*(asker.tokens(60) for asker in askers))
+        world.model.hurry()
+        await asyncio.gather(*(asker.words(60) for asker in askers))
         await asyncio.sleep(world.random.uniform(0, 1))
         assert not any(asker.ended for asker in askers)
         dies.kill()

@@ -39,6 +39,10 @@ class Model:
         """From now on it answers like this."""
         httpx.post(f"{self.base_url}/script", json=[asdict(reply) for reply in replies]).raise_for_status()
 
+    def hurry(self) -> None:
+        """Let no answer linger any more, until it is scripted anew."""
+        httpx.post(f"{self.base_url}/hurry").raise_for_status()
+
     def forget(self) -> None:
         """What it was asked until now."""
         httpx.delete(f"{self.base_url}/requests").raise_for_status()
