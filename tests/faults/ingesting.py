@@ -100,7 +100,8 @@ class Works:
         return sum(self.log(process).count("knowledge.ingest[") for process in self.processes)
 
     async def reading(self, worker: subprocess.Popen[str]) -> psutil.Process:
-        """The process of this worker that reads a file, once there is one that has begun."""
+        """The process of this worker that reads a file, once there is one that has begun. It is stopped: however slow
+        the test is, it has not ended."""
         found: list[psutil.Process] = []
 
         def begun() -> bool:
@@ -113,6 +114,7 @@ class Works:
             return bool(found)
 
         await self.until(begun)
+        found[0].suspend()
         return found[0]
 
     def hurry(self, document: str) -> None:

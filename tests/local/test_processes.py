@@ -47,9 +47,8 @@ def test_sweep_ends_children_and_grandchildren_of_this_home_only(home: Home, tmp
 
 def test_sweep_kills_what_does_not_listen(home: Home) -> None:
     log = home.logs / "log"
-    stubborn = spawn(
-        ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done"], log=log, env=marked(home, {})
-    )
+    deaf = "trap '' TERM; echo deaf; while :; do sleep 0.1; done"
+    stubborn = spawn(["sh", "-c", deaf], log=log, env=marked(home, {}))
     eventually(lambda: "deaf" in log.read_text())
     sweep(home, seconds=0.3)
     assert stubborn.wait(10) == -signal.SIGKILL
