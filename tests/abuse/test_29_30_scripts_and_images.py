@@ -79,8 +79,8 @@ def hostile(database: None, models: FakeInference) -> Hostile:
     owner = factories.make_member(tenant=tenant, role=Membership.Role.OWNER)
     owner.name = SHORT
     owner.save()
-    chat = factories.make_endpoint(models.base_url, name=f"E {SHORT}")
-    endpoint = factories.make_endpoint(models.base_url, kind=Endpoint.Kind.EMBEDDING)
+    chat = factories.make_endpoint(models.base_url, name=f"E {SHORT}", **factories.PATIENT)
+    endpoint = factories.make_endpoint(models.base_url, kind=Endpoint.Kind.EMBEDDING, **factories.PATIENT)
     collection = factories.make_collection(
         tenant=tenant,
         index=factories.make_index(tenant=tenant, endpoint=endpoint),

@@ -48,8 +48,8 @@ def fake() -> Iterator[FakeInference]:
 def acme(database: None, fake: FakeInference) -> Tenant:
     """A tenant whose assistant knows two passages."""
     tenant = factories.make_tenant("acme", name="Acme")
-    factories.make_endpoint(fake.base_url)
-    endpoint = factories.make_endpoint(fake.base_url, kind=Endpoint.Kind.EMBEDDING)
+    factories.make_endpoint(fake.base_url, **factories.PATIENT)
+    endpoint = factories.make_endpoint(fake.base_url, kind=Endpoint.Kind.EMBEDDING, **factories.PATIENT)
     collection = factories.make_collection(
         tenant=tenant, index=factories.make_index(tenant=tenant, endpoint=endpoint), name="Manuals"
     )

@@ -70,7 +70,7 @@ def site(web: str, tmp_path: Path) -> Iterator[int]:
 @pytest.fixture
 def guide(database: None, fake: FakeInference, site: int) -> Assistant:
     tenant = factories.make_tenant("demo")
-    factories.make_endpoint(fake.base_url)
+    factories.make_endpoint(fake.base_url, **factories.PATIENT)
     gateway.changed()  # or the web process would ask those of the test before
     fake.script(Reply(tokens=ANSWER))
     return factories.make_assistant(tenant=tenant, slug="guide", visitor_origins=[f"http://localhost:{site}"])

@@ -66,8 +66,8 @@ def site(web: str) -> Iterator[ThreadingHTTPServer]:
 def guide(database: None, fake: FakeInference, site: ThreadingHTTPServer) -> Assistant:
     """An assistant that knows a passage, and lets the site's visitors in."""
     tenant = factories.make_tenant("acme", name="Acme")
-    factories.make_endpoint(fake.base_url)
-    endpoint = factories.make_endpoint(fake.base_url, kind=Endpoint.Kind.EMBEDDING)
+    factories.make_endpoint(fake.base_url, **factories.PATIENT)
+    endpoint = factories.make_endpoint(fake.base_url, kind=Endpoint.Kind.EMBEDDING, **factories.PATIENT)
     index = factories.make_index(tenant=tenant, endpoint=endpoint)
     collection = factories.make_collection(tenant=tenant, index=index, name="Manuals")
     document = factories.make_document(tenant=tenant, collection=collection, title="EM-200 manual")

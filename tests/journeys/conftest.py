@@ -83,8 +83,8 @@ def model_process(*options: str) -> Iterator[Model]:
 def world(servers: Backends, django_db_setup: None, django_db_blocker: Any, model: Model) -> Iterator[World]:
     with django_db_blocker.unblock():
         tenant = factories.make_tenant("acme")
-        factories.make_endpoint(model.base_url)
-        embeddings = factories.make_endpoint(model.base_url, kind=Endpoint.Kind.EMBEDDING)
+        factories.make_endpoint(model.base_url, **factories.PATIENT)
+        embeddings = factories.make_endpoint(model.base_url, kind=Endpoint.Kind.EMBEDDING, **factories.PATIENT)
         index = factories.make_index(tenant=tenant, endpoint=embeddings)
         collection = factories.make_collection(tenant=tenant, index=index, slug="manuals")
         document = factories.make_document(tenant=tenant, collection=collection, title="Manual")

@@ -222,10 +222,8 @@ async def test_leaving_stops_the_answer(async_client: openai.AsyncOpenAI, v1: st
         await anext(answer)
         await answer.close()
     else:
-        open_ones = await asyncio.to_thread(eventually, lambda: reserved(v1, world), len)
-        await asyncio.to_thread(
-            eventually, lambda: told(v1, world, open_ones[0]["turn"]), lambda kinds: "token" in kinds
-        )
+        turn = (await asyncio.to_thread(eventually, lambda: reserved(v1, world), len))[0]["turn"]
+        await asyncio.to_thread(eventually, lambda: told(v1, world, turn), lambda kinds: "token" in kinds)
         asking.cancel()
     asked = "/v1/chat/completions"
     await asyncio.to_thread(eventually, lambda: world.model.requests(asked)[-1], lambda last: last["disconnected_at"])
