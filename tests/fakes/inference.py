@@ -260,6 +260,8 @@ class FakeInference:
     async def _in_one_piece(self, request: web.Request, reply: Reply, answer: Any) -> web.Response:
         """Vectors or scores, unless the reply has something else in mind."""
         await asyncio.sleep(reply.first_delay)
+        if reply.lingers_after is not None:
+            await self._hurry.wait()
         if reply.cut_after is not None:
             await _cut(request)
         if reply.hang_after is not None:

@@ -26,8 +26,8 @@ class Reply:
     keep-alives and empty deltas around the tokens. garbage: sent as it is after the tokens. error_event: sent as data
     after the tokens with status 200. cut_after, hang_after, ends_after: tokens before the connection breaks, no more of
     them come, or the body ends as if it were whole. lingers_after: tokens after which each takes LINGER seconds, until
-    the server is told to hurry. thoughts: what a reasoning model thinks before its first token.
-    tool_call: the arguments of a call, in the pieces in which they come after the tokens.
+    the server is told to hurry; vectors and scores wait for that word. thoughts: what a reasoning model thinks before
+    its first token. tool_call: the arguments of a call, in the pieces in which they come after the tokens.
     """
 
     tokens: list[str] | None = None  # None: the healthy answer

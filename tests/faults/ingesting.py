@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from chatbot.tokens import estimate
 from config import run
 from local.processes import spawn, tail
 from tests.environment import HOME, ROOT
+from tests.fakes.inference import Reply
 from tests.faults.client import Asker
 from tests.faults.world import World
 
@@ -196,6 +197,21 @@ class Works:
 
     def stored(self) -> list[Path]:
         return [path for path in (self.home / "media").rglob("*") if path.is_file()]
+
+    def embed_at_first(self, batches: int) -> None:
+        """The model server gives vectors for so many batches, and for the others once it is told to hurry."""
+        half_a_second = Reply(kind="embedding", first_delay=0.5)  # so that the next one is neither larger nor smaller
+        self.world.model.forget()
+        self.world.model.script(*[half_a_second] * batches, replace(half_a_second, lingers_after=0, always=True))
+
+    async def stored_at_first(self, document: str, batches: int) -> None:
+        """Wait until so many are stored, and the next one is on its way."""
+
+        def stored() -> bool:
+            asked = [request["payload"]["input"] for request in self.world.model.requests("/v1/embeddings")]
+            return len(asked) > batches and self.progress(document) == sum(map(len, asked[:batches]))
+
+        await self.until(stored, seconds=200)
 
     def embedded(self, marked: str) -> list[str]:
         """Each passage with this word that the model server was given to embed, in order, as often as it was."""

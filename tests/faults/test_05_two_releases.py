@@ -16,7 +16,6 @@ import pytest
 
 from tests.deploy.proxy import nginx
 from tests.environment import ROOT
-from tests.fakes.inference import Reply
 from tests.faults.ingesting import Works, kill, manual
 from tests.faults.invariants import invariants
 from tests.faults.replicas import Replica
@@ -90,14 +89,15 @@ async def test_they_answer_and_replace_one_another(
 async def test_each_goes_on_with_the_documents_of_the_other(works: Works, previous: Path) -> None:
     """The web of one takes a document, a worker of one begins it and dies, and a worker of the other ends it."""
     canary = works.world.askers[0].canary
-    works.world.model.script(Reply(kind="embedding", first_delay=0.3, always=True))
     works.beat()
     for dies, stays in ((previous, ROOT), (ROOT, previous)):
         await works.open(root=stays)
+        works.embed_at_first(1)
         begins = works.worker(root=dies)
         document = await works.upload(manual(40, f"{canary} {dies.name}"), f"{dies.name}.md")
-        await works.until(lambda: works.progress(document) >= 8)  # noqa: B023 - it is awaited here
+        await works.stored_at_first(document, 1)
         kill(begins)
+        works.world.model.hurry()
         works.hurry(document)
         kept = works.stored_texts(document)
         works.world.model.forget()

@@ -50,13 +50,14 @@ async def test_at_any_moment(works: Works) -> None:
 
 async def test_and_its_worker_dies(works: Works) -> None:
     canary = works.world.askers[0].canary
-    works.world.model.script(Reply(kind="embedding", first_delay=0.5, always=True))
+    works.embed_at_first(1)
     worker = works.worker()
     works.beat()
     vectors = works.count("knowledge_embedding")
     document = await works.upload(manual(30, canary))
-    await works.until(lambda: works.progress(document) >= 8)
+    await works.stored_at_first(document, 1)
     kill(worker)
+    works.world.model.hurry()
     await delete(works, document)
     works.worker()
     await works.until(lambda: nothing_is_left(works, [document]))
