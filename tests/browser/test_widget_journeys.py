@@ -20,6 +20,7 @@ from tests import factories
 from tests.browser.conftest import SCREENSHOTS, Watch
 from tests.browser.test_talking import fake, in_thread
 from tests.fakes.inference import FakeInference, Reply, embedding
+from tests.journeys.conftest import Model
 
 __all__ = ["fake"]
 
@@ -236,10 +237,11 @@ def test_a_socket_that_breaks_is_not_noticed(visitor: BrowserContext, fake: Fake
     visitor.route_web_socket("**/ws/chat", route)
     page, watch = tab(visitor)
     open_widget(page)
-    fake.script(Reply(tokens=WORDS, delay=0.1))
+    fake.script(Reply(tokens=WORDS, delay=0.1, lingers_after=10))
     ask(page, "Tell me everything")
     expect(answer(page)).to_contain_text("word5")
     sockets[0].close(code=1011)
+    Model(fake.base_url).hurry()
     expect(answer(page)).to_have_text("".join(WORDS).strip())
     assert len(sockets) == 2
     assert not watch.complaints

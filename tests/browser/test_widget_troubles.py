@@ -38,6 +38,7 @@ from tests.browser.test_widget_journeys import (
 from tests.deploy.proxy import Proxy, nginx
 from tests.fakes.inference import FakeInference, Reply
 from tests.faults.replicas import Replica, launch
+from tests.journeys.conftest import Model
 
 __all__ = ["fake", "guide", "site", "visitor"]
 
@@ -91,13 +92,14 @@ def test_a_replica_dies_in_mid_answer_and_the_reader_sees_all_of_it_once(
     page, _ = tab(visitor)
     page.wait_for_function("window.Parley")
     open_widget(page)
-    fake.script(Reply(tokens=WORDS, delay=0.15, always=True))
+    fake.script(Reply(tokens=WORDS, delay=0.15, always=True, lingers_after=12))
     ask(page, "Tell me everything")
     expect(answer(page)).to_contain_text("word8")
     turn = in_thread(lambda: Turn.objects.for_tenant(guide.tenant).get())
     name = in_thread(lambda: Row.objects.get(pk=turn.replica).name)
     (runs,) = [one for one in replicas if name.endswith(f":{one.process.pid}")]
     runs.kill()
+    Model(fake.base_url).hurry()
     expect(answer(page)).to_have_text("".join(WORDS).strip(), timeout=40_000)
     expect(page.get_by_role("button", name="Stop answering")).to_have_count(0)
     closed = in_thread(lambda: Turn.objects.for_tenant(guide.tenant).select_related("answer").get())
