@@ -55,7 +55,7 @@ async def at_once(replicas: list[Doors], path: str, body: Any, key: str, **heade
 async def answered(door: httpx.AsyncClient, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
     """Asks again by the same key where a store was late, as it may be on a busy machine."""
     async with asyncio.timeout(90):
-        while (answer := await door.post(path, json=body, headers=headers)).status_code == 503:
+        while (answer := await door.post(path, json=body, headers=headers)).status_code == 503:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     return answer
 
