@@ -24,7 +24,7 @@ from tests.fakes.inference import Reply
 from tests.journeys.client import Doors, Event, heard, say
 from tests.journeys.conftest import World, model, web_process, world  # noqa: F401 - fixtures among them
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 QUESTION = "What must be done before the first brew?"
 HEADER_SECONDS = 10  # client_header_timeout

@@ -12,7 +12,7 @@ from tests.faults.invariants import invariants
 from tests.faults.replicas import manage
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx: apt-get install nginx")

@@ -21,7 +21,7 @@ from tests.faults.invariants import invariants
 from tests.faults.replicas import Replica
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 def git(*arguments: str) -> str:

@@ -11,7 +11,7 @@ from tests.faults.invariants import invariants
 from tests.faults.world import PATIENCE, World
 from tests.journeys.conftest import Model
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 PROMISED = 30.0
 CALM = 2  # rounds in a row without a question to the one that is stuck

@@ -12,7 +12,7 @@ from tests.faults.client import Client
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 WORDS = 8
 

@@ -20,7 +20,7 @@ from tests.fakes.inference import Reply
 from tests.journeys.client import Doors, Event, say
 from tests.journeys.conftest import World, model, web_process, world  # noqa: F401 - fixtures among them
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 # The longest answer that an assistant gives, in the longest characters.
 TOKENS = [f"{n:04}{'🚰' * 12}" for n in range(8192)]

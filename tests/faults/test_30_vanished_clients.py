@@ -13,7 +13,7 @@ from tests.faults.test_30_client_that_never_reads import held, listening, over_w
 from tests.journeys.client import Doors, heard, say
 from tests.journeys.conftest import World, model, web_process, world  # noqa: F401 - fixtures among them
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module", params=["daphne", "uvicorn"])

@@ -24,7 +24,7 @@ from tests.journeys.conftest import World, model, web_process, world
 
 __all__ = ["model", "world"]
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 AT_ONCE = 20
 WORDS = ["one ", "answer ", "and ", "no ", "other"]

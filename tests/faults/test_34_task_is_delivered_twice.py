@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.inference import Reply
 from tests.faults.ingesting import Works, manual
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 async def test_several_messages_for_one_document(works: Works) -> None:

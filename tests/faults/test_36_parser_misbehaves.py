@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.ingesting import Works, manual, sheet
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 def crashes(reader: psutil.Process) -> None:

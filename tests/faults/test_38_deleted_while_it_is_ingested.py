@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.inference import Reply
 from tests.faults.ingesting import Works, kill, manual
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 async def delete(works: Works, document: str) -> None:

@@ -16,7 +16,7 @@ from tests.fakes.inference import Reply
 from tests.journeys.client import Doors, heard, say
 from tests.journeys.conftest import World, model, web_process, world  # noqa: F401 - fixtures among them
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 CROWD = 1000
 HALF = b"GET /api/v1/assistants HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: "

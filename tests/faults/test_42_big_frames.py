@@ -21,7 +21,7 @@ from tests.fakes.inference import Reply
 from tests.journeys.client import Doors, heard, say
 from tests.journeys.conftest import World, model, web_process, world  # noqa: F401 - fixtures among them
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 LARGEST = 64 * 1024
 MIB = 2**20

@@ -11,7 +11,7 @@ from tests.fakes.inference import Reply
 from tests.journeys.client import Doors, Event, heard, say, told
 from tests.journeys.conftest import PASSAGE, World, manage, web_process
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 QUESTION = "What must be done before the first brew?"
 TOKENS = ["Prime", " the", " pump", " [1]", ", not", " the", " mill", " [7]", "."]

@@ -23,7 +23,7 @@ from tests.environment import HOME, ROOT
 from tests.fakes.inference import Reply
 from tests.journeys.conftest import World, kill, web_process
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 WORDS = [f"w{n} " for n in range(30)]
 

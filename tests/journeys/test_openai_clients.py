@@ -21,7 +21,7 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from tests.fakes.inference import Reply, embedding
 from tests.journeys.conftest import PASSAGE, World, web_process
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 QUESTION = "What must be done before the first brew?"
 TOKENS = ["Prime", " the", " pump", " [1]", "."]

@@ -15,7 +15,7 @@ from tests.faults.world import PATIENCE
 from tests.journeys.client import Doors, Event, heard, say
 from tests.journeys.conftest import World, manage, web_process
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 WITHIN = 5.0 * PATIENCE
 LONG = Reply(tokens=["word "], endless=True, always=True, delay=0.05)

@@ -16,7 +16,7 @@ from tests.environment import Backends
 from tests.fakes.inference import Reply
 from tests.journeys.conftest import World, kill, web_process, worker_process
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 SECTIONS = 60
 MANUAL = "\n\n".join(f"# Part {n}\n\n" + f"Valve {n} opens at {n} bar. " * 30 for n in range(SECTIONS))
