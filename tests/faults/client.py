@@ -79,7 +79,7 @@ class Client(Reader):
         """Wait until so many words of the answer are kept. How many come in one piece is the busy machine's affair."""
         await self.until(lambda: self.said >= count, f"{count} words")
 
-    async def until(self, holds: Callable[[], bool], what: str = "it", seconds: float = 60.0) -> None:
+    async def until(self, holds: Callable[[], bool], what: str = "it", seconds: float = 90.0) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not holds() and not self.task.done():
@@ -90,7 +90,7 @@ class Client(Reader):
                 self.task.result()
             raise AssertionError(f"No {what}: {self}")
 
-    async def finish(self, seconds: float = 60.0) -> Seen:
+    async def finish(self, seconds: float = 90.0) -> Seen:
         """The last event."""
         async with asyncio.timeout(seconds):
             await asyncio.wait([self.task])

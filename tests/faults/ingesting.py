@@ -166,7 +166,7 @@ class Works:
         async with self.world.session.request(method, url, headers=self._who(asker).headers) as response:
             return response.status
 
-    async def becomes(self, document: str, *states: str, asker: int = 0, seconds: float = 60.0) -> dict[str, Any]:
+    async def becomes(self, document: str, *states: str, asker: int = 0, seconds: float = 90.0) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         try:
             async with asyncio.timeout(seconds):
@@ -252,7 +252,7 @@ class Works:
         assert self.count("usage_usagerecord", "document_id = %s AND pages > 0", document) == 1
         assert set(paid) <= {"once", "loss"}, paid
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
         try:
             async with asyncio.timeout(seconds):
                 while not condition():  # noqa: ASYNC110 - of other processes

@@ -105,7 +105,7 @@ async def held(process: psutil.Process, clients: list[socket.socket]) -> set[int
 async def let_go(process: psutil.Process, clients: list[socket.socket]) -> int:
     """Wait until the process has closed them all; gives its largest resident size meanwhile."""
     largest = 0
-    async with asyncio.timeout(STALL_SECONDS + 20):
+    async with asyncio.timeout(STALL_SECONDS + 60):
         while await held(process, clients):
             largest = max(largest, process.memory_info().rss)
             await asyncio.sleep(0.2)

@@ -48,7 +48,7 @@ async def test_billed_and_not_told(world: World) -> None:
         link.blackhole()
         turns = [asker.turn for asker in askers]
         billed = "SELECT count(*) FROM usage_usagerecord WHERE turn_id = ANY(%s::uuid[]) AND state = 'settled'"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while world.stores.postgres.rows(billed, turns) != [(len(turns),)]:  # noqa: ASYNC110 - of other processes
                 await asyncio.sleep(0.05)
         dies.kill()
