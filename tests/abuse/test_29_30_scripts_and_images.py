@@ -57,9 +57,9 @@ def models() -> Iterator[FakeInference]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     server = FakeInference()
-    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(60)
     yield server
-    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

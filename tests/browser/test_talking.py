@@ -43,9 +43,9 @@ def fake() -> Iterator[FakeInference]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     server = FakeInference()
-    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(60)
     yield server
-    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -85,7 +85,7 @@ def in_thread(work: Any) -> Any:
             connections.close_all()
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(run).result(10)
+        return pool.submit(run).result(60)
 
 
 def ask(page: Page, question: str) -> Any:
