@@ -14,7 +14,7 @@ from tests.environment import ROOT
 from tests.journeys.readme import Walk, walked
 from tests.pages.blocks import blocks_of
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(1200)]
 
 README = blocks_of(ROOT / "README.md")
 
