@@ -91,7 +91,7 @@ def serving(host: str = "127.0.0.1", **environment: str) -> Iterator[str]:
     log = HOME / f"web-{port}.log"
     address = f"http://{host}:{port}"
     process = spawn(
-        [sys.executable, "-m", "daphne", "-e", f"tcp:port={port}:interface=127.0.0.1", "config.asgi:application"],
+        [sys.executable, "-m", "daphne", "-e", f"tcp:port={port}:interface=127.0.0.1", "tests.patient:application"],
         log=log,
         env={**os.environ, "PARLEY_BASE_URL": address, **environment},
     )

@@ -100,12 +100,12 @@ def world(servers: Backends, django_db_setup: None, django_db_blocker: Any, mode
 
 @contextmanager
 def web_process(server: str) -> Iterator[str]:
-    """A web process as `make up` starts it; gives its address."""
+    """A web process as `make up` starts it, but for its patience; gives its address."""
     port = free_port()
     (HOME / "static").mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARLEY_ASGI_SERVER", server)
-        command = commands(Home(HOME), port)["web"]
+        command = [*commands(Home(HOME), port)["web"][:-1], "tests.patient:application"]
     log = HOME / f"{server}.log"
     process = spawn(command, log=log, env=os.environ)
     address = f"http://127.0.0.1:{port}"
