@@ -25,6 +25,6 @@ from apps.usage import meter  # noqa: E402
 
 for module in (bus, gathering, journal, meter, rates, shared_state):
     module.SECONDS = SECONDS
-for database in settings.DATABASES.values():
-    database["OPTIONS"]["pool"]["timeout"] = SECONDS
+for name in ("default", "operator"):
+    settings.DATABASES[name]["OPTIONS"]["pool"]["timeout"] = SECONDS
 settings.CACHES["default"]["OPTIONS"] |= {"SOCKET_CONNECT_TIMEOUT": SECONDS, "SOCKET_TIMEOUT": SECONDS}
