@@ -21,9 +21,8 @@ from tests.conftest import serving
 from tests.environment import ROOT, Backends
 
 SCREENSHOTS = ROOT / "var" / "screenshots"
-PATIENCE = (
-    30_000  # milliseconds until what is expected of a page must be so: Playwright's five are few on a busy machine
-)
+# Milliseconds until what is expected of a page must be so: Playwright's five seconds are few on a busy machine.
+PATIENCE = 30_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
