@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 def doors(request: pytest.FixtureRequest, world: World) -> Iterator[Doors]:  # noqa: F811
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "PING_SECONDS", 2)
-        patch.setattr(run, "PONG_SECONDS", 10)  # which those that are only busy keep
+        patch.setattr(run, "PONG_SECONDS", 5)  # which those that are only busy keep
         with web_process(request.param) as address:
             yield Doors(address, world.key)
 
