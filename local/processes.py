@@ -69,7 +69,7 @@ def _group_of(user: str) -> int:
 
 
 def wait_until(
-    probe: Callable[[], bool], *, name: str, process: subprocess.Popen[str], log: Path, seconds: float = 60.0
+    probe: Callable[[], bool], *, name: str, process: subprocess.Popen[str], log: Path, seconds: float = 120.0
 ) -> None:
     """Poll `probe` until it holds. Raises LocalError with the end of the log when the process ends or time is up."""
     deadline = time.monotonic() + seconds

@@ -29,18 +29,15 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from apps.access import rates
-from apps.conversations import journal, replicas
-from apps.edge import bus, shared_state
-from apps.ops import gathering
+from apps.conversations import replicas
 from apps.tenants import statements
-from apps.usage import meter
 from local.home import free_port
 from local.processes import healthy, spawn, stop, wait_until
 from tests import all_tenants
 from tests.environment import HOME, ROOT, Backends
+from tests.patience import CACHE, SECONDS, STORES
 
 LOOPBACK_NAMES = {"localhost"}
-PATIENCE = 20.0  # seconds
 
 
 @pytest.fixture(scope="session")
@@ -55,24 +52,20 @@ def servers() -> Iterator[Backends]:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """PostgreSQL and Redis are not away because a busy machine gave them no time for a second or two.
-
-    Tests of what is away for too long say for themselves when that is. Statements have the time that a worker gives
-    them, as tests do a worker's work in this process.
-    """
+    """Give PostgreSQL and Redis more time (tests/patience.py), and statements as much as a worker does, since tests do a
+    worker's work in this process."""
     cache = settings.CACHES["default"]
-    waits = {"SOCKET_CONNECT_TIMEOUT": PATIENCE, "SOCKET_TIMEOUT": PATIENCE}
-    caches = {"default": {**cache, "OPTIONS": {**cache["OPTIONS"], **waits}}}
+    caches = {"default": {**cache, "OPTIONS": {**cache["OPTIONS"], **CACHE}}}
     with pytest.MonkeyPatch.context() as patch, override_settings(CACHES=caches):
-        for module in (bus, gathering, journal, meter, rates, shared_state):
-            patch.setattr(module, "SECONDS", PATIENCE)
-        patch.setattr(replicas, "JOIN_SECONDS", PATIENCE)
-        patch.setattr(statements, "WAIT_SECONDS", PATIENCE)
+        for module in STORES:
+            patch.setattr(module, "SECONDS", SECONDS)
+        patch.setattr(replicas, "JOIN_SECONDS", SECONDS)
+        patch.setattr(statements, "WAIT_SECONDS", SECONDS)
         for name in ("default", "operator"):
             options = settings.DATABASES[name]["OPTIONS"]
             limit = f"statement_timeout={settings.PARLEY_SQL_TIMEOUT_MS}"
             patch.setitem(options, "options", options["options"].replace(limit, "statement_timeout=30000"))
-            patch.setitem(options["pool"], "timeout", PATIENCE)
+            patch.setitem(options["pool"], "timeout", SECONDS)
         yield
 
 
@@ -123,7 +116,7 @@ def serving(host: str = "127.0.0.1", **environment: str) -> Iterator[str]:
     log = HOME / f"web-{port}.log"
     address = f"http://{host}:{port}"
     process = spawn(
-        [sys.executable, "-m", "daphne", "-e", f"tcp:port={port}:interface=127.0.0.1", "config.asgi:application"],
+        [sys.executable, "-m", "daphne", "-e", f"tcp:port={port}:interface=127.0.0.1", "tests.patient:application"],
         log=log,
         env={**os.environ, "PARLEY_BASE_URL": address, **environment},
     )

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from psycopg import sql
 
 from local import postgres, redis_server
@@ -66,8 +67,22 @@ ENVIRONMENT = {
     "CACHE_URL": f"redis://:{REDIS_PASSWORD}@127.0.0.1:{REDIS_PORT}/1",
 }
 os.environ.update(ENVIRONMENT)
+# A name server's answer that is lost costs a second, and not the five that the product waits for all of a request.
+os.environ["RES_OPTIONS"] = "timeout:1 attempts:3"
 (HOME / "static").mkdir()
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make the seed before the first test: that one's time would count it, and be up on a busy machine."""
+    if not session.config.option.collectonly and any(map(_needs_servers, session.items)):
+        seed()
+
+
+def _needs_servers(item: pytest.Item) -> bool:
+    return item.get_closest_marker("django_db") is not None or bool(
+        {"servers", "stores"} & set(getattr(item, "fixturenames", ()))
+    )
 
 
 class Backends:

@@ -65,6 +65,8 @@ ENDPOINT_LIMITS = {
     "prompt_price": "0",
     "completion_price": "0",
 }
+# Of an endpoint: a busy machine may keep it and its questions apart for longer than a product waits for it.
+PATIENT = {"connect_seconds": 30, "first_token_seconds": 60, "between_tokens_seconds": 60}
 
 
 def make_endpoint(base_url: str = "http://127.0.0.1:9", **fields: Any) -> Endpoint:

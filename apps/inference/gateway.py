@@ -42,6 +42,7 @@ class _Known(NamedTuple):
 _pool = Pool(Client(allowed=settings.PARLEY_PRIVATE_ENDPOINT_HOSTS, beside=tracing.headers))
 _known: list[_Known] = []
 _fresh_until = 0.0
+_changes = 0  # that this process was told of
 
 
 def engine_endpoint(row: Row) -> Endpoint:
@@ -78,6 +79,7 @@ def refresh() -> None:
     global _fresh_until, _known  # noqa: PLW0603 - the pool is the process's, and so is its age
     if time.monotonic() < _fresh_until:
         return
+    changes = _changes
     rows = Row.objects.filter(enabled=True).order_by("tier", "created")
     allowed = defaultdict(set)
     for endpoint_id, tenant_id in Row.tenants.through.objects.values_list("endpoint_id", "tenant_id"):
@@ -86,12 +88,14 @@ def refresh() -> None:
     for known in _known:
         protocol_of(known.endpoint)  # what it has to import is imported here and not on the event loop
     _pool.replace(known.endpoint for known in _known)
-    _fresh_until = time.monotonic() + FRESH_SECONDS
+    if _changes == changes:  # else these rows may be from before what was told meanwhile
+        _fresh_until = time.monotonic() + FRESH_SECONDS
 
 
 def forget(_: object = None) -> None:
     """Read the endpoints again at the next question."""
-    global _fresh_until  # noqa: PLW0603
+    global _changes, _fresh_until  # noqa: PLW0603
+    _changes += 1
     _fresh_until = 0.0
 
 

@@ -19,12 +19,6 @@ from tests.browser.conftest import browser
 __all__ = ["api", "browser", "fake", "undisturbed"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "tests/abuse/" in str(item.path) and "browser" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.browser)
-
-
 @pytest.fixture(autouse=True)
 def storage(settings: Any, tmp_path: Any) -> None:
     """Each test's uploads in a directory of its own."""

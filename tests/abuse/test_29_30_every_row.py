@@ -23,6 +23,8 @@ from tests.browser.test_admin_pages import forms, lists
 
 __all__ = ["closed"]
 
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
 # What is checked before it is stored, so that nobody can write markup there: slugs, addresses, zones, ids, digests.
 CHECKED = {
     "slug", "url", "base_url", "host", "source_url", "redirect_uri", "consent_link", "email", "primary", "locale",

@@ -18,6 +18,7 @@ from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
 from apps.conversations.models import Message, Turn
+from apps.inference import gateway
 from apps.inference.models import Endpoint
 from apps.knowledge.models import Document
 from apps.tenants.models import Membership
@@ -25,6 +26,8 @@ from tests import factories
 from tests.apps.admin_world import make_turn
 from tests.browser.conftest import open_page, session_of
 from tests.fakes.inference import FakeInference, Reply, embedding
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 AWAY = "http://192.0.2.1"
 PAYLOADS = [
@@ -54,9 +57,9 @@ def models() -> Iterator[FakeInference]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     server = FakeInference()
-    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(60)
     yield server
-    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -76,8 +79,8 @@ def hostile(database: None, models: FakeInference) -> Hostile:
     owner = factories.make_member(tenant=tenant, role=Membership.Role.OWNER)
     owner.name = SHORT
     owner.save()
-    chat = factories.make_endpoint(models.base_url, name=f"E {SHORT}")
-    endpoint = factories.make_endpoint(models.base_url, kind=Endpoint.Kind.EMBEDDING)
+    chat = factories.make_endpoint(models.base_url, name=f"E {SHORT}", **factories.PATIENT)
+    endpoint = factories.make_endpoint(models.base_url, kind=Endpoint.Kind.EMBEDDING, **factories.PATIENT)
     collection = factories.make_collection(
         tenant=tenant,
         index=factories.make_index(tenant=tenant, endpoint=endpoint),
@@ -106,6 +109,7 @@ def hostile(database: None, models: FakeInference) -> Hostile:
     Message.objects.filter(pk=turn.answer_id).update(text=f"{HOSTILE} [1]", citations=[source])
     Turn.objects.filter(pk=turn.pk).update(sources=[source], finish_reason=SHORT[:20], error_message=HOSTILE[:400])
     factories.make_key(tenant=tenant, name=f"K {SHORT}", created_by=owner, expires_at=timezone.now())
+    gateway.changed()  # or the web process would ask those of the test before
     rows = [document, collection, prompt, assistant, person, conversation, turn, tenant]
     pages = [
         reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_{page}", args=arguments)
@@ -172,8 +176,8 @@ def test_an_answer_whose_payloads_are_split_across_tokens(
         turn = page.locator(".p-turn").nth(page.locator(".p-turn").count())
         page.get_by_label("Your question").fill(HOSTILE)
         page.get_by_label("Your question").press("Enter")
-        expect(turn.locator(".p-facts")).to_contain_text("Done after", timeout=15_000)
-        assert "<script>owned()</script>" in turn.locator(".p-text").inner_text()
+        expect(turn.locator(".p-facts")).to_contain_text("Done after")
+        assert "<script>owned()</script>" in turn.locator(".p-text").inner_text(), turn.inner_text()
         turn.locator("details").evaluate_all("all => all.forEach(each => { each.open = true })")
         assert turn.locator("img, script, iframe, object, svg[onload], form, [x-init]").count() == 0
     assert (guard.ran, guard.reached) == ([], [])

@@ -18,6 +18,8 @@ from tests.fakes.inference import FakeInference, Reply
 
 __all__ = ["fake", "guide", "site", "visitor"]
 
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
 # An answer may hold links to read, but nothing that acts by itself.
 PLANTED = "img, script, iframe, object, video, form[action], [onload], [onerror], [x-init], a[href^='javascript']"
 MODEL = f"""{HOSTILE}
@@ -65,8 +67,8 @@ def converse(page: Page, fake: FakeInference) -> None:
         fake.script(Reply(tokens=[MODEL[start : start + size] for start in range(0, len(MODEL), size)]))
         question.fill(HOSTILE)
         question.press("Enter")
-        expect(page.locator(".answer .prose")).to_have_count(count, timeout=30_000)
-        expect(page.locator(".progress")).to_have_count(0, timeout=30_000)
+        expect(page.locator(".answer .prose")).to_have_count(count)
+        expect(page.locator(".progress")).to_have_count(0)
         expect(page.locator(".answer .prose").last).to_contain_text("<script>owned()</script>")
         assert page.locator(f".inside :is({PLANTED})").count() == 0
     page.locator(".chip").last.click()

@@ -28,7 +28,7 @@ async def status_of(port: int, request: bytes) -> int:
     """0 where the connection was cut without an answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             writer.write(request)
             line = await reader.readline()
         return int(line.split()[1]) if line else 0

@@ -70,7 +70,7 @@ def test_operators_see_how_servers_are_and_act(database: None, web: str, request
 
     # Nobody reloads the page.
     told(replace(WELL, endpoint=str(main.pk)), replace(ILL, endpoint=str(main.pk)))
-    expect(page.get_by_text("Not asked, tried in 7 s")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("Not asked, tried in 7 s")).to_be_visible()
     expect(page.get_by_text("The model server took too long. That was 12 s ago.")).to_be_visible()
     assert not inspect(page, watch, "ill", HERE)
 
@@ -85,5 +85,5 @@ def test_operators_see_how_servers_are_and_act(database: None, web: str, request
     card.get_by_role("button", name="Reset breaker").click()
     expect(page.get_by_text("Every process asks Spare chat again")).to_be_visible()
     card.get_by_role("button", name="Test now").click()
-    expect(page.get_by_text("Spare chat is not right.")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("Spare chat is not right.")).to_be_visible()
     assert not inspect(page, watch, "tested", HERE)

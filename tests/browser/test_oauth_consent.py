@@ -52,7 +52,7 @@ def opens_every_door(web: str, token: str) -> bool:
     ]
     with connect(f"ws{web.removeprefix('http')}/ws/chat") as socket:
         socket.send(f'{{"type": "auth", "key": "{token}"}}')
-        found.append('"ready"' in str(socket.recv(timeout=5)))
+        found.append('"ready"' in str(socket.recv(timeout=60)))
     assert len(set(found)) == 1
     return found[0]
 

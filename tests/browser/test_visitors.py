@@ -70,7 +70,7 @@ def site(web: str, tmp_path: Path) -> Iterator[int]:
 @pytest.fixture
 def guide(database: None, fake: FakeInference, site: int) -> Assistant:
     tenant = factories.make_tenant("demo")
-    factories.make_endpoint(fake.base_url)
+    factories.make_endpoint(fake.base_url, **factories.PATIENT)
     gateway.changed()  # or the web process would ask those of the test before
     fake.script(Reply(tokens=ANSWER))
     return factories.make_assistant(tenant=tenant, slug="guide", visitor_origins=[f"http://localhost:{site}"])
@@ -79,7 +79,7 @@ def guide(database: None, fake: FakeInference, site: int) -> Assistant:
 def test_the_page_of_the_documentation(web: str, site: int, guide: Assistant, browser: Browser) -> None:
     page, watch = open_page(browser, f"http://localhost:{site}")
     page.goto("/")
-    expect(page.locator("#answer")).to_have_text("".join(ANSWER), timeout=15_000)
+    expect(page.locator("#answer")).to_have_text("".join(ANSWER))
     assert not watch.complaints
 
 

@@ -62,7 +62,7 @@ def focused(page: Page) -> str:
 
 
 def expect_focus(page: Page, name: str) -> None:
-    page.wait_for_function(f"(name) => ({FOCUSED})() === name", arg=name, timeout=5000)
+    page.wait_for_function(f"(name) => ({FOCUSED})() === name", arg=name)
 
 
 def go_to(page: Page, name: str, *, key: str = "Tab") -> None:
@@ -111,7 +111,7 @@ def test_everything_by_keyboard(reader: BrowserContext, fake: FakeInference) -> 
     page.keyboard.press("Escape")
     expect(page.get_by_label("Your question")).to_have_count(0)
     # What is closed hands the focus on after it is gone; whose label says more than this.
-    page.wait_for_function(f"() => ({FOCUSED})().startsWith('Open chat')", timeout=5000)
+    page.wait_for_function(f"() => ({FOCUSED})().startsWith('Open chat')")
     assert not watch.complaints
 
 
@@ -208,7 +208,7 @@ def states(page: Page, fake: FakeInference, *, hosted: bool) -> Iterator[str]:
     yield from cards(page)
     question.fill("And?")
     question.press("Enter")
-    expect(page.locator(".trouble")).to_be_visible(timeout=20_000)
+    expect(page.locator(".trouble")).to_be_visible()
     yield "failed"
     if hosted:
         yield from listed(page)
@@ -222,7 +222,7 @@ def states(page: Page, fake: FakeInference, *, hosted: bool) -> Iterator[str]:
     page.context.set_offline(True)
     question.fill("Is anybody there?")
     question.press("Enter")
-    expect(page.locator(".banner")).to_be_visible(timeout=20_000)
+    expect(page.locator(".banner")).to_be_visible()
     yield "offline"
     page.context.set_offline(False)
 

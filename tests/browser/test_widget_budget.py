@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser import widget_pace
+from tests.browser.conftest import PATIENCE
 from tests.browser.played_parley import Sites, played
 
 LOADER = 1_024
@@ -50,7 +51,7 @@ def test_opening_fetches_the_app_and_what_reads_answers_from_parley_alone(sites:
 
 
 def test_the_panel_is_painted_soon_and_moves_nothing(page: Page) -> None:
-    assert widget_pace.opened(page) < 3_000
+    assert widget_pace.opened(page) < PATIENCE
     page.wait_for_timeout(300)
     assert page.evaluate("played.shifts") == {"all": 0, "outside": 0}
 
@@ -92,4 +93,4 @@ def test_an_answer_can_be_read_where_the_part_that_shows_it_does_not_come(page: 
     page.evaluate("played.stream(['The ', '**pump**', ' first.'], 100, 100, () => {})")
     expect(page.locator(".raw")).to_have_text("The **pump** first.")
     page.unroute("**/static/widget/reading-*.js")
-    expect(page.locator(".answer strong")).to_have_text("pump", timeout=15_000)
+    expect(page.locator(".answer strong")).to_have_text("pump")

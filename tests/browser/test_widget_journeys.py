@@ -20,6 +20,7 @@ from tests import factories
 from tests.browser.conftest import SCREENSHOTS, Watch
 from tests.browser.test_talking import fake, in_thread
 from tests.fakes.inference import FakeInference, Reply, embedding
+from tests.journeys.conftest import Model
 
 __all__ = ["fake"]
 
@@ -66,8 +67,8 @@ def site(web: str) -> Iterator[ThreadingHTTPServer]:
 def guide(database: None, fake: FakeInference, site: ThreadingHTTPServer) -> Assistant:
     """An assistant that knows a passage, and lets the site's visitors in."""
     tenant = factories.make_tenant("acme", name="Acme")
-    factories.make_endpoint(fake.base_url)
-    endpoint = factories.make_endpoint(fake.base_url, kind=Endpoint.Kind.EMBEDDING)
+    factories.make_endpoint(fake.base_url, **factories.PATIENT)
+    endpoint = factories.make_endpoint(fake.base_url, kind=Endpoint.Kind.EMBEDDING, **factories.PATIENT)
     index = factories.make_index(tenant=tenant, endpoint=endpoint)
     collection = factories.make_collection(tenant=tenant, index=index, name="Manuals")
     document = factories.make_document(tenant=tenant, collection=collection, title="EM-200 manual")
@@ -181,7 +182,7 @@ def test_a_reload_in_mid_answer_loses_no_word(visitor: BrowserContext, fake: Fak
     expect(answer(page)).to_contain_text("word4")
     page.reload()
     expect(answer(page)).to_contain_text("word4")  # open by itself, as it was
-    expect(answer(page)).to_have_text("".join(WORDS).strip(), timeout=20_000)
+    expect(answer(page)).to_have_text("".join(WORDS).strip())
     assert in_thread(Turn.objects.for_tenant(guide.tenant).count) == 1
     assert not watch.complaints
 
@@ -216,11 +217,11 @@ def test_without_a_network_the_question_waits_and_the_draft_is_kept(
     expect(answer(page)).to_have_text("First.")
     visitor.set_offline(True)
     ask(page, "Two?")
-    expect(page.get_by_text("You are offline.").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("You are offline.").first).to_be_visible()
     shot(page, "offline")
     page.get_by_label("Your question").fill("half a thought")
     visitor.set_offline(False)
-    expect(answer(page)).to_have_text("Second.", timeout=20_000)
+    expect(answer(page)).to_have_text("Second.")
     page.reload()
     expect(page.get_by_label("Your question")).to_have_value("half a thought")
     assert in_thread(Turn.objects.for_tenant(guide.tenant).count) == 2
@@ -236,11 +237,12 @@ def test_a_socket_that_breaks_is_not_noticed(visitor: BrowserContext, fake: Fake
     visitor.route_web_socket("**/ws/chat", route)
     page, watch = tab(visitor)
     open_widget(page)
-    fake.script(Reply(tokens=WORDS, delay=0.1))
+    fake.script(Reply(tokens=WORDS, delay=0.1, lingers_after=10))
     ask(page, "Tell me everything")
     expect(answer(page)).to_contain_text("word5")
     sockets[0].close(code=1011)
-    expect(answer(page)).to_have_text("".join(WORDS).strip(), timeout=20_000)
+    Model(fake.base_url).hurry()
+    expect(answer(page)).to_have_text("".join(WORDS).strip())
     assert len(sockets) == 2
     assert not watch.complaints
 

@@ -43,7 +43,7 @@ class Proxy:
         """All of what was answered until now: lines come a little after it, in their order."""
         mark = f"{_MARK}{uuid.uuid4().hex}"
         httpx.get(f"{self.url}/metrics", headers={"X-Request-Id": mark}, verify=False)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while mark not in (found := (self.home / "nginx.log").read_text(encoding="utf-8")):
             assert time.monotonic() < until, found[-1000:]
             time.sleep(0.02)

@@ -24,7 +24,7 @@ from tests.fakes.inference import Reply
 from tests.journeys.client import Doors, Event, heard, say
 from tests.journeys.conftest import World, model, web_process, world  # noqa: F401 - fixtures among them
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 QUESTION = "What must be done before the first brew?"
 HEADER_SECONDS = 10  # client_header_timeout
@@ -128,7 +128,7 @@ async def test_a_browser_resumes_and_stops_what_it_asked(doors: Doors, world: Wo
     async with connect(address) as first, connect(address) as second:
         for socket_ in (first, second):
             await say(socket_, type="auth", key=doors.key)
-            assert [json.loads(await socket_.recv())["type"] for _ in range(2)] == ["ready", "limits"]
+            assert json.loads(await socket_.recv())["type"] == "ready"
         await say(first, type="ask", assistant="guide", text=QUESTION)
         turn_id = (await first_token(heard(first)))[0].data["turn"]
         await say(second, type="resume", turn=turn_id, after="1-0")
@@ -148,7 +148,7 @@ async def test_openai_clients_stream_and_their_leaving_reaches_the_model(proxy: 
         async for line in answer.raise_for_status().aiter_lines():
             if "Prime" in line:
                 break
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         # The fake lives in another process, which sets no events here.
         while world.model.requests("/v1/chat/completions")[-1]["disconnected_at"] is None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -180,7 +180,7 @@ def test_the_request_id_makes_the_round(proxy: Proxy) -> None:
         assert kept.headers.get_list("X-Request-Id") == ["order-4711"] == [kept.json()["request_id"]]
         made = client.get("/api/v1/assistants", headers={"X-Request-Id": "not sane"})
         assert made.json()["request_id"] == made.headers["X-Request-Id"]
-    until = time.monotonic() + 10  # nginx writes its log after the answer
+    until = time.monotonic() + 60  # nginx writes its log after the answer
     while made.headers["X-Request-Id"] not in {line["request_id"] for line in proxy.log() if line["status"] == 401}:
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -6,9 +6,10 @@ errors as in docs/guides/error-codes); tests/fakes/dialects.py has the servers t
 In a test:      async with FakeInference() as fake: fake.script(Reply(tokens=["Hi"])); ... fake.base_url
 As a process:   python -m tests.fakes.serving --port 9000 --dialect vllm
                 It prints its base URL; port 0 picks a free one. POST /script with a JSON list of replies replaces what
-                is left of the script; GET /requests tells what was asked, what the answer was to go on from, and
-                whether the client stayed, and DELETE forgets it. POST /machine gives it the limits of a GPU, and
-                POST /load says what its /metrics are to tell; null takes either back.
+                is left of the script, and POST /hurry lets no answer linger until the next one; GET /requests tells
+                what was asked, what the answer was to go on from, and whether the client stayed, and DELETE forgets
+                it. POST /machine gives it the limits of a GPU, and POST /load says what its /metrics are to tell; null
+                takes either back.
 
 Without a script it is a healthy server that answers "You asked: <question> [1]". Asked to continue an answer, servers
 that can do so go on from where its prefix ends, scripted or not.
@@ -20,6 +21,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any, Self, TypeVar
 
@@ -29,7 +31,7 @@ from aiohttp import web
 from chatbot.inference.endpoint import Deadlines, Endpoint
 from tests.fakes.dialects import CONTEXT_LENGTH, Dialect, Refusal, chunk, usage
 from tests.fakes.machine import Full, Load, Machine
-from tests.fakes.replies import DIMENSION, Received, Reply
+from tests.fakes.replies import DIMENSION, LINGER, Received, Reply
 from tests.fakes.speaking import Speech
 from tests.fakes.vectors import embedding, ranking
 
@@ -66,6 +68,7 @@ class FakeInference:
         self._script: list[Reply] = []
         self._received = asyncio.Event()
         self._disconnected = asyncio.Event()
+        self._hurry = asyncio.Event()
         app = web.Application(client_max_size=64 * 1024 * 1024)
         if self.dialect.chat_path:
             app.router.add_post(self.dialect.chat_path, self._chat)
@@ -78,6 +81,7 @@ class FakeInference:
         app.router.add_get("/api/resolve-cache/{file}", self._moved_page)
         app.router.add_get("/health", self._health)
         app.router.add_post("/script", self._take_script)
+        app.router.add_post("/hurry", self._take_hurry)
         app.router.add_post("/machine", self._take_machine)
         app.router.add_post("/load", self._take_load)
         app.router.add_get("/requests", self._tell_requests)
@@ -231,7 +235,7 @@ class FakeInference:
             return refused
         machine = self.machine
         step = (lambda: machine.step) if machine else None
-        speech = Speech(self.dialect, reply, payload, lambda: _cut(request), step)
+        speech = Speech(self.dialect, reply, payload, lambda: _cut(request), self._linger, step)
         if self.dialect.whole and not payload.get("stream"):
             tokens, finish = speech.whole()
             await asyncio.sleep(step() * len(tokens) if step else 0)
@@ -267,6 +271,8 @@ class FakeInference:
     async def _in_one_piece(self, request: web.Request, reply: Reply, answer: Any) -> web.Response:
         """Vectors or scores, unless the reply has something else in mind."""
         await self._until_due(reply)
+        if reply.lingers_after is not None:
+            await self._hurry.wait()
         if reply.cut_after is not None:
             await _cut(request)
         if reply.hang_after is not None:
@@ -281,7 +287,17 @@ class FakeInference:
 
     async def _take_script(self, request: web.Request) -> web.Response:
         self._script = await _read(request, lambda body: [Reply(**reply) for reply in body])
+        self._hurry.clear()
         return web.Response(status=204)
+
+    async def _take_hurry(self, _: web.Request) -> web.Response:
+        self._hurry.set()
+        return web.Response(status=204)
+
+    async def _linger(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await self._hurry.wait()
 
     async def _take_machine(self, request: web.Request) -> web.Response:
         self.machine = await _read(request, lambda body: Machine(**body) if body else None)

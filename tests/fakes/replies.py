@@ -10,6 +10,7 @@ from typing import Any, Literal
 from tests.fakes.dialects import Fault
 
 DIMENSION = 384
+LINGER = 3.0  # less than a product waits between two tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,10 @@ class Reply:
     asked for. held: until FakeInference.release(). delay, first_delay: seconds. split: write the body in pieces of so
     many bytes. noise: CRLF, comments, keep-alives and empty deltas around the tokens. garbage: sent as it is after the
     tokens. error_event: sent as data after the tokens with status 200. cut_after, hang_after, ends_after: tokens before
-    the connection breaks, no more of them come, or the body ends as if it were whole. thoughts: what a reasoning model
-    thinks before its first token. tool_call: the arguments of a call, in the pieces in which they come after the
-    tokens.
+    the connection breaks, no more of them come, or the body ends as if it were whole. lingers_after: tokens after which
+    each takes LINGER seconds, until the server is told to hurry; vectors and scores wait for that word. thoughts: what
+    a reasoning model thinks before its first token. tool_call: the arguments of a call, in the pieces in which they
+    come after the tokens.
     """
 
     tokens: list[str] | None = None  # None: the healthy answer
@@ -56,6 +58,7 @@ class Reply:
     cut_after: int | None = None
     hang_after: int | None = None
     ends_after: int | None = None
+    lingers_after: int | None = None
     dimension: int = DIMENSION  # of embeddings
 
     @property

@@ -21,13 +21,14 @@ KEEP_ALIVE_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """An answer to `payload`. cut: breaks the connection, and never returns. step: seconds to the next token, where
-    that is the machine's and not the reply's to say."""
+    """An answer to `payload`. cut: breaks the connection, and never returns. linger: takes its time, unless all is to
+    hurry. step: seconds to the next token, where that is the machine's and not the reply's to say."""
 
     dialect: Dialect
     reply: Reply
     payload: dict[str, Any]
     cut: Callable[[], Awaitable[None]]
+    linger: Callable[[], Awaitable[None]]
     step: Callable[[], float] | None = None
 
     def whole(self) -> tuple[list[str], str]:
@@ -72,6 +73,8 @@ class Speech:
                 yield ping
             if place or self.step:
                 await asyncio.sleep(self.step() if self.step else reply.delay)
+            if reply.lingers_after is not None and place >= reply.lingers_after:
+                await self.linger()
             last = place == len(tokens) - 1 and not reply.ends_badly
             yield event(self.dialect.token(token, tokens, finish if last else None))
         async for rest in self._after(tokens, finish):

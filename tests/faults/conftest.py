@@ -65,7 +65,7 @@ async def world(
     chance = random.Random(f"{os.environ.get('PARLEY_FAULTS_SEED', '')} {request.node.name}")
     full = "PARLEY_FAULTS_FULL" in os.environ
     # Its connections are to be gone when those of the replicas are counted.
-    connector, timeout = aiohttp.TCPConnector(keepalive_timeout=5), aiohttp.ClientTimeout(total=60)
+    connector, timeout = aiohttp.TCPConnector(keepalive_timeout=5), aiohttp.ClientTimeout(total=90)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         made = World(stores, engine, askers, chance, full, record_property, session)
         try:

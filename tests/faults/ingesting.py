@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from chatbot.tokens import estimate
 from config import run
 from local.processes import spawn, tail
 from tests.environment import HOME, ROOT
+from tests.fakes.inference import Reply
 from tests.faults.client import Asker
 from tests.faults.world import World
 
@@ -100,7 +101,8 @@ class Works:
         return sum(self.log(process).count("knowledge.ingest[") for process in self.processes)
 
     async def reading(self, worker: subprocess.Popen[str]) -> psutil.Process:
-        """The process of this worker that reads a file, once there is one that has begun."""
+        """The process of this worker that reads a file, once there is one that has begun. It is stopped: however slow
+        the test is, it has not ended."""
         found: list[psutil.Process] = []
 
         def begun() -> bool:
@@ -113,6 +115,7 @@ class Works:
             return bool(found)
 
         await self.until(begun)
+        found[0].suspend()
         return found[0]
 
     def hurry(self, document: str) -> None:
@@ -163,7 +166,7 @@ class Works:
         async with self.world.session.request(method, url, headers=self._who(asker).headers) as response:
             return response.status
 
-    async def becomes(self, document: str, *states: str, asker: int = 0, seconds: float = 60.0) -> dict[str, Any]:
+    async def becomes(self, document: str, *states: str, asker: int = 0, seconds: float = 90.0) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         try:
             async with asyncio.timeout(seconds):
@@ -194,6 +197,21 @@ class Works:
 
     def stored(self) -> list[Path]:
         return [path for path in (self.home / "media").rglob("*") if path.is_file()]
+
+    def embed_at_first(self, batches: int) -> None:
+        """The model server gives vectors for so many batches, and for the others once it is told to hurry."""
+        half_a_second = Reply(kind="embedding", first_delay=0.5)  # so that the next one is neither larger nor smaller
+        self.world.model.forget()
+        self.world.model.script(*[half_a_second] * batches, replace(half_a_second, lingers_after=0, always=True))
+
+    async def stored_at_first(self, document: str, batches: int) -> None:
+        """Wait until so many are stored, and the next one is on its way."""
+
+        def stored() -> bool:
+            asked = [request["payload"]["input"] for request in self.world.model.requests("/v1/embeddings")]
+            return len(asked) > batches and self.progress(document) == sum(map(len, asked[:batches]))
+
+        await self.until(stored, seconds=200)
 
     def embedded(self, marked: str) -> list[str]:
         """Each passage with this word that the model server was given to embed, in order, as often as it was."""
@@ -234,7 +252,7 @@ class Works:
         assert self.count("usage_usagerecord", "document_id = %s AND pages > 0", document) == 1
         assert set(paid) <= {"once", "loss"}, paid
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
         try:
             async with asyncio.timeout(seconds):
                 while not condition():  # noqa: ASYNC110 - of other processes

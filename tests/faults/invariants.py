@@ -16,9 +16,9 @@ from tests.environment import ROOT
 from tests.faults.client import Client
 from tests.faults.counted import counters_equal_the_ledger
 from tests.faults.replicas import Replica
-from tests.faults.world import World
+from tests.faults.world import PATIENCE, World
 
-SETTLING_SECONDS = 15.0
+SETTLING_SECONDS = 15.0 * PATIENCE
 # Of a replica: two pools of DATABASE_POOL_SIZE, the operators' pool, and the session with its lock.
 POSTGRES_CONNECTIONS = 10 + 10 + 4 + 1
 # Of a replica: journal, mirrors (two), bus (two), cache, the pool of what answers many at once, and that of vectors.

@@ -52,7 +52,7 @@ class Store:
     async def start(self) -> None:
         """Come (back) at the same address, and wait until it answers."""
         self.process = spawn(self.command(), log=self.log, env=os.environ, user=self.user, on_orphaned=self.on_orphaned)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             while not await asyncio.to_thread(self.answers):
                 assert self.process.poll() is None, f"{self.name} ended.{tail(self.log)}"
                 await asyncio.sleep(0.05)
@@ -61,7 +61,7 @@ class Store:
         """Send the signal and wait for the process to end."""
         assert self.process is not None
         self.process.send_signal(signum)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while self.process.poll() is None:  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.02)
 

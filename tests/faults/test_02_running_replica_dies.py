@@ -13,19 +13,20 @@ from tests.deploy.proxy import nginx
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 async def test_a_dead_ones_answer_is_gone_on_with(world: World, server: str) -> None:
     dies, other = await world.start(server, server)
-    world.script()
+    world.script(lingers_after=35)
     askers = world.ask_all(dies.address, other.address)
     await world.all_at(askers, 2)
     watchers = [world.follow(asker, other.address) for asker in askers]
     await world.all_at([*askers, *watchers], world.moment(4, 30))
     dies.kill()
     died = time.monotonic()
+    world.model.hurry()
     await world.finished([*askers, *watchers])
     for client in (*askers, *watchers):
         assert [(told["epoch"], told["reset"]) for told in client.restarts] == [(2, False)]
@@ -36,11 +37,12 @@ async def test_a_dead_ones_answer_is_gone_on_with(world: World, server: str) -> 
 
 async def test_where_no_model_server_can_go_on_the_answer_begins_again(world: World, beginning_again: None) -> None:
     dies, other = await world.start("daphne", "daphne")
-    world.script()
+    world.script(lingers_after=35)
     askers = world.ask_all(dies.address, other.address)
     await world.all_at(askers, world.moment(4, 30))
     dies.kill()
     died = time.monotonic()
+    world.model.hurry()
     await world.finished(askers)
     assert [[told["after"] for told in asker.restarts] for asker in askers] == [[1]] * len(askers)
     world.took(max(asker.longest_silence(died) for asker in askers), promised=3)
@@ -50,7 +52,7 @@ async def test_where_no_model_server_can_go_on_the_answer_begins_again(world: Wo
 async def test_a_hung_one_loses_its_turns_and_writes_nothing_when_it_wakes_up(world: World) -> None:
     """Its own readers who wait for it hear the rest from it, once it has noticed; the impatient ones go elsewhere."""
     hangs, other = await world.start("daphne", "uvicorn")
-    world.script(delay=0.25)
+    world.script(delay=0.25, lingers_after=15)
     waiting = world.ask_all(hangs.address)
     leaving = [world.ask(hangs.address, other.address, door=door, silence=4) for door in ("sse", "ws")]
     await world.all_at([*waiting, *leaving], 2)
@@ -61,6 +63,7 @@ async def test_a_hung_one_loses_its_turns_and_writes_nothing_when_it_wakes_up(wo
     await asyncio.gather(*(client.until(lambda client=client: client.restarts) for client in (*watchers, *leaving)))
     await asyncio.sleep(world.random.uniform(0, 2))
     hangs.wake()
+    world.model.hurry()
     await world.finished(world.clients)
     for client in world.clients:
         assert [told["epoch"] for told in client.restarts] == [2]
@@ -74,12 +77,13 @@ async def test_behind_nginx_everybody_comes_back_by_the_same_address(world: Worl
     """Half of the clients ask the one that dies; all of them know the proxy only."""
     dies, other = await world.start(server, server, PARLEY_BEHIND_PROXY="on")
     world.behind_proxy = True
-    world.script()
+    world.script(lingers_after=35)
     with nginx(*(replica.place for replica in (dies, other))) as proxy:
         clients = world.ask_all(proxy.url, times=2)
         await world.all_at(clients, world.moment(4, 30))
         dies.kill()
         died = time.monotonic()
+        world.model.hurry()
         await world.finished(clients)
         moved = [client for client in clients if client.restarts]
         assert 0 < len(moved) < len(clients)
@@ -90,7 +94,7 @@ async def test_behind_nginx_everybody_comes_back_by_the_same_address(world: Worl
 @pytest.mark.parametrize("door", ["sse", "ws"])
 async def test_a_stop_through_another_replica_is_obeyed(world: World, door: str) -> None:
     runs, other = await world.start("daphne", "daphne")
-    world.script(delay=0.3)
+    world.script(delay=0.3, lingers_after=10)
     asker = world.ask(runs.address, door=door)
     await world.all_at([asker], 3)
     asker.state, asker.bill = "stopped", "delivered"

@@ -51,7 +51,7 @@ async def test_rolling_restarts_lose_and_double_nothing(world: World, server: st
 async def test_while_it_drains_a_replica_is_not_ready_and_says_so(world: World) -> None:
     (drains,) = await world.start("daphne", PARLEY_DRAIN_SECONDS="30")
     (other,) = await world.start("daphne")
-    world.script(delay=0.1)
+    world.script(delay=0.1, lingers_after=20)
     clients = world.ask_all(drains.address, other.address)
     await world.all_at(clients, 2)
     probe = f"{drains.address}/healthz"
@@ -65,6 +65,7 @@ async def test_while_it_drains_a_replica_is_not_ready_and_says_so(world: World) 
     refusal = await world.refused(drains.address, conversation)
     assert (refusal.status, refusal.code) == (503, "service_unavailable")
     assert world.kept(refusal) == ([], [], [])
+    world.model.hurry()
     await world.finished(clients)
     await drains.gone()
     await invariants(world)

@@ -16,13 +16,12 @@ import pytest
 
 from tests.deploy.proxy import nginx
 from tests.environment import ROOT
-from tests.fakes.inference import Reply
 from tests.faults.ingesting import Works, kill, manual
 from tests.faults.invariants import invariants
 from tests.faults.replicas import Replica
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 def git(*arguments: str) -> str:
@@ -68,7 +67,7 @@ async def test_they_answer_and_replace_one_another(
     crossed = [world.follow(client, after if client in first[:4] else before) for client in first]
     await world.finished([*first, *crossed])
     # Each goes on in the other's conversations, and is then killed in mid-answer.
-    world.script(delay=0.05)
+    world.script(delay=0.05, lingers_after=35)
     goes = old if dies == "the release before" else new
     second = [
         world.ask(
@@ -81,6 +80,7 @@ async def test_they_answer_and_replace_one_another(
     ]
     await world.all_at(second, world.moment(3, 30))
     goes.kill()
+    world.model.hurry()
     await world.finished(second)
     assert {client.cursor.epoch for client in second} == {2}
     await invariants(world)
@@ -89,14 +89,15 @@ async def test_they_answer_and_replace_one_another(
 async def test_each_goes_on_with_the_documents_of_the_other(works: Works, previous: Path) -> None:
     """The web of one takes a document, a worker of one begins it and dies, and a worker of the other ends it."""
     canary = works.world.askers[0].canary
-    works.world.model.script(Reply(kind="embedding", first_delay=0.3, always=True))
     works.beat()
     for dies, stays in ((previous, ROOT), (ROOT, previous)):
         await works.open(root=stays)
+        works.embed_at_first(1)
         begins = works.worker(root=dies)
         document = await works.upload(manual(40, f"{canary} {dies.name}"), f"{dies.name}.md")
-        await works.until(lambda: works.progress(document) >= 8)  # noqa: B023 - it is awaited here
+        await works.stored_at_first(document, 1)
         kill(begins)
+        works.world.model.hurry()
         works.hurry(document)
         kept = works.stored_texts(document)
         works.world.model.forget()

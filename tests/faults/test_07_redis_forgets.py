@@ -11,7 +11,7 @@ import pytest
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 async def test_what_redis_forgot_is_written_again(world: World) -> None:
@@ -38,13 +38,15 @@ async def test_what_redis_forgot_is_written_again(world: World) -> None:
 async def test_lost_together_with_the_process_the_answer_begins_at_its_checkpoint(world: World) -> None:
     """In a sweep, with one: the first is written after ten seconds."""
     dies, other = await world.start("daphne", "daphne")
-    world.script(words=260 if world.full else 60)
+    checkpoint = 215 if world.full else 0
+    world.script(words=checkpoint + 60, lingers_after=checkpoint + 35)
     askers = world.ask_all(dies.address, other.address)
-    await world.all_at(askers, 215 if world.full else world.moment(3, 30))
+    await world.all_at(askers, checkpoint + world.moment(3, 30))
     dies.hang()  # it must not write the journal again
     world.stores.redis.forget()
     dies.kill()
     died = time.monotonic()
+    world.model.hurry()
     await world.finished(askers)
     assert {client.cursor.epoch for client in askers} == {2}
     assert [[told["reset"] for told in asker.restarts] for asker in askers] == [[True]] * len(askers)

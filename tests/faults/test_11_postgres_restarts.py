@@ -11,7 +11,7 @@ import pytest
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])
@@ -35,11 +35,12 @@ async def test_the_stream_goes_on(world: World, server: str) -> None:
 
 async def test_an_answer_that_ends_meanwhile_is_saved_afterwards(world: World) -> None:
     (replica,) = await world.start("daphne")
-    world.script(delay=0.03)
+    world.script(delay=0.03, lingers_after=50)
     askers = world.ask_all(replica.address)
     await world.all_at(askers, 50)
     await world.stores.postgres.crash()
-    await asyncio.gather(*(asker.tokens(60) for asker in askers))
+    world.model.hurry()
+    await asyncio.gather(*(asker.words(60) for asker in askers))
     assert not any(asker.ended for asker in askers), "told before it is stored"
     await world.stores.postgres.start()
     begun = time.monotonic()

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 AWAY, SWEPT_AWAY = 11, 60
 
@@ -20,14 +20,15 @@ AWAY, SWEPT_AWAY = 11, 60
 async def test_answers_are_saved_when_it_is_back(world: World) -> None:
     runs, other = await world.start("daphne", "uvicorn")
     conversation = await world.begin(runs.address)
-    world.script()
+    world.script(lingers_after=50)
     askers = world.ask_all(runs.address)
     await world.all_at(askers, 2)
     watchers = [world.follow(asker, other.address) for asker in askers]
     await world.all_at([*askers, *watchers], world.moment(3, 50))
     await world.stores.postgres.end(signal.SIGINT)
     away = time.monotonic()
-    await asyncio.gather(*(client.tokens(60) for client in (*askers, *watchers)))
+    world.model.hurry()
+    await asyncio.gather(*(client.words(60) for client in (*askers, *watchers)))
     refusals = [await world.refused(replica.address, conversation) for replica in (runs, other)]
     await asyncio.sleep(away + (SWEPT_AWAY if world.full else AWAY) - time.monotonic())
     assert not any(client.ended for client in (*askers, *watchers)), "told before it is stored"

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 @contextmanager
@@ -30,7 +30,7 @@ async def test_what_cannot_be_written_is_not_accepted(world: World) -> None:
     await world.all_at(clients, world.moment(2, 50))
     with locked(world, "conversations_turn"):
         refusals = await asyncio.gather(*(world.refused(replica.address, place) for place in conversations))
-        await asyncio.gather(*(client.tokens(60) for client in clients))  # which end once they can be saved
+        await asyncio.gather(*(client.words(60) for client in clients))  # which end once they can be saved
     for refusal in refusals:
         assert (refusal.status, refusal.code) == (503, "service_unavailable")
         assert world.kept(refusal) == ([], [], [])

@@ -10,7 +10,7 @@ from tests.faults.invariants import invariants
 from tests.faults.world import World
 from tests.journeys.conftest import Model
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 async def test_another_one_answers(world: World, spare: Model, nobody_there: None) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 SHAPES = {
     "429": {"status": 429, "headers": {"Retry-After": "2"}},

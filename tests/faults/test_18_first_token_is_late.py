@@ -12,7 +12,7 @@ from tests.faults.invariants import invariants
 from tests.faults.world import World
 from tests.journeys.conftest import Model
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 SHAPES = {"no headers": {"first_delay": 60}, "keep-alives alone": {"hang_after": 0, "noise": True}}
 

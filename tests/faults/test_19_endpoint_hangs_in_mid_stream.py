@@ -11,7 +11,7 @@ from tests.faults.endpoints import ends_as
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 async def test_what_came_is_kept_and_can_be_continued(world: World) -> None:

@@ -9,7 +9,7 @@ from tests.faults.endpoints import ends_as
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("shape", ["cut_after", "ends_after", "no_finish"])

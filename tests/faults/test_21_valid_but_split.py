@@ -8,7 +8,7 @@ import pytest
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 async def test_the_text_is_the_same(world: World) -> None:

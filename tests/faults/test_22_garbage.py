@@ -9,7 +9,7 @@ from tests.faults.endpoints import ends_as
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 SHAPES = {"no JSON": "data: {torn\n\n", "10 MB": "data: " + "x" * 10_000_000}
 

@@ -10,7 +10,7 @@ from tests.faults.arrange import LONGEST
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 async def test_it_stops_at_the_cap(world: World) -> None:

@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from tests.fakes.inference import Reply
 from tests.faults.ingesting import Works, has_ended, kill, manual, sheet
 
 pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
@@ -15,14 +14,15 @@ pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 async def test_another_goes_on_from_the_last_stored_batch(works: Works) -> None:
     canary = works.world.askers[0].canary
-    works.world.model.script(Reply(kind="embedding", first_delay=0.5, always=True))
+    batches = works.world.moment(1, 4)
+    works.embed_at_first(batches)
     dies = works.worker()
     works.beat()
     document = await works.upload(manual(60, canary))
-    batches = works.world.moment(1, 4)
-    await works.until(lambda: works.progress(document) >= 8 * batches)
+    await works.stored_at_first(document, batches)
     kill(dies)
     died = time.monotonic()
+    works.world.model.hurry()
     works.hurry(document)
     kept = works.stored_texts(document)
     assert len(kept) == works.progress(document)

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from apps.ops import doctor
-from tests.fakes.inference import Reply
 from tests.faults.ingesting import Works, kill, manual
 from tests.faults.rabbit import IS_THERE
 
@@ -30,7 +29,7 @@ async def test_a_document_goes_the_same_way(
 ) -> None:
     works, server = works_on_rabbit
     canary = works.world.askers[0].canary
-    works.world.model.script(Reply(kind="embedding", first_delay=0.5, always=True))
+    works.embed_at_first(1)
     os.killpg(server.pid, signal.SIGSTOP)
     begun = time.monotonic()
     document = await works.upload(manual(60, canary))
@@ -40,7 +39,7 @@ async def test_a_document_goes_the_same_way(
     dies = works.worker()
     works.beat()
     works.hurry(document)
-    await works.until(lambda: works.progress(document) >= 8, seconds=200)
+    await works.stored_at_first(document, 1)
     for address, found in {
         works.broker: ("ok", "1 answering"),
         works.broker.replace("guest:guest", "guest:wrong"): ("fail", "ACCESS_REFUSED"),
@@ -50,6 +49,7 @@ async def test_a_document_goes_the_same_way(
         assert finding.level == found[0]
         assert found[1] in finding.says
     kill(dies)
+    works.world.model.hurry()
     kept = works.stored_texts(document)
     assert kept
     works.hurry(document)

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.inference import Reply
 from tests.faults.ingesting import Works, manual
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 async def test_several_messages_for_one_document(works: Works) -> None:
@@ -33,13 +33,14 @@ async def test_several_messages_for_one_document(works: Works) -> None:
 async def test_a_visibility_timeout_that_is_too_short(works: Works) -> None:
     """Redis gives the message of a document at which a worker is to another one."""
     canary = works.world.askers[0].canary
-    works.world.model.script(Reply(kind="embedding", first_delay=0.5, always=True))
+    works.embed_at_first(1)
     works.worker()
     works.worker()
     document = await works.upload(manual(60, canary))
-    await works.until(lambda: works.progress(document) >= 8)
+    await works.stored_at_first(document, 1)
     works.give_again()
     await works.until(lambda: works.deliveries() > 1)
+    works.world.model.hurry()
     await works.becomes(document, "ready")
     sent = works.embedded(canary)
     assert len(sent) == len(set(sent)), "embedded twice"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.ingesting import Works, manual, sheet
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 def crashes(reader: psutil.Process) -> None:
@@ -37,6 +37,7 @@ async def test_the_document_fails_and_the_next_one_does_not(
     sound = await works.upload(manual(10, canary))
     assert callable(misbehave)
     misbehave(reader)
+    reader.resume()
     seen = await works.becomes(broken, "failed", "ready")
     assert seen["status"] == "failed"
     assert seen["failure"]["code"] == code

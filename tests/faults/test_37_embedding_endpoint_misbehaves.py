@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.inference import Reply
 from tests.faults.ingesting import Works, manual
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("wrong", [{"status": 500}, {"dimension": 768}], ids=["500", "dimension"])

@@ -15,7 +15,7 @@ import pytest
 from tests.faults.ingesting import Works, manual
 from tests.faults.invariants import invariants
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 SIZE = 2**20  # bytes
 SUDO = [] if os.geteuid() == 0 else ["sudo"]

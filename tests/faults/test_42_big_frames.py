@@ -21,7 +21,7 @@ from tests.fakes.inference import Reply
 from tests.journeys.client import Doors, heard, say
 from tests.journeys.conftest import World, model, web_process, world  # noqa: F401 - fixtures among them
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 LARGEST = 64 * 1024
 MIB = 2**20
@@ -51,7 +51,7 @@ async def bystander(doors: Doors, world: World) -> AsyncIterator[None]:  # noqa:
 async def told(chat: ClientConnection) -> AsyncIterator[str]:
     """What it is told until it is closed."""
     with suppress(ConnectionClosed):
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 yield str(await chat.recv())
 
@@ -104,7 +104,7 @@ def header(first: int, length: int) -> bytes:
 
 async def close_code(reader: asyncio.StreamReader) -> int:
     """Of the close frame that comes next, skipping others."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             first, size = await reader.readexactly(2)
             if size == 126:
@@ -163,7 +163,7 @@ async def test_whoever_sends_on_takes_no_memory(doors: Doors, process: psutil.Pr
     async with raw(doors) as (reader, writer):
         pouring = asyncio.create_task(pour(writer))
         assert await close_code(reader) == 1009
-        await asyncio.wait_for(pouring, 15)
+        await asyncio.wait_for(pouring, 60)
     assert largest - before < 16 * MIB
 
 
@@ -229,10 +229,12 @@ async def test_a_flood_is_told_and_then_ends_with_4429(doors: Doors) -> None:
 
 async def test_a_burst_that_ends_leaves_the_socket_open(doors: Doors) -> None:
     async with doors.socket() as chat:
-        for _ in range(150):
-            await chat.send('{"type": "nonsense"}')
-        codes = await errors(chat, 150)
-        assert 0 < codes.count("rate_limited") < 60
+        codes: list[str] = []
+        while "rate_limited" not in codes:  # a busy machine needs more of them to be ahead of their pace
+            for _ in range(90):
+                await chat.send('{"type": "nonsense"}')
+            codes += await errors(chat, 90)
+        assert set(codes[:100]) == {"invalid_request"}
         await asyncio.sleep(2)
         await say(chat, type="ask", assistant="guide", text="pump?")
         assert [event async for event in heard(chat)][-1].data["text"] == "Prime it."

@@ -20,7 +20,7 @@ from tests.fakes.inference import Reply
 from tests.journeys.client import Doors, Event, heard, say
 from tests.journeys.conftest import World, model, web_process, world  # noqa: F401 - fixtures among them
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 CROWD = 1000 if os.environ.get("PARLEY_FAULTS_FULL") else 200
 # The model goes on until it is stopped, when everybody is back.

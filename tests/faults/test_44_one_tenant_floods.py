@@ -16,7 +16,7 @@ from tests.faults.client import Client
 from tests.faults.invariants import invariants
 from tests.faults.world import PATIENCE, World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 AT_ONCE = 4
 CALM = 20  # questions of the other tenant, one after the other, and three times as many in a sweep

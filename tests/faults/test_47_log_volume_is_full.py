@@ -19,7 +19,7 @@ from tests.faults.invariants import invariants
 from tests.faults.replicas import Replica, launch
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
 
 FULL = Path("/dev/full")  # each write to it fails as on a full disk
 

@@ -80,7 +80,8 @@ class World:
 
     def script(self, *, words: int = WORDS, delay: float = 0.07, on: Model | None = None, **how: Any) -> None:
         """From now on the model, or another one, says so many words to whoever asks, the tenant's canary first of all.
-        how: what else its replies do."""
+        how: what else its replies do. Where a row needs answers that have not ended when it strikes, they linger until
+        then, and the model hurries afterwards."""
         self.words = words
         (on or self.model).script(*self.replies(delay=delay, always=True, **how))
 
@@ -122,7 +123,7 @@ class World:
 
     async def all_at(self, clients: Sequence[Client], count: int) -> None:
         """Wait until each of them has so many words, and then a part of a journal's tick."""
-        await asyncio.gather(*(client.tokens(count) for client in clients))
+        await asyncio.gather(*(client.words(count) for client in clients))
         await asyncio.sleep(self.random.uniform(0, 0.1))
 
     async def finished(self, clients: Sequence[Client], seconds: float = 90.0) -> None:

@@ -39,6 +39,10 @@ class Model:
         """From now on it answers like this."""
         httpx.post(f"{self.base_url}/script", json=[asdict(reply) for reply in replies]).raise_for_status()
 
+    def hurry(self) -> None:
+        """Let no answer linger any more, until it is scripted anew."""
+        httpx.post(f"{self.base_url}/hurry").raise_for_status()
+
     def forget(self) -> None:
         """What it was asked until now."""
         httpx.delete(f"{self.base_url}/requests").raise_for_status()
@@ -79,8 +83,8 @@ def model_process(*options: str) -> Iterator[Model]:
 def world(servers: Backends, django_db_setup: None, django_db_blocker: Any, model: Model) -> Iterator[World]:
     with django_db_blocker.unblock():
         tenant = factories.make_tenant("acme")
-        factories.make_endpoint(model.base_url)
-        embeddings = factories.make_endpoint(model.base_url, kind=Endpoint.Kind.EMBEDDING)
+        factories.make_endpoint(model.base_url, **factories.PATIENT)
+        embeddings = factories.make_endpoint(model.base_url, kind=Endpoint.Kind.EMBEDDING, **factories.PATIENT)
         index = factories.make_index(tenant=tenant, endpoint=embeddings)
         collection = factories.make_collection(tenant=tenant, index=index, slug="manuals")
         document = factories.make_document(tenant=tenant, collection=collection, title="Manual")
@@ -96,12 +100,12 @@ def world(servers: Backends, django_db_setup: None, django_db_blocker: Any, mode
 
 @contextmanager
 def web_process(server: str) -> Iterator[str]:
-    """A web process as `make up` starts it; gives its address."""
+    """A web process as `make up` starts it, but for its patience; gives its address."""
     port = free_port()
     (HOME / "static").mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARLEY_ASGI_SERVER", server)
-        command = commands(Home(HOME), port)["web"]
+        command = [*commands(Home(HOME), port)["web"][:-1], "tests.patient:application"]
     log = HOME / f"{server}.log"
     process = spawn(command, log=log, env=os.environ)
     address = f"http://127.0.0.1:{port}"

@@ -16,7 +16,7 @@ from tests.environment import ENVIRONMENT, ROOT
 from tests.pages.blocks import Block
 from tests.pages.walk import walk
 
-SECONDS = 400.0
+SECONDS = 900.0
 
 
 @dataclass(frozen=True)

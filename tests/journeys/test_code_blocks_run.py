@@ -22,9 +22,9 @@ from tests.pages.blocks import PAGES, Block, blocks_of
 from tests.pages.shapes import MORE, differences, values_in, whole_values_in
 from tests.pages.walk import walk
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(600)]
 
-SECONDS = 60.0  # for one page
+SECONDS = 240.0  # for one page
 # The README starts the product by itself: tests/journeys/test_readme.py.
 BLOCKS = [block for page in PAGES if page.name != "README.md" for block in blocks_of(page)]
 Outcome = tuple[str, bool]

@@ -11,7 +11,7 @@ from tests.fakes.inference import Reply
 from tests.journeys.client import Doors, Event, heard, say, told
 from tests.journeys.conftest import PASSAGE, World, manage, web_process
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 QUESTION = "What must be done before the first brew?"
 TOKENS = ["Prime", " the", " pump", " [1]", ", not", " the", " mill", " [7]", "."]
@@ -36,11 +36,11 @@ async def by_socket(doors: Doors) -> list[Event]:
 
 
 async def until(events: AsyncIterator[Event], count: int) -> list[Event]:
-    """The events up to the `count`-th token."""
+    """The events up to the `count`-th word."""
     seen: list[Event] = []
     async for event in events:
         seen.append(event)
-        if sum(event.type == "token" for event in seen) == count:
+        if len("".join(event.data["text"] for event in seen if event.type == "token").split()) >= count:
             break
     return seen
 
@@ -69,7 +69,7 @@ async def test_the_terminal_tells_the_same(doors: Doors, world: World) -> None:
 
 @pytest.mark.parametrize("door", ["sse", "socket"])
 async def test_who_leaves_in_mid_answer_finds_it_whole(doors: Doors, world: World, door: str) -> None:
-    world.model.script(Reply(tokens=TOKENS, always=True, delay=0.1))
+    world.model.script(Reply(tokens=TOKENS, always=True, delay=0.1, lingers_after=3))
     if door == "sse":
         async with doors.stream(QUESTION) as events:
             seen = await until(events, 2)
@@ -79,6 +79,7 @@ async def test_who_leaves_in_mid_answer_finds_it_whole(doors: Doors, world: Worl
             seen = await until(heard(socket), 2)
     turn_id = seen[0].data["turn"]
     assert (await doors.turn(turn_id))["state"] == "running"
+    world.model.hurry()
 
     async with doors.follow(turn_id, seen[-1].cursor) as events:
         rest = [event async for event in events]
@@ -118,4 +119,6 @@ async def test_stop_in_mid_answer_keeps_what_was_said(doors: Doors, world: World
     assert said.startswith("on and on ")
     assert said == end["text"] == (await doors.turn(turn_id))["text"]
     # The model server was told as well: nobody pays for what nobody reads.
-    assert world.model.requests("/v1/chat/completions")[-1]["disconnected_at"] is not None
+    async with asyncio.timeout(60):
+        while world.model.requests("/v1/chat/completions")[-1]["disconnected_at"] is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

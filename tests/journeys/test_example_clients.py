@@ -17,7 +17,7 @@ from tests.fakes.inference import Reply
 from tests.journeys.conftest import PASSAGE, World, web_process, worker_process
 from tests.journeys.cutting import CuttingProxy
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 EXAMPLES = ROOT / "docs" / "examples"
 TOKENS = ["Prime ", "the ", "pump ", "before ", "the ", "first ", "brew ", "[1]."]
 CUTS = 3
@@ -92,7 +92,7 @@ async def test_a_client_survives_a_cut_connection(
     file.write_text(f"# Opening hours\n\nMonday to Friday, 8 to 17, says {language}.")
     file.with_suffix(".exe").write_bytes(b"x")
     command = [*program(language, tmp_path), proxy.address, world.key, str(file)]
-    ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=150, check=False)
     assert ran.returncode == 0, ran.stderr
     told, document, found, refused, unread = json.loads(ran.stdout)
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.journeys.conftest import World, web_process
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])

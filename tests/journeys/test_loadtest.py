@@ -23,7 +23,7 @@ from tests.environment import HOME, ROOT
 from tests.fakes.inference import Reply
 from tests.journeys.conftest import World, kill, web_process
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 WORDS = [f"w{n} " for n in range(30)]
 
@@ -45,7 +45,7 @@ def run(url: str, key: str, folder: Path, *arguments: str) -> tuple[int, str, di
     """Exit status, what it printed, and its figures."""
     figures = folder / "figures.json"
     process = started(url, key, *arguments, "--json", str(figures))
-    said, wrong = process.communicate(timeout=120)
+    said, wrong = process.communicate(timeout=150)
     return process.returncode, said + wrong, json.loads(figures.read_text()) if figures.exists() else {}
 
 
@@ -94,7 +94,7 @@ def test_an_interrupted_test_tells_what_it_measured(url: str, world: World) -> N
     assert process.stdout
     assert "users" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=150)
     assert process.returncode == 0
     assert "Interrupted: these are the figures until then." in said
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(
     url: str, world: World, key: str, arguments: list[str], sentence: str
 ) -> None:
     process = started(url, world.key if key == "right" else key, "--ramp", "1:1s", *arguments)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=150)
     assert process.returncode == 1
     assert sentence in said
     assert said.count("\n") == 1, said
@@ -134,7 +134,7 @@ def test_a_target_that_dies_is_told_as_broken(world: World, tmp_path: Path) -> N
     assert process.stdout
     process.stdout.readline()  # the first five seconds are over
     kill(web)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=150)
     told = json.loads(figures.read_text())
     assert process.returncode == 1
     assert set(told["all"]["broken"]) <= {"lost", "refused to connect"}

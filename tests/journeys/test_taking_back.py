@@ -11,13 +11,14 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.fakes.inference import Reply
+from tests.faults.world import PATIENCE
 from tests.journeys.client import Doors, Event, heard, say
 from tests.journeys.conftest import World, manage, web_process
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
-WITHIN = 5.0
-LONG = Reply(tokens=["word "] * 600, always=True, delay=0.05)  # half a minute
+WITHIN = 5.0 * PATIENCE
+LONG = Reply(tokens=["word "], endless=True, always=True, delay=0.05)
 
 
 @pytest.fixture(scope="module")

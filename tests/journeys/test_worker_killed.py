@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from tests.environment import Backends
 from tests.fakes.inference import Reply
 from tests.journeys.conftest import World, kill, web_process, worker_process
 
-pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 SECTIONS = 60
 MANUAL = "\n\n".join(f"# Part {n}\n\n" + f"Valve {n} opens at {n} bar. " * 30 for n in range(SECTIONS))
@@ -31,8 +32,9 @@ def eventually(look: Callable[[], dict[str, Any]], wanted: Callable[[dict[str, A
 
 
 def test_another_worker_goes_on_where_the_killed_one_was(world: World, servers: Backends) -> None:
-    # Half a second a batch: slow enough to be caught in the middle, and the batches stay at their first size.
-    world.model.script(Reply(kind="embedding", always=True, first_delay=0.5))
+    # Half a second each, so that batches stay at their first size; those after the first wait to be told to hurry.
+    half_a_second = Reply(kind="embedding", first_delay=0.5)
+    world.model.script(half_a_second, replace(half_a_second, lingers_after=0, always=True))
     with (
         web_process("daphne") as base_url,
         httpx.Client(base_url=f"{base_url}/api/v1", headers={"Authorization": f"Bearer {world.key}"}) as http,
@@ -51,6 +53,7 @@ def test_another_worker_goes_on_where_the_killed_one_was(world: World, servers: 
         with worker_process() as worker:
             eventually(document, lambda seen: 0 < seen["progress"]["done"] < seen["progress"]["total"])
             kill(worker)
+        world.model.hurry()
         at_death = document()
         assert at_death["status"] == "embedding"
         assert found() == {"Manual"}

@@ -1,0 +1,20 @@
+"""The application with more time for its stores (tests/patience.py): `python -m daphne tests.patient:application`."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("PARLEY_SQL_TIMEOUT_MS", "30000")
+
+from django.conf import settings  # noqa: E402 - they are read by now
+
+from config.asgi import application  # noqa: E402
+from tests.patience import CACHE, SECONDS, STORES  # noqa: E402 - models need the application
+
+__all__ = ["application"]
+
+for module in STORES:
+    module.SECONDS = SECONDS
+for name in ("default", "operator"):
+    settings.DATABASES[name]["OPTIONS"]["pool"]["timeout"] = SECONDS
+settings.CACHES["default"]["OPTIONS"] |= CACHE
