@@ -52,8 +52,8 @@ def servers() -> Iterator[Backends]:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Give PostgreSQL and Redis more time (tests/patience.py), and statements as much as a worker does, since tests do a
-    worker's work in this process."""
+    """Give PostgreSQL and Redis more time (tests/patience.py), and statements a worker's, whose work tests do in this
+    process."""
     cache = settings.CACHES["default"]
     caches = {"default": {**cache, "OPTIONS": {**cache["OPTIONS"], **CACHE}}}
     with pytest.MonkeyPatch.context() as patch, override_settings(CACHES=caches):

@@ -6,10 +6,10 @@ import os
 
 os.environ.setdefault("PARLEY_SQL_TIMEOUT_MS", "30000")
 
-from django.conf import settings  # noqa: E402 - they are read by now
+from django.conf import settings
 
-from config.asgi import application  # noqa: E402
-from tests.patience import CACHE, SECONDS, STORES  # noqa: E402 - models need the application
+from config.asgi import application
+from tests.patience import CACHE, SECONDS, STORES
 
 __all__ = ["application"]
 

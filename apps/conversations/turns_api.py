@@ -18,7 +18,7 @@ from apps.access.revocation import watch_over
 from apps.conversations import asking, draining, following, stopping
 from apps.conversations.serializers import AskSerializer, PolledTurnSerializer, TurnSerializer
 from apps.edge import ratelimit_headers
-from apps.edge.errors import STATUS_OF_CODE, NotAcceptable, ServiceUnavailable, json_error
+from apps.edge.errors import STATUS_OF_CODE, NotAcceptable, ServiceUnavailable, json_error, whole_seconds
 from apps.edge.frames import KEEP_ALIVE, RETRY, pieces, sse
 from apps.edge.request_ids import current_request_id
 from apps.edge.schema import CONFLICT, ERRORS, IDEMPOTENCY_KEY, USER
@@ -153,7 +153,7 @@ async def finished(caller: Caller, turn_id: uuid.UUID) -> JsonResponse:
     except ServiceUnavailable as error:
         return json_error(error, turn=str(turn_id))
     if isinstance(end, Failed):
-        headers = {"Retry-After": str(max(1, round(end.retry_after)))} if end.retry_after else {}
+        headers = {"Retry-After": whole_seconds(end.retry_after)} if end.retry_after else {}
         return JsonResponse(end.payload(), status=STATUS_OF_CODE.get(end.code, 500), headers=headers)
     return JsonResponse(await unit(_turn_body, caller, turn_id))
 

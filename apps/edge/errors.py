@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -106,10 +107,15 @@ def body_of(error: errors.ParleyError, *, turn: str | None = None) -> dict[str, 
     return body
 
 
+def whole_seconds(wait: float) -> str:
+    """As the header Retry-After has them: rounded up, since whoever comes a moment too early is refused again."""
+    return str(max(1, math.ceil(wait)))
+
+
 def headers_of(error: errors.ParleyError) -> dict[str, str]:
     headers = ratelimit_headers.render(error.standing)
     if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        headers["Retry-After"] = whole_seconds(error.retry_after)
     if isinstance(error, errors.NotAuthenticated):
         headers["WWW-Authenticate"] = _CHALLENGE
     if isinstance(error, VersionNotSupported):
@@ -138,7 +144,7 @@ def openai_error(body: Mapping[str, Any], status: int) -> JsonResponse:
     """The same as a response, with the headers that OpenAI's clients read."""
     response = JsonResponse(envelope_of(body, status), status=status)
     if (wait := body.get("retry_after")) is not None:
-        response["Retry-After"] = str(max(1, round(wait)))
+        response["Retry-After"] = whole_seconds(wait)
         response["retry-after-ms"] = str(max(1, round(wait * 1000)))
         if wait > _LONGEST_SILENT_WAIT:
             response["x-should-retry"] = "false"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from django.http import HttpResponse
 
+from apps.edge.errors import headers_of, openai_error
 from apps.edge.ratelimit_headers import Limit, add, render, render_openai
+from chatbot.errors import RateLimited
 
 ADDRESS = Limit("address", quota=100, window=60.0, remaining=50, reset=29.2)
 KEY = Limit("credential", quota=20, window=0.4, remaining=3, reset=0.0)
@@ -55,3 +58,9 @@ def test_elsewhere_openais_own_are_not_told() -> None:
 
 def test_a_limit_that_was_reached_is_told_in_whole_numbers() -> None:
     assert TOKENS.told() == {"name": "tokens-a-day", "limit": 100_000, "remaining": 0, "reset": 3_600}
+
+
+@pytest.mark.parametrize(("wait", "told"), [(0.0, "1"), (0.4, "1"), (1.0, "1"), (1.4, "2"), (29.2, "30")])
+def test_who_waits_as_told_comes_in_time(wait: float, told: str) -> None:
+    assert headers_of(RateLimited(retry_after=wait))["Retry-After"] == told
+    assert openai_error({"message": "", "retry_after": wait}, 429)["Retry-After"] == told
