@@ -68,7 +68,8 @@ def spoken(dialect: Dialect, reply: Reply) -> list[bytes]:
 
     async def collect() -> list[bytes]:
         payload = GENERATE if isinstance(dialect, TGIGenerate) else CHAT
-        return [piece async for piece in Speech(dialect, reply, payload, asyncio.Event().wait).pieces()]
+        never = asyncio.Event().wait
+        return [piece async for piece in Speech(dialect, reply, payload, cut=never, linger=never).pieces()]
 
     return asyncio.run(collect())
 
