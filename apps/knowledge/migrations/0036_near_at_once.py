@@ -1,4 +1,4 @@
-"""near_passages looks once where nothing is filtered: an iterative scan keeps all that it passes, for a third more time."""
+"""near_passages looks once where nothing is filtered: an iterative scan keeps all that it passes, which takes time."""
 
 from __future__ import annotations
 

@@ -66,10 +66,10 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up(pipe: tuple[int, int], dropped
     told(handler, *sentences)  # would never return if it waited
     assert dropped() >= 2000 - 11 * SMALL // 64
     kept = int(2000 - dropped())
-    lines = read(reader, kept)
+    written = read(reader, kept)
     # What the pipe took at once made room for a few that came later.
-    assert lines[: 10 * SMALL // 64] == sentences[: 10 * SMALL // 64], "the first ones"
-    assert lines == sorted(set(lines)), "in order, and none twice"
+    assert written[: 10 * SMALL // 64] == sentences[: 10 * SMALL // 64], "the first ones"
+    assert written == sorted(set(written)), "in order, and none twice"
     handler.flush()
     told(handler, "there is room again")
     assert read(reader, 1) == ["there is room again"]
