@@ -1,7 +1,7 @@
 """What waits for Redis, and how long it does in tests.
 
 On a busy machine PostgreSQL and Redis are not away because nobody let them work for a second. Tests of what is away for
-too long say for themselves when that is, and replicas of the fault catalogue's own are the product as it is.
+too long say for themselves when that is; rows of the fault catalogue by the mark `stores`.
 """
 
 from __future__ import annotations

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import datetime as dt
 import uuid
 from collections.abc import AsyncIterator, Sequence
-
-from django.db.models.functions import Now
 
 from apps.access.authentication import Caller
 from apps.access.revocation import Watch
@@ -23,10 +19,6 @@ from chatbot.events import Cursor, Event
 
 # How often a silent stream looks whether its reader is still let in.
 LOOK_SECONDS = 1.0
-# Whoever ends a turn closes it first and journals its last words with the next tick, which a busy process has late, or
-# never: where it dies in between, and where whoever closes it was not the one that ran it.
-LAST_TICKS = 10
-LATELY = dt.timedelta(seconds=5)  # that a turn is closed; what closes it may have waited for locks, too
 
 
 def turn_of(caller: Caller, turn_id: uuid.UUID, *, user: str = "") -> Turn:
@@ -49,36 +41,11 @@ async def _elsewhere(
     tenant: Tenant, turn_id: uuid.UUID, after: Cursor, idle: float | None
 ) -> AsyncIterator[list[Entry]]:
     turn = await unit(stored.turn_with, tenant, turn_id)
-    if turn.state in Turn.OPEN:
-        entries = (await mirrors()).follow(tenant.pk, turn_id, after, idle=idle)
-    else:
-        entries = _told(turn, after)
-    async for batch in entries:
+    if turn.state not in Turn.OPEN:
+        yield await stored.told(turn, after)
+        return
+    async for batch in (await mirrors()).follow(tenant.pk, turn_id, after, idle=idle):
         yield batch
-
-
-async def _told(turn: Turn, after: Cursor) -> AsyncIterator[list[Entry]]:
-    """A closed turn: word by word while its journal lasts."""
-    if after < stored.end_of(turn):
-        log = Log(turn.epoch, await _journaled(turn))
-        yield log.entries[log.place(after) :] if journal.is_whole(log.entries) else stored.replay(turn, after)
-
-
-async def _journaled(turn: Turn) -> list[Entry]:
-    """What is journaled of a closed turn, with its end if that is still to come."""
-    entries = await journal.whole(turn.tenant_id, turn.pk)
-    if not entries or entries[-1].event.terminal or not await unit(_closed_lately, turn.tenant_id, turn.pk):
-        return entries
-    for _ in range(LAST_TICKS):
-        await asyncio.sleep(journal.TICK)
-        if await journal.has_ended(turn.tenant_id, turn.pk):
-            return await journal.whole(turn.tenant_id, turn.pk)
-    return entries
-
-
-def _closed_lately(tenant: uuid.UUID, turn_id: uuid.UUID) -> bool:
-    """By the clock that closed it, which need not be this process's."""
-    return Turn.objects.for_tenant(tenant).filter(pk=turn_id, closed_at__gt=Now() - LATELY).exists()
 
 
 def heard(tenant: Tenant, turn_id: uuid.UUID, after: Cursor, watch: Watch) -> AsyncIterator[list[Entry]]:
@@ -108,7 +75,7 @@ async def so_far(tenant: Tenant, turn_id: uuid.UUID, after: Cursor) -> list[Entr
         return log.entries[log.place(after) :]
     turn = await unit(stored.turn_with, tenant, turn_id)
     if turn.state not in Turn.OPEN:
-        return [entry async for batch in _told(turn, after) for entry in batch]
+        return await stored.told(turn, after)
     written = Log(turn.epoch, await journal.whole(tenant.pk, turn_id))
     return written.entries[written.place(after) :]
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -299,21 +300,12 @@ async def fence(tenant_id: uuid.UUID, turn_id: uuid.UUID, epoch: int) -> list[En
 
 
 async def whole(tenant_id: uuid.UUID, turn_id: uuid.UUID) -> list[Entry]:
-    """Everything that is journaled of a turn; nothing where Redis does not tell."""
-    return await _told_by((await journal()).redis.xrange(key_of(tenant_id, turn_id)))
-
-
-async def has_ended(tenant_id: uuid.UUID, turn_id: uuid.UUID) -> bool:
-    """Whether the journal of a turn has its end, by its last page alone."""
-    last = await _told_by((await journal()).redis.xrevrange(key_of(tenant_id, turn_id), count=1))
-    return bool(last) and last[-1].event.terminal
-
-
-async def _told_by(reading: Awaitable[Any]) -> list[Entry]:
-    try:
-        return entries_in(await reading)
-    except (RedisError, OSError, TimeoutError):
-        return []
+    """Everything that is journaled of a turn; nothing where Redis does not tell, asked once more: it may be busy."""
+    redis: Any = (await journal()).redis
+    for _ in range(2):
+        with suppress(RedisError, OSError, TimeoutError):
+            return entries_in(await redis.xrange(key_of(tenant_id, turn_id)))
+    return []
 
 
 def is_whole(entries: Sequence[Entry]) -> bool:

@@ -1,8 +1,8 @@
 """Follows turns that other processes run: their journals, read into logs of our own by one XREAD for all of them.
 
 The same call reads a control stream of this process, by which a newly followed turn interrupts the waiting one. A turn
-that stays silent is looked up in PostgreSQL now and then: where it has closed although its journal does not say so, the
-log ends with what is stored.
+that stays silent is looked up in PostgreSQL now and then: where it has closed although its journal does not say so by
+the next look, the log ends with what is stored.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class _Mirrored:
     last_id: str  # of the stream, as far as it was read
     heard: float
     readers: int = 0
+    closed: bool = False  # as PostgreSQL told when it was asked for the first time
 
 
 @dataclass(slots=True)
@@ -157,9 +158,13 @@ class Mirrors:
             end = Failed(error.code, error.message, str(mirrored.turn_id))
             mirrored.log.add(Entry(Cursor(mirrored.log.last.epoch + 1, mirrored.log.next_seq), end))
             return
-        if turn.state not in Turn.OPEN and not mirrored.log.ended:
-            for entry in stored.replay(turn, mirrored.log.last):
-                mirrored.log.add(entry)
+        if turn.state in Turn.OPEN or mirrored.log.ended:
+            return
+        if not mirrored.closed:  # its last words may just be on their way
+            mirrored.closed = True
+            return
+        for entry in stored.replay(turn, mirrored.log.last):
+            mirrored.log.add(entry)
 
 
 _mirrors: dict[asyncio.AbstractEventLoop, tuple[Mirrors, AsyncGenerator[Mirrors]]] = {}

@@ -1,14 +1,19 @@
-"""A closed turn as what is stored tells it, for readers who come when its journal is gone."""
+"""A closed turn for readers who come late: word by word while its journal lasts, then as what is stored tells it."""
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 import uuid
 
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 
-from apps.conversations.log import Entry
+from apps.conversations import journal
+from apps.conversations.log import Entry, Log
 from apps.conversations.models import Turn
 from apps.tenants.models import Tenant
+from apps.tenants.scoping import unit
 from chatbot.errors import NotFound
 from chatbot.events import (
     START,
@@ -25,6 +30,10 @@ from chatbot.events import (
     Usage,
 )
 
+# Whoever ends a turn closes it first and journals its last words with the next tick, which a busy process has late, or
+# never: where it dies in between, and where whoever closes it was not the one that ran it.
+LATELY = dt.timedelta(seconds=5)  # that a turn is closed; what closes it may have waited for locks, too
+
 
 def turn_with(tenant: Tenant | uuid.UUID, turn_id: uuid.UUID) -> Turn:
     """A tenant's turn. Raises NotFound."""
@@ -37,6 +46,26 @@ def found(rows: QuerySet[Turn], turn_id: uuid.UUID) -> Turn:
     if turn is None:
         raise NotFound("There is no such turn.")
     return turn
+
+
+async def told(turn: Turn, after: Cursor) -> list[Entry]:
+    """A closed turn's events beyond `after`. Last words that are still to be journaled are waited for."""
+    if after >= end_of(turn):
+        return []
+    pause = 0.0
+    while True:
+        journaled = Log(turn.epoch, await journal.whole(turn.tenant_id, turn.pk))
+        if journal.is_whole(journaled.entries):
+            return journaled.entries[journaled.place(after) :]
+        if not journaled.entries or journaled.ended or not await unit(_closed_lately, turn):
+            return replay(turn, after)
+        pause += journal.TICK  # a busy process is not helped by being looked after
+        await asyncio.sleep(pause)
+
+
+def _closed_lately(turn: Turn) -> bool:
+    """By the clock that closed it, which need not be this process's."""
+    return Turn.objects.for_tenant(turn.tenant_id).filter(pk=turn.pk, closed_at__gt=Now() - LATELY).exists()
 
 
 def replay(turn: Turn, after: Cursor = START) -> list[Entry]:

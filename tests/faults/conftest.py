@@ -64,10 +64,11 @@ async def world(
     await stores.make_good()
     chance = random.Random(f"{os.environ.get('PARLEY_FAULTS_SEED', '')} {request.node.name}")
     full = "PARLEY_FAULTS_FULL" in os.environ
+    patient = not full and request.node.get_closest_marker("stores") is None
     # Its connections are to be gone when those of the replicas are counted.
     connector, timeout = aiohttp.TCPConnector(keepalive_timeout=5), aiohttp.ClientTimeout(total=90)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        made = World(stores, engine, askers, chance, full, record_property, session)
+        made = World(stores, engine, askers, chance, full, patient, record_property, session)
         try:
             yield made
         finally:

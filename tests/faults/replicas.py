@@ -23,6 +23,8 @@ from local.processes import spawn, tail
 from local.product import commands
 from tests.environment import HOME, ROOT
 
+PATIENT = "tests.patient:application"
+
 
 @dataclass
 class Replica:
@@ -111,16 +113,19 @@ def launch(
     port: int = 0,
     root: Path = ROOT,
     output: Path | None = None,
+    patient: bool = True,
     **environment: str,
 ) -> Replica:
     """A web process that has just been started, at this port or at a free one. output: where it writes instead of its
-    log."""
+    log. patient: it gives its stores more time than the product does (tests/patience.py)."""
     port = port or free_port()
     home = Path(tempfile.mkdtemp(prefix="replica-", dir=HOME))
     (home / "static").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARLEY_ASGI_SERVER", server)
         command = commands(Home(home), port)["web"]
+    if patient:
+        command = [*command[:-1], PATIENT]
     environment = {
         **os.environ,
         **stores,

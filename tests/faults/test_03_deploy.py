@@ -83,7 +83,7 @@ class Colours:
         return " ".join(f"127.0.0.1:{port}" for port in self.ports[colour])
 
     def start(self, port: int) -> None:
-        replica = launch("daphne", self.world.stores.environment, port=port, **self.how)
+        replica = launch("daphne", self.world.stores.environment, port=port, patient=self.world.patient, **self.how)
         self.world.replicas += [replica]
         (self.home / f"{port}.pid").write_text(str(replica.process.pid))
 

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.stores, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.invariants import invariants
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.stores, pytest.mark.timeout(300)]
 
 
 async def test_it_takes_no_new_questions_and_stops_no_running_ones(world: World) -> None:

@@ -13,7 +13,7 @@ from tests.faults.invariants import invariants
 from tests.faults.proxy import Link
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.stores, pytest.mark.timeout(300)]
 
 
 @asynccontextmanager

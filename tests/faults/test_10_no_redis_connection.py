@@ -11,7 +11,7 @@ from tests.faults.invariants import invariants
 from tests.faults.proxy import Link
 from tests.faults.world import Refusal, World
 
-pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.journey, pytest.mark.fault, pytest.mark.stores, pytest.mark.timeout(300)]
 
 AT_ONCE = 10
 

@@ -36,7 +36,7 @@ async def test_answers_and_documents_come_whoever_takes_the_log(world: World) ->
 
         def started(server: str, output: Path) -> Replica:
             how = {"PARLEY_HOME": str(works.home), "PARLEY_BEHIND_PROXY": "on"}
-            return launch(server, world.stores.environment, output=output, **how)
+            return launch(server, world.stores.environment, output=output, patient=world.patient, **how)
 
         world.replicas = [started("daphne", web.path), started("uvicorn", FULL)]
         world.behind_proxy = True

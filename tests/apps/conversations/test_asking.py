@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import json
 import uuid
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import OperationalError
-from django.db.models.functions import Now
 
-from apps.conversations import answering, asking, journal, runner
+from apps.conversations import answering, asking, runner
 from apps.conversations.models import Message, Turn
 from apps.conversations.opening import open_turn
 from apps.inference.models import Endpoint
@@ -107,61 +105,6 @@ async def test_following_from_a_cursor_gives_the_rest_and_no_more(world: World, 
     for place, event in enumerate(seen):
         rest = await api.get(f"/api/v1/turns/{seen[0].body['turn']}/events?after={event.cursor}")
         assert [later async for later in read_sse(rest)] == seen[place + 1 :]
-
-
-async def test_who_comes_between_the_end_and_its_journal_is_not_told_anew(
-    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process that ended the turn is another one, and writes its last words a moment later."""
-    seen, key, last = await _ended_without_last_words(world, api, monkeypatch)
-    redis = (await journal.journal()).redis
-
-    async def written() -> None:
-        await asyncio.sleep(0.3)
-        await redis.xadd(key, last[1], id=last[0])
-
-    follows = await api.get(f"/api/v1/turns/{seen[0].body['turn']}/events?after={seen[2].cursor}")
-    writing = asyncio.create_task(written())
-    assert [event async for event in read_sse(follows)] == seen[3:]
-    await writing
-
-
-async def test_an_end_that_is_long_past_is_not_waited_for(
-    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process died before it wrote its last words; many readers will come, and the journal may be long."""
-    seen, _, _ = await _ended_without_last_words(world, api, monkeypatch)
-    turn = await world.only_turn()
-    await Turn.objects.filter(pk=turn.pk).aupdate(closed_at=Now() - dt.timedelta(minutes=1))
-    before = await _reads_of_streams()
-    follows = await api.get(f"/api/v1/turns/{turn.pk}/events?after={seen[2].cursor}")
-    told = [event async for event in read_sse(follows)]
-    assert [event.type for event in told] == ["restarted", "turn.started", "sources", "token", "turn.finished"]
-    assert told[-1] == seen[-1]
-    assert await _reads_of_streams() == before + 1
-
-
-async def _ended_without_last_words(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, str, Any]:
-    """What was told of a turn that another process has just ended, the key of its journal, and its missing page."""
-    world.script("a ", "b ", "c ", "d", delay=0.15)
-    response = await api.ask(world.turns, "pump?", Accept="text/event-stream")
-    seen = [event async for event in read_sse(response)]
-    turn = await world.only_turn()
-    monkeypatch.setattr(runner, "_running", {})
-    redis, key = (await journal.journal()).redis, journal.key_of(world.tenant.pk, turn.pk)
-    while not journal.is_whole(await journal.whole(world.tenant.pk, turn.pk)):  # noqa: ASYNC110 - in Redis
-        await asyncio.sleep(0.02)
-    *pages, last = await redis.xrange(key)
-    await redis.delete(key)
-    for page, fields in pages:
-        await redis.xadd(key, fields, id=page)
-    await Turn.objects.filter(pk=turn.pk).aupdate(closed_at=Now())
-    return seen, key, last
-
-
-async def _reads_of_streams() -> int:
-    told = await (await journal.journal()).redis.info("commandstats")
-    return sum(told.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("xrange", "xrevrange"))
 
 
 async def test_stop_keeps_and_bills_what_was_said(world: World, api: Api) -> None:

@@ -73,7 +73,7 @@ async def test_a_follow_up_is_searched_for_as_the_model_rewrote_it(world: World,
 
 async def test_what_rewriting_may_use_is_reserved_with_the_question(world: World, api: Api) -> None:
     reserved = []
-    world.fake.script(Reply(tokens=["Yes."], first_delay=1.5, always=True))
+    world.fake.script(Reply(tokens=["Yes."]), Reply(tokens=["Yes."], held=True, always=True))
     await api.ask(world.turns, "prime?")
     for rewrites in (False, True):
         await switch(world, rewrites_questions=rewrites)
@@ -82,6 +82,8 @@ async def test_what_rewriting_may_use_is_reserved_with_the_question(world: World
             assert not asking.done()
             await asyncio.sleep(0.01)
         reserved.append(open_ones[0].reserved_tokens)
+        for _ in range(1 + rewrites):
+            world.fake.release()
         await asking
     assert reserved[1] > reserved[0] + rewriting.MAX_TOKENS
 

@@ -59,7 +59,7 @@ def test_each_passage_is_embedded_once(
 
 
 def test_several_batches_are_under_way_at_a_time(acme: Tenant, manuals: Collection, embeddings: FakeInference) -> None:
-    embeddings.script(Reply(kind="embedding", first_delay=0.4, always=True))
+    embeddings.script(Reply(kind="embedding", first_delay=1.0, always=True))
     document = ingested(acme, added(acme, manuals, manual(64)))
     assert document.status == "ready"
     assert embeddings.most_at_once == embedding.AT_ONCE

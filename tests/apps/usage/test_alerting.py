@@ -227,15 +227,18 @@ async def test_a_limit_that_comes_later_is_told_of_though_nobody_can_ask(world: 
 
 async def test_what_is_only_reserved_is_not_told(world: World, api: Api, owner: User) -> None:
     await limit(world, metric="tokens", amount=5_000)
-    world.script("Prime", " it.", always=True, delay=1.5)
+    world.script("Prime", " it.", held=True)
     asking = asyncio.create_task(ask(api, max_tokens=200))
-    while not await platform_unit(UsageRecord.objects.filter(state="reserved", reserved_tokens__gt=0).exists):
+    asked = UsageRecord.objects.filter(state="reserved", reserved_tokens__gt=0).values_list(
+        "reserved_tokens", flat=True
+    )
+    while not (reserved := await platform_unit(asked.first)):
         assert not asking.done()
         await asyncio.sleep(0.02)
-    [reserved] = await platform_unit(lambda: list(UsageRecord.objects.values_list("reserved_tokens", flat=True)))
     await platform_unit(Quota.objects.update, amount=reserved)  # all of it, as long as it runs
     limits.forget()
     assert await look(world) == []
+    world.fake.release()
     assert await asking == [200]
     [row] = await platform_unit(lambda: list(UsageRecord.objects.all()))
     await platform_unit(Quota.objects.update, amount=(row.prompt_tokens + row.completion_tokens) * 1.2 // 1)
