@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import psycopg
+from pgvector import HalfVector
 from psycopg import sql
 
 from apps.knowledge import layouts
@@ -62,6 +63,8 @@ def tell(servers: Backends) -> dict[str, Any]:
     servers.superuser.execute("CHECKPOINT")
     os.sync()  # or what was loaded is still being written while searches are timed
     print(f"loaded {zipf.PASSAGES:,} vectors of {zipf.TENANTS} tenants in {time.perf_counter() - began:.0f} s")
+    (huge,) = servers.superuser.execute("SELECT current_setting('huge_pages_status')").fetchone() or ("",)
+    print(f"huge pages: {huge}")
     with _as_product() as product:
         vectors = [
             _vectors(product, world, kind, size, has_one) for size in SIZES for kind in ("on-topic", "off-topic")
@@ -69,7 +72,7 @@ def tell(servers: Backends) -> dict[str, Any]:
         whole = [_whole(servers.superuser, product, world, holder) for holder in _indexed(world)]
         spelled = _spelled(product, world)
     _print(vectors, whole, spelled)
-    return {"vectors": vectors, "whole": whole, "spelled_ms": spelled, "targets": TARGETS}
+    return {"huge_pages": huge, "vectors": vectors, "whole": whole, "spelled_ms": spelled, "targets": TARGETS}
 
 
 def give_layouts() -> None:
@@ -113,7 +116,7 @@ def _nearest(connection: psycopg.Connection, holder: Holder, question: Vectors) 
     """The nearest, as the product finds them: each compared, or by the tenant's HNSW index; and the milliseconds."""
     _scope(connection, holder)
     statement = "SELECT id::text FROM near_passages(%s, %s, %s::halfvec, NULL, %s) ORDER BY distance"
-    values = (holder.collection.index_id, [holder.collection.pk], _text(question), DEPTH)
+    values = (holder.collection.index_id, [holder.collection.pk], HalfVector(question), DEPTH)
     found, milliseconds = _timed(lambda: connection.execute(statement, values).fetchall())
     return [pk for pk, *_ in found[:TOP]], milliseconds
 
@@ -156,7 +159,7 @@ def _whole(superuser: psycopg.Connection, product: psycopg.Connection, world: Wo
 
 def _search(connection: psycopg.Connection, holder: Holder, vector: Vectors, text: str) -> list[tuple[Any, ...]]:
     collection = holder.collection
-    scope = Scope(collection.index, [collection.pk], vector.tolist())
+    scope = Scope(collection.index, [collection.pk], HalfVector(vector))
     return connection.execute(STATEMENT, parameters(collection.tenant, scope, text, DEPTH, EVERYTHING)).fetchall()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pgvector import HalfVector
 from psycopg.types.json import Jsonb
 
 from apps.knowledge.filters import Filters
@@ -32,7 +33,7 @@ class Scope:
 
     index: EmbeddingIndex
     collections: list[uuid.UUID]
-    vector: list[float] | None
+    vector: HalfVector | None
     failure: str = ""
 
 
@@ -118,7 +119,7 @@ def parameters(tenant: Tenant, scope: Scope, text: str, depth: int, filters: Fil
         "tenant": tenant.pk,
         "collections": scope.collections,
         "index": scope.index.pk,
-        "vector": None if scope.vector is None else str(scope.vector),
+        "vector": scope.vector,
         "text": text[:WORDED_CHARS],
         "deciding": DECIDING_WORDS,
         "spellings": spellings(text),

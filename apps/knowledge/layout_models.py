@@ -13,7 +13,8 @@ from django.utils import timezone
 from apps.tenants.scoping import TenantOwned
 
 # Neighbours that a search of an HNSW index keeps in sight: the more, the surer it finds the nearest, and the slower.
-EFS = (100, 160, 200, 240, 400, 800)
+# The steps are small where most indexes find enough.
+EFS = (100, 140, 160, 180, 200, 220, 240, 280, 400, 800)
 MOST_DIMENSIONS = 4000  # of a halfvec that pgvector builds HNSW indexes of
 # An index that is built before the documents are in takes up each further one slowly, so their end is waited for.
 LONGEST_WAIT = datetime.timedelta(minutes=30)

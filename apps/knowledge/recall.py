@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 LEAST = 0.98
 NEAREST = 10
-QUESTIONS, PASSAGES, STRANGERS = 50, 50, 100  # of each layout
+QUESTIONS, PASSAGES, STRANGERS = 50, 50, 200  # of each layout
 EMBEDDING_SECONDS, SECONDS = 30.0, 30.0  # for the vectors of questions; for asking all once, by one value of ef
 ONE_SECONDS = 10  # for one that every vector is compared with, of which none may be in memory yet
 NOT_AGAIN_FOR = datetime.timedelta(days=30)  # is an HNSW index built that found too little
@@ -114,7 +114,7 @@ async def _samples(tenant: Tenant, layout: Layout, questions: Sequence[Question]
         scope = await scope_of(question.collections, question.text)
         if scope.vector is None or time.monotonic() > over:
             break  # the endpoint is away, or slow
-        samples.append(_Sample("questions", str(scope.vector), ids))
+        samples.append(_Sample("questions", scope.vector.to_text(), ids))
     everywhere = [uuid.UUID(one) for one in layout.by_collection]
     samples += [_Sample("passages", one, everywhere) for one in await unit(_of_passages, tenant, layout)]
     strangers = [[random.gauss(0, 1) for _ in range(layout.index.dimension)] for _ in range(STRANGERS)]

@@ -7,15 +7,16 @@ slow or away, it is left alone for a while.
 
 from __future__ import annotations
 
-import array
 import asyncio
 import hashlib
+import struct
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import structlog
 from django.conf import settings
+from pgvector import HalfVector
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
@@ -32,17 +33,18 @@ _clients: dict[asyncio.AbstractEventLoop, tuple[Redis, AsyncGenerator[Redis]]] =
 _resting_until = 0.0
 
 
-async def vector_of(index: EmbeddingIndex, text: str) -> list[float] | None:
+async def vector_of(index: EmbeddingIndex, text: str) -> HalfVector | None:
     """The vector that this text had in this index, or None."""
     stored = await _ask(lambda redis: redis.get(_key(index, text)))
-    if stored is None or len(stored) != 4 * index.dimension:
+    try:
+        vector = HalfVector.from_binary(stored or b"")
+    except (ValueError, struct.error):  # another release's
         return None
-    return array.array("f", stored).tolist()
+    return vector if vector.dimensions() == index.dimension else None
 
 
-async def keep(index: EmbeddingIndex, text: str, vector: list[float]) -> None:
-    value = array.array("f", vector).tobytes()
-    await _ask(lambda redis: redis.set(_key(index, text), value, ex=KEPT_SECONDS))
+async def keep(index: EmbeddingIndex, text: str, vector: HalfVector) -> None:
+    await _ask(lambda redis: redis.set(_key(index, text), vector.to_binary(), ex=KEPT_SECONDS))
 
 
 def is_resting() -> bool:

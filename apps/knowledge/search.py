@@ -164,7 +164,8 @@ async def scope_of(collections: Sequence[Collection], text: str) -> Scope:
         return Scope(index, ids, known)
     started = time.perf_counter()
     try:
-        (vector,) = await vectors.embed(index, [read], input_type="query")
+        (made,) = await vectors.embed(index, [read], input_type="query")
+        vector = vectors.halved(made)
     except ModelError as error:
         log.warning("search.degraded", index=str(index.pk), code=error.code)
         metrics.SEARCH_DEGRADED.inc()

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
+import psycopg
 from django.db import DataError, connection
+from pgvector import HalfVector
+from pgvector.psycopg.halfvec import HalfVectorBinaryDumper, HalfVectorDumper
 
 from apps.inference import gateway
 from apps.knowledge.models import Chunk, Collection, Document, EmbeddingIndex, SecondIndex
@@ -39,6 +42,18 @@ async def embed(index: EmbeddingIndex, texts: list[str], *, input_type: InputTyp
     if any(len(vector) != index.dimension for vector in vectors):
         raise OtherModel(f"The embedding endpoint {endpoint.name} gave vectors of a wrong dimension.")
     return vectors
+
+
+# Without the type's number, which each database has its own of: a statement says what its parameter is. In text, a
+# vector of 384 numbers takes Python 140 µs, and PostgreSQL 25; like this, 4 and none.
+psycopg.adapters.register_dumper(HalfVector, HalfVectorDumper)
+psycopg.adapters.register_dumper(HalfVector, HalfVectorBinaryDumper)
+
+
+def halved(vector: list[float]) -> HalfVector:
+    """A question's vector as it is compared with what is stored. Raises ModelFailed where numbers are too large."""
+    with _small_enough():
+        return HalfVector(vector)
 
 
 # Row-level security forbids COPY, so it fills a table of the connection's own. In PostgreSQL's binary form a vector is
@@ -120,7 +135,7 @@ def _small_enough() -> Iterator[None]:
     try:
         yield
     except (OverflowError, DataError) as error:
-        raise ModelFailed("The embedding endpoint gave numbers that are too large to be stored.") from error
+        raise ModelFailed("The embedding endpoint gave numbers that are too large.") from error
 
 
 def kept(document: Document) -> set[uuid.UUID]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from apps.inference.models import Endpoint
 from apps.tenants.scoping import platform_unit
 from tests.apps.conversations.conftest import PASSAGE, Api, World, read_sse
 from tests.factories import make_document, make_endpoint, make_passage
-from tests.fakes.inference import Reply
+from tests.fakes.inference import DIMENSION, Reply
 
 QUESTION = "How do I prime the pump?"
+TOO_LARGE = json.dumps({"data": [{"object": "embedding", "index": 0, "embedding": [1e6] * DIMENSION}]})
 
 
 def without_cache(body: dict[str, Any]) -> list[str]:
@@ -28,8 +30,9 @@ def without_cache(body: dict[str, Any]) -> list[str]:
         Reply(kind="embedding", status=500, always=True),
         Reply(kind="embedding", dimension=768, always=True),
         Reply(kind="embedding", garbage="{}", always=True),
+        Reply(kind="embedding", garbage=TOO_LARGE, always=True),
     ],
-    ids=["500", "dimension", "garbage"],
+    ids=["500", "dimension", "garbage", "too large"],
 )
 async def test_no_vector_of_the_question(
     world: World, api: Api, reply: Reply, capsys: pytest.CaptureFixture[str]
