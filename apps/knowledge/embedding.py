@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db import DatabaseError
 from django.db.models import F
 
 from apps.inference import line
@@ -67,6 +70,7 @@ class Work:
     store: Callable[[Any, Batch, list[list[float]]], None]
     pace: Pace = field(init=False)
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
+    reserved: set[uuid.UUID] = field(default_factory=set)  # for batches that are not stored yet
     failure: BaseException | None = None
 
     def __post_init__(self) -> None:
@@ -83,6 +87,9 @@ class Work:
             for task in self.under_way:
                 task.cancel()
             await asyncio.gather(*self.under_way, return_exceptions=True)
+            if self.reserved:
+                with suppress(DatabaseError):
+                    await unit(metering.give_back, self.held, self.reserved)
         if self.failure:
             raise self.failure
 
@@ -90,7 +97,7 @@ class Work:
         """As many batches as there is room for; none any more once one has failed."""
         while self.failure is None and len(self.under_way) < self.pace.at_once:
             try:
-                batch = await unit(self.reserve, self.held, self.pace.size)
+                batch = await self._reserve()
             except Exception as error:  # noqa: BLE001 - it is raised when what is under way has ended
                 self.failure = error
                 return
@@ -98,15 +105,25 @@ class Work:
                 return
             self.under_way.add(asyncio.create_task(self._embed(batch)))
 
+    async def _reserve(self) -> Batch | None:
+        reserving = asyncio.ensure_future(unit(self.reserve, self.held, self.pace.size))
+        try:
+            return await asyncio.shield(reserving)
+        finally:
+            # Who is stopped meanwhile waits for what is being reserved: nobody else would know of it.
+            await asyncio.wait([reserving])
+            if reserving.exception() is None and (batch := reserving.result()):
+                self.reserved.add(batch.reservation)
+
     async def _one_ends(self) -> None:
         done, self.under_way = await asyncio.wait(self.under_way, return_when=asyncio.FIRST_COMPLETED)
         failures = [task.exception() for task in done]  # each is asked for, or asyncio complains that it was not
         self.failure = next(filter(None, [self.failure, *failures]), None)
 
     async def _embed(self, batch: Batch) -> None:
-        async with metering.given_back(batch):
-            made, seconds = await _made(batch, self.pace)
-            await unit(self.store, self.held, batch, made)
+        made, seconds = await _made(batch, self.pace)
+        await unit(self.store, self.held, batch, made)
+        self.reserved.discard(batch.reservation)
         self.pace.stored(len(batch.chunks), seconds)
 
 

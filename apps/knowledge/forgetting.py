@@ -20,6 +20,7 @@ from apps.knowledge.models import Document, Tombstone
 from apps.tenants import lookups
 from apps.tenants.models import Tenant
 from apps.tenants.scoping import tenant_scope
+from apps.usage import ingesting
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +29,11 @@ AT_ONCE = 200  # of a tenant
 
 def bury(tenant: Tenant, documents: Iterable[Document]) -> None:
     """In the transaction that deletes these documents and their passages, storage.in_turn()."""
+    buried = list(documents)
+    # What a worker had reserved for one of them and died: no other one takes it up any more.
+    ingesting.give_back(tenant, document_id__in=[one.pk for one in buried])
     _after_commit(
-        tenant, [Tombstone(tenant=tenant, document_id=one.pk, stored=one.stored, quoted=True) for one in documents]
+        tenant, [Tombstone(tenant=tenant, document_id=one.pk, stored=one.stored, quoted=True) for one in buried]
     )
 
 

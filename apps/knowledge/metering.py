@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError
-
 from apps.knowledge import lease
 from apps.knowledge.models import Chunk, Document, EmbeddingIndex, SecondIndex
-from apps.tenants.scoping import unit
 from apps.usage import ingesting
 from apps.usage.ingesting import QuotaUsedUp
 from chatbot.extraction import Extracted
@@ -78,16 +74,10 @@ def settle(batch: Batch, stored: set[uuid.UUID]) -> None:
     ingesting.settle_tokens(batch.work.tenant, batch.reservation, tokens, batch.index.endpoint)
 
 
-@asynccontextmanager
-async def given_back(batch: Batch) -> AsyncIterator[None]:
-    """What is reserved is free again where the batch comes to nothing."""
-    try:
-        yield
-    except BaseException:
-        # Should PostgreSQL not hear of it, the next attempt says it again.
-        with suppress(DatabaseError):
-            await unit(ingesting.give_back, batch.work.tenant, pk=batch.reservation)
-        raise
+def give_back(work: Document | SecondIndex, reservations: Collection[uuid.UUID]) -> None:
+    """Batches that came to nothing. Should PostgreSQL not hear of it, the next attempt says it again, or whoever
+    deletes the document."""
+    ingesting.give_back(work.tenant, pk__in=list(reservations))
 
 
 def waiting(used_up: QuotaUsedUp) -> dict[str, Any]:

@@ -138,8 +138,8 @@ def settle_tokens(tenant: Tenant, reservation: uuid.UUID, tokens: int, endpoint:
     )
 
 
-def give_back(tenant: Tenant, /, **of: uuid.UUID) -> None:
-    """A reservation (`pk`) that came to nothing, or those of a document (`document_id`) whose worker died, are a loss
+def give_back(tenant: Tenant, /, **of: uuid.UUID | list[uuid.UUID]) -> None:
+    """Reservations (`pk`) that came to nothing, or those of a document (`document_id`) whose worker died, are a loss
     and count for nothing."""
     _rows(tenant).filter(state=UsageRecord.State.RESERVED, **of).update(
         state=UsageRecord.State.SETTLED,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
+import time
 import uuid
 from typing import Any
 
@@ -12,7 +14,8 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from apps.inference import gateway
-from apps.knowledge import admin_status, tasks
+from apps.knowledge import admin_status, lease, metering, tasks
+from apps.knowledge.collections import delete_collection
 from apps.knowledge.ingest import delete_document, ingest, replace_document, retry_document
 from apps.knowledge.models import Collection, Document
 from apps.tenants.models import Tenant
@@ -228,6 +231,48 @@ def test_what_a_dead_worker_had_reserved_is_free_again(acme: Tenant, manuals: Co
     assert ingested(acme, document).status == "ready"
     assert bills(acme)["losses"] == 1
     assert bills(acme)["reserved"] == 0
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_a_dead_worker_had_reserved_is_free_again_once_its_document_is_deleted(
+    acme: Tenant, manuals: Collection, alone: bool
+) -> None:
+    document = added(acme, manuals, manual(2))
+    with tenant_scope(acme):
+        ingesting.reserve_tokens(acme, document.pk, [1_000], manuals.index.endpoint)
+    if alone:
+        delete_document(acme, document)
+    else:
+        delete_collection(acme, manuals)
+    assert (bills(acme)["losses"], bills(acme)["reserved"]) == (1, 0)
+
+
+def test_what_is_being_reserved_while_a_worker_is_stopped_is_free_again(
+    acme: Tenant, manuals: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is lost in the moment in which it reserves, so nobody knows the reservation yet."""
+    reserves, is_stopped = threading.Event(), threading.Event()
+    reserve, renew = metering.reserve, lease.renew
+
+    def reserve_slowly(*args: Any) -> Any:
+        batch = reserve(*args)
+        reserves.set()
+        assert is_stopped.wait(60)
+        time.sleep(0.3)  # until the work knows
+        return batch
+
+    def renew_in_vain(*args: Any) -> None:
+        if reserves.is_set():
+            is_stopped.set()
+            raise lease.SupersededError
+        renew(*args)
+
+    monkeypatch.setattr(lease, "RENEW_EVERY", 0.05)
+    monkeypatch.setattr(lease, "renew", renew_in_vain)
+    monkeypatch.setattr(metering, "reserve", reserve_slowly)
+    ingest(acme.pk, added(acme, manuals, manual(2)).pk)
+    assert is_stopped.is_set()
+    assert (bills(acme)["losses"], bills(acme)["reserved"]) == (1, 0)
 
 
 def test_a_failing_endpoint_costs_nothing(acme: Tenant, manuals: Collection, embeddings: FakeInference) -> None:
