@@ -66,7 +66,9 @@ def expect_focus(page: Page, name: str) -> None:
 
 
 def go_to(page: Page, name: str, *, key: str = "Tab") -> None:
-    """Press a key until what is called so has the focus."""
+    """Press a key until what is called so has the focus. Parts of the widget come late: first it has to be there."""
+    called = re.compile(name)
+    expect(page.get_by_label(called).or_(page.get_by_text(called)).first).to_be_attached()
     for _ in range(40):
         if re.search(name, focused(page)):
             return
