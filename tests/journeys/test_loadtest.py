@@ -53,7 +53,7 @@ def test_users_of_every_door_come_leave_return_and_stop(url: str, world: World, 
     world.model.script(Reply(tokens=WORDS, always=True, delay=0.02))
     page = tmp_path / "report.html"
     mix = ("--mix", "rest=1,sse=2,ws=2", "--leaves", "50%", "--stops", "30%", "--verify", "100%", "--html", str(page))
-    status, said, told = run(url, world.key, tmp_path, "--ramp", "5:1s", "5:3s", "--think", "50ms", *mix)
+    status, said, told = run(url, world.key, tmp_path, "--ramp", "5:1s", "5:6s", "--think", "50ms", *mix)
     whole = told["all"]
     assert status == 0, said
     assert (whole["broken"], whole["failed"], whole["differing"]) == ({}, {}, []), said

@@ -149,11 +149,11 @@ async def test_who_died_at_the_endpoint_is_left_out(standing: Standing, monkeypa
 
 
 async def test_who_lives_keeps_the_place(standing: Standing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "LIVES", 2.0)
+    monkeypatch.setattr(line, "LIVES", 5.0)
     monkeypatch.setattr(line, "HEARD_EVERY", 0.1)
     await standing.stand()
     await standing.stand()
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(5.5)
     assert standing.went == [0]
     standing.leave.set()
     await asyncio.gather(*standing.tasks)
