@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from apps.loadtest.doors import Conversation, Target, TurnedAway
 from apps.loadtest.plan import BadPlan
 
 SPARE_FILES = 64
+SECONDS = 20.0  # for all that is asked first
 FILES_A_USER = 2  # its socket or stream, and a connection for short requests
 
 
@@ -50,16 +52,18 @@ def open_files(users: int) -> int:
 async def greet(target: Target) -> None:
     """Raises BadTarget where nobody answers, or not to this key, or not with this assistant."""
     try:
-        known = await _assistants(target)
-        if target.assistant not in known:
-            raise BadTarget(f"There is no assistant {target.assistant!r}; the key sees {', '.join(known) or 'none'}.")
-        await Conversation(target, "load-greeting").begin()
+        async with asyncio.timeout(SECONDS):
+            known = await _assistants(target)
+            if target.assistant not in known:
+                seen = ", ".join(known) or "none"
+                raise BadTarget(f"There is no assistant {target.assistant!r}; the key sees {seen}.")
+            await Conversation(target, "load-greeting").begin()
     except TurnedAway as away:
         raise BadTarget(_meaning(target, away)) from away
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise BadTarget(f"What answers at {target.url} is no Parley.") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise BadTarget(f"Nothing answers at {target.url} ({error or type(error).__name__}).") from error
+        raise BadTarget(f"Nothing answers at {target.url} ({str(error) or type(error).__name__}).") from error
 
 
 async def _assistants(target: Target) -> list[str]:

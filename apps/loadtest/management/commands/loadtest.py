@@ -99,7 +99,7 @@ class Command(BaseCommand):
         if not key.isascii() or not key.isprintable() or not key.strip():
             raise BadTarget("There is no key: give --key, or set PARLEY_KEY.")
         url = greeting.address(options["target"])
-        async with Target.reached(url, key, options["assistant"], planned.patience) as target:
+        async with Target.reached(url, key, options["assistant"]) as target:
             await greeting.greet(target)
             interrupted = asyncio.Event()
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
