@@ -132,6 +132,21 @@ def test_a_larger_ef_is_tried_first(
     assert indexed.ef_search > EFS[0]
 
 
+def test_what_is_chosen_has_some_to_spare_and_then_stays(
+    acme: Tenant, indexed: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another night's questions find a little less than those that it was chosen by, and change nothing."""
+    found = {EFS[0]: 978, EFS[1]: 982, EFS[2]: 986}
+    monkeypatch.setattr(recall, "_found", lambda *named: (1000, found[named[-1]]))
+    chosen = []
+    for known, before in [(None, EFS[-1]), (0.986, EFS[2]), (0.986, EFS[1]), (0.986, EFS[0])]:
+        Layout.objects.update(recall_at_10=known, ef_search=before)
+        guard(acme)
+        indexed.refresh_from_db()
+        chosen.append(indexed.ef_search)
+    assert chosen == [EFS[2], EFS[2], EFS[1], EFS[2]]
+
+
 def test_what_users_asked_is_asked_again(
     acme: Tenant, manuals: Collection, indexed: Layout, embeddings: FakeInference
 ) -> None:
