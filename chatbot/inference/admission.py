@@ -5,6 +5,9 @@ Networks, 1992, 6.5.2): the next one goes to the tenant that has the fewest for 
 its share, rounded up to whole slots, while another waits that has less, and no slot idles while anyone waits who may
 use it. Among equals tenants take turns, by their shares (start-time fair queueing: Goyal, Vin and Cheng, 1996).
 Within a tenant the higher rank goes first, then who came first.
+
+What a tenant has is counted at the servers that would do for a question of it. Where its questions wait for different
+ones, that with the least counts: what it has at servers of its own does not keep it from its share of those of all.
 """
 
 from __future__ import annotations
@@ -35,6 +38,9 @@ class Lane(NamedTuple):
 
     def meets(self, other: Lane) -> bool:
         return self.endpoints == other.endpoints or not set(self.endpoints).isdisjoint(other.endpoints)
+
+    def takes(self, server: Slots) -> bool:
+        return server.group in self.endpoints and server is not self.tried
 
 
 class Slots(Protocol):
@@ -201,23 +207,29 @@ class Admission(Generic[S]):
         free = {lane: server for lane in self._lanes if (server := self._places.free(lane)) is not None}
         if not free:
             return None
-        heads = [
-            ((tenant.level(head.lane), max(tenant.turn, self._turn), head.order), head)
+        claims = [
+            ((level, max(tenant.turn, self._turn), ticket.order), ticket, server)
             for tenant in self._tenants.values()
-            if tenant.waiting and (head := self._head(tenant, free)) is not None
+            if tenant.waiting and (claim := self._claim(tenant, free)) is not None
+            for level, ticket, server in [claim]
         ]
-        _, ticket = min(heads)  # orders differ, so that tickets are never compared
-        return ticket, free[ticket.lane]
+        _, ticket, server = min(claims)  # orders differ, so that tickets are never compared
+        return ticket, server
 
     @staticmethod
-    def _head(tenant: _Tenant[S], free: dict[Lane, S]) -> Ticket[S] | None:
-        """The first of a tenant's for which there is a slot."""
+    def _claim(tenant: _Tenant[S], free: dict[Lane, S]) -> tuple[float, Ticket[S], S] | None:
+        """Of the lanes with a slot, that in which it has least for its share: its level there, the slot, and the first
+        of the tenant's that may have it."""
         first = tenant.waiting[0][2]
-        if first.lane in free:
-            return first
-        if free.keys().isdisjoint(tenant.lanes):
+        if len(tenant.lanes) == 1:
+            return (tenant.level(first.lane), first, free[first.lane]) if first.lane in free else None
+        lanes = [lane for lane in tenant.lanes if lane in free]
+        if not lanes:
             return None
-        return next(ticket for _, _, ticket in tenant.waiting if ticket.lane in free)
+        least = min(lanes, key=lambda lane: (tenant.level(lane), lane != first.lane))
+        server = free[least]
+        ticket = next(ticket for _, _, ticket in tenant.waiting if ticket.lane.takes(server))
+        return tenant.level(least), ticket, server
 
     def _admit(self, tenant: _Tenant[S], ticket: Ticket[S], server: S) -> None:
         server.enter()

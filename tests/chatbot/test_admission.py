@@ -198,6 +198,24 @@ def test_a_place_in_the_queue_is_told_by_fairness_and_not_by_arrival() -> None:
     assert held[0].server
 
 
+def test_what_a_tenant_has_at_servers_of_its_own_does_not_cost_it_its_share_of_others() -> None:
+    """Nor where questions wait that may use both, and go first in its line."""
+    shared, own = Lane(("shared",)), Lane(("own",))
+    admission: Admission[Slots] = Admission(Servers(Slots("shared", 2), Slots("own", 8)))
+    for _ in range(8):
+        admission.join("acme", 1, Rank.INTERACTIVE, own)
+    held = [admission.join("globex", 1, Rank.INTERACTIVE, shared) for _ in range(2)]
+    flood = [admission.join("globex", 1, Rank.INTERACTIVE, shared) for _ in range(4)]
+    either = admission.join("acme", 1, Rank.INTERACTIVE, Lane(("shared", "own")))
+    only = admission.join("acme", 1, Rank.INGESTION, shared)
+    admission.leave(held[0])
+    assert either.server
+    assert either.server.group == "shared"
+    admission.leave(either)
+    assert only.server
+    assert admitted(flood) == []
+
+
 def test_nobody_waits_for_servers_that_are_down() -> None:
     server = Slots("here", 1)
     admission: Admission[Slots] = Admission(Servers(server))
@@ -246,25 +264,26 @@ class Admitting(RuleBasedStateMachine):
         had = sum(1 for ticket in holders if ticket.tenant == tenant and ticket.server.group in lane.endpoints)  # type: ignore[union-attr]
         return had / SHARES[tenant]
 
+    def judge(self, winner: Ticket[Slots]) -> None:
+        """Whoever was just given a slot had least for its share, of those that may use it."""
+        assert winner.server
+        others = [ticket for ticket in self.holders() if ticket is not winner]
+        rivals = [ticket for ticket in self.waiters() if winner.server.group in ticket.lane.endpoints]
+        had = min(
+            self.level(winner.tenant, ticket.lane, others)
+            for ticket in [winner, *rivals]
+            if ticket.tenant == winner.tenant
+        )
+        for rival in rivals:
+            if rival.tenant == winner.tenant:
+                assert (-winner.rank, winner.order) < (-rival.rank, rival.order)
+            else:
+                assert had <= self.level(rival.tenant, rival.lane, others)
+
     def act(self, deed: Callable[[], object]) -> None:
-        """Do it, and check that slots which became free went to those who had least for their share."""
-        before, holders = self.waiters(), self.holders()
+        """Do it, and check that nobody loses a slot by it."""
+        holders = self.holders()
         deed()
-        got = [ticket for ticket in before if ticket.server]
-        left = [ticket for ticket in self.waiters() if ticket in before]
-        for winner in got:
-            assert winner.server
-            for loser in left:
-                if winner.server.group not in loser.lane.endpoints:
-                    continue
-                if loser.tenant == winner.tenant:
-                    assert (-winner.rank, winner.order) < (-loser.rank, loser.order)
-                elif winner.lane == loser.lane:
-                    # What the winner had without this slot is no more than what the loser has even now.
-                    others = [ticket for ticket in self.holders() if ticket is not winner]
-                    assert self.level(winner.tenant, winner.lane, others) <= self.level(
-                        loser.tenant, loser.lane, others
-                    ) + (1 / SHARES[loser.tenant] if len(got) > 1 else 0)
         assert all(ticket in self.holders() for ticket in holders if ticket in self.tickets)
 
     @rule(tenant=st.sampled_from("abc"), rank=st.sampled_from(Rank), lane=st.sampled_from(LANES))
@@ -272,13 +291,19 @@ class Admitting(RuleBasedStateMachine):
         number = len(self.wakes) + 1
         self.wakes[number] = 0
 
+        joined: list[Ticket[Slots]] = []
+
         def wake() -> None:
             self.wakes[number] += 1
+            for one in joined:
+                if one.server:
+                    self.judge(one)
 
         waited = self.waiters()
         free = self.places.free(lane)
         ticket = self.admission.join(tenant, SHARES[tenant], rank, lane, wake)
         self.tickets.append(ticket)
+        joined.append(ticket)
         assert (ticket.server is free) if free else ticket.server is None
         shed = [other for other in waited if other.refusal]
         assert len(shed) <= 1
