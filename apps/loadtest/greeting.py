@@ -13,8 +13,8 @@ from apps.loadtest.doors import Conversation, Target, TurnedAway
 from apps.loadtest.plan import BadPlan
 
 SPARE_FILES = 64
-SECONDS = 20.0  # for all that is asked first
 FILES_A_USER = 2  # its socket or stream, and a connection for short requests
+SECONDS = 20.0  # for all that is asked first
 
 
 class BadTarget(Exception):

@@ -208,28 +208,28 @@ class Admission(Generic[S]):
         if not free:
             return None
         claims = [
-            ((level, max(tenant.turn, self._turn), ticket.order), ticket, server)
+            claim
             for tenant in self._tenants.values()
             if tenant.waiting and (claim := self._claim(tenant, free)) is not None
-            for level, ticket, server in [claim]
         ]
         _, ticket, server = min(claims)  # orders differ, so that tickets are never compared
         return ticket, server
 
-    @staticmethod
-    def _claim(tenant: _Tenant[S], free: dict[Lane, S]) -> tuple[float, Ticket[S], S] | None:
-        """Of the lanes with a slot, that in which it has least for its share: its level there, the slot, and the first
-        of the tenant's that may have it."""
+    def _claim(self, tenant: _Tenant[S], free: dict[Lane, S]) -> tuple[tuple[float, float, int], Ticket[S], S] | None:
+        """The slot in the lane in which it has least for its share, the first of its own that may have it, and by what
+        it is compared with others' claims: the least goes first."""
         first = tenant.waiting[0][2]
         if len(tenant.lanes) == 1:
-            return (tenant.level(first.lane), first, free[first.lane]) if first.lane in free else None
-        lanes = [lane for lane in tenant.lanes if lane in free]
-        if not lanes:
-            return None
-        least = min(lanes, key=lambda lane: (tenant.level(lane), lane != first.lane))
-        server = free[least]
-        ticket = next(ticket for _, _, ticket in tenant.waiting if ticket.lane.takes(server))
-        return tenant.level(least), ticket, server
+            if first.lane not in free:
+                return None
+            least, ticket = first.lane, first
+        else:
+            lanes = [lane for lane in tenant.lanes if lane in free]
+            if not lanes:
+                return None
+            least = min(lanes, key=lambda lane: (tenant.level(lane), lane != first.lane))
+            ticket = next(ticket for _, _, ticket in tenant.waiting if ticket.lane.takes(free[least]))
+        return (tenant.level(least), max(tenant.turn, self._turn), ticket.order), ticket, free[least]
 
     def _admit(self, tenant: _Tenant[S], ticket: Ticket[S], server: S) -> None:
         server.enter()
